@@ -1,1 +1,49 @@
-//! api
+//! The wire: bodies, paths, header names, scopes and problem types of domicile's HTTP API, version 1.
+//!
+//! Domain types are not serde types; this crate has its own and knows nothing of the domain. The
+//! gateway converts between the two in `from_wire` and `to_wire`. Input bodies refuse fields they do
+//! not know: a misspelt precondition must not pass for none.
+
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test may panic"))]
+
+mod batch;
+mod classify;
+mod code;
+mod decisions;
+mod events;
+pub mod headers;
+pub mod paths;
+mod problem;
+mod receipt;
+mod records;
+mod scope;
+mod subjects;
+mod zero_party;
+
+pub use batch::{BatchLine, BatchResult};
+pub use classify::{Classification, Classify, Outcome, Signal};
+pub use code::Code;
+pub use decisions::{DecisionExplanation, DecisionItem, DecisionPage, SearchedRegion};
+pub use events::{EventAccepted, StructuredEvent};
+pub use problem::{FieldError, Problem};
+pub use receipt::{AuditReceipt, Receipt};
+pub use records::{RecordItem, RecordPage};
+pub use scope::Scope;
+pub use subjects::SubjectHome;
+pub use zero_party::{AttributeItem, AttributeList, ConsentItem, PutAttribute};
+
+/// Media types that the API speaks.
+pub mod media {
+    /// JSON (RFC 8259).
+    pub const JSON: &str = "application/json";
+    /// JSON merge patch (RFC 7396).
+    pub const MERGE_PATCH: &str = "application/merge-patch+json";
+    /// Problem details (RFC 9457).
+    pub const PROBLEM: &str = "application/problem+json";
+    /// One JSON text per line.
+    pub const NDJSON: &str = "application/x-ndjson";
+    /// A CloudEvent in structured mode (CloudEvents 1.0, JSON event format).
+    pub const CLOUDEVENT: &str = "application/cloudevents+json";
+    /// Several CloudEvents in one body; not accepted: `POST /v1/batch` says how each of them fared.
+    pub const CLOUDEVENTS_BATCH: &str = "application/cloudevents-batch+json";
+}
