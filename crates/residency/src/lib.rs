@@ -10,12 +10,13 @@ mod decision;
 mod evidence;
 mod permit;
 pub mod policy;
+pub mod presets;
 mod words;
 
 pub use decision::{Actor, Decision, DecisionId, Denial, DenialReason, Operation};
 pub use evidence::{Evidence, EvidenceList, Finding, Nothing, Origin, Source};
 pub use permit::{Access, Permit, Permitted, Read, Write};
-pub use policy::{Outcome, Policy, RuleId, Unresolved, Verdict};
+pub use policy::{Outcome, Placement, Policy, Problem, RegionRule, RuleId, Unresolved, Verdict};
 pub use words::{
     Attribute, Collection, Country, Epoch, Jurisdiction, Malformed, Pin, Place, PinState, Purpose, RecordKey, Region,
     Subdivision, SubjectId, Tenant,

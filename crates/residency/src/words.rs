@@ -169,6 +169,11 @@ impl Country {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("??")
     }
+
+    /// The two letters as numbers from 0 (`A`) to 25 (`Z`), for tables by code.
+    pub(crate) fn letters(self) -> [usize; 2] {
+        self.0.map(|letter| usize::from(letter - b'A'))
+    }
 }
 
 impl fmt::Display for Country {

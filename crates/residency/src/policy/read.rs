@@ -1,0 +1,437 @@
+//! The policy file becomes meaning here, once: form, then references, then law. Each stage reports all of
+//! its mistakes; a later stage only runs on what the earlier ones understood.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use toml::{Table, Value};
+
+use super::compile::Lookup;
+use super::fields::{Fields, Problems, texts, word};
+use super::preset::{Column, Locations, Preset};
+use super::weigh::BuiltIn;
+use super::{
+    BUILT_IN_RULES, Conflict, Gravity, JurisdictionRule, POLICY_BYTES_MAX, Placement, Policy, Problem, RULES_MAX,
+    RegionRule, Rule, RuleId, Selector,
+};
+use crate::evidence::Source;
+use crate::words::{Jurisdiction, Malformed, Place, Region, Tenant};
+
+/// The sources that may be made weighty; a pin always decides and a default never conflicts.
+const MAY_WEIGH: [Source; 4] = [Source::TenantPin, Source::VerifiedClaim, Source::DeclaredResidence, Source::GeoIp];
+/// What weighs unless the file says otherwise: GeoIP alone contradicts nobody.
+const WEIGHTY: [Source; 3] = [Source::TenantPin, Source::VerifiedClaim, Source::DeclaredResidence];
+
+/// See [`Policy::parse`].
+pub(super) fn policy(text: &str, jurisdictions_csv: &str, locations_csv: &str) -> Result<Policy, Vec<Problem>> {
+    let mut problems = Problems::default();
+    let preset = Preset::parse(jurisdictions_csv, &mut problems);
+    let locations = Locations::parse(locations_csv, &mut problems);
+    let Some(table) = toml_table(text, &mut problems) else { return Err(problems.0) };
+
+    let mut file = Fields::new("", table);
+    let version = file.required_sentence("version", &mut problems);
+    let (conflict, weighty) = conflict(&mut file, &mut problems);
+    let jurisdictions = jurisdictions(&mut file, &preset, &mut problems);
+    let regions = regions(&mut file, &jurisdictions, &locations, &mut problems);
+    let rules = rules(&mut file, &jurisdictions, &regions, &preset, &mut problems);
+    let tenants = tenants(&mut file, &regions, &mut problems);
+    let default_region = default_region(&mut file, &regions, &mut problems);
+    file.finish(&mut problems);
+
+    if !problems.0.is_empty() {
+        return Err(problems.0);
+    }
+    let regions = regions.into_iter().filter_map(|(name, rule)| rule.map(|rule| (name, rule))).collect();
+    let hash: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+    let policy = Policy {
+        text: text.into(),
+        hash,
+        hash_hex: hex::encode(hash),
+        version: version.unwrap_or_default(),
+        conflict,
+        weighty,
+        jurisdictions,
+        regions,
+        lookup: Lookup::compile(&rules, &preset),
+        rules,
+        tenants,
+        default_region,
+        preset,
+        built_in: BuiltIn::new(),
+    };
+    let unlawful: Vec<Problem> = policy
+        .findings()
+        .into_iter()
+        .filter(|finding| finding.gravity == Gravity::Unlawful)
+        .map(|finding| Problem { key: finding.key, message: finding.message, fix: finding.fix })
+        .collect();
+    if unlawful.is_empty() { Ok(policy) } else { Err(unlawful) }
+}
+
+fn toml_table(text: &str, problems: &mut Problems) -> Option<Table> {
+    if text.len() > POLICY_BYTES_MAX {
+        problems.add(
+            "policy",
+            format!("It has {} bytes; at most {POLICY_BYTES_MAX} are read.", text.len()),
+            "Shorten it: choose places by preset columns rather than one by one.",
+        );
+        return None;
+    }
+    match text.parse::<Table>() {
+        Ok(table) => Some(table),
+        Err(error) => {
+            let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+            problems.add(
+                format!("policy line {line}"),
+                format!("This is not TOML: {}.", error.message()),
+                "Correct the line; see https://toml.io.",
+            );
+            None
+        }
+    }
+}
+
+fn conflict(file: &mut Fields, problems: &mut Problems) -> (Conflict, Vec<Source>) {
+    let mut conflict = Conflict::Refuse;
+    let mut weighty = WEIGHTY.to_vec();
+    let Some(table) = file.table("conflict", problems) else {
+        problems.add(
+            "conflict",
+            "The policy does not say what happens when signals contradict each other.",
+            "Add `[conflict]` with `rule = \"strictest\"` or `rule = \"refuse\"`.",
+        );
+        return (conflict, weighty);
+    };
+    let mut fields = Fields::new("conflict", table);
+    match fields.required_sentence("rule", problems).as_deref() {
+        Some("strictest") => conflict = Conflict::Strictest,
+        Some("refuse") | None => {}
+        Some(other) => problems.add(
+            "conflict.rule",
+            format!("Nobody knows the rule `{other}`."),
+            "Write `strictest` or `refuse`.",
+        ),
+    }
+    let named = fields.texts("weighty", problems);
+    if !named.is_empty() {
+        weighty.clear();
+    }
+    for (key, name) in named {
+        match MAY_WEIGH.into_iter().find(|source| source.name() == name) {
+            Some(source) if weighty.contains(&source) => {
+                problems.add(key, format!("`{name}` is there twice."), "Remove one of them.");
+            }
+            Some(source) => weighty.push(source),
+            None => problems.add(
+                key,
+                format!("`{name}` is no source that can be weighed against others."),
+                format!("Use some of: {}.", MAY_WEIGH.map(Source::name).join(", ")),
+            ),
+        }
+    }
+    fields.finish(problems);
+    (conflict, weighty)
+}
+
+/// The tables under `[name.…]`, each with its checked name.
+fn named_tables<T>(
+    file: &mut Fields,
+    name: &'static str,
+    make: impl Fn(&str) -> Result<T, Malformed>,
+    problems: &mut Problems,
+) -> Vec<(T, Fields)> {
+    let mut named = Vec::new();
+    for (own_name, value) in file.table(name, problems).unwrap_or_default() {
+        let key = format!("{name}.{own_name}");
+        let word = word(&key, &own_name, &make, problems);
+        match value {
+            Value::Table(table) => named.extend(word.map(|word| (word, Fields::new(key, table)))),
+            other => {
+                problems.add(key, format!("This is {}, not a table.", other.type_str()), "Write it as a table.");
+            }
+        }
+    }
+    if named.is_empty() {
+        problems.add(name, "The policy names none.", format!("Add `[{name}.…]`."));
+    }
+    named
+}
+
+fn jurisdictions(
+    file: &mut Fields,
+    preset: &Preset,
+    problems: &mut Problems,
+) -> BTreeMap<Jurisdiction, JurisdictionRule> {
+    let mut jurisdictions = BTreeMap::new();
+    for (name, mut fields) in named_tables(file, "jurisdictions", Jurisdiction::new, problems) {
+        let title = fields.required_sentence("title", problems);
+        let law = fields.required_sentence("law", problems);
+        let strictness = fields.required_degree("strictness", problems);
+        let members = selector(&mut fields, preset, problems);
+        fields.finish(problems);
+        // An incomplete one keeps its name, so that the regions naming it are not reported for its sake.
+        jurisdictions.insert(
+            name,
+            JurisdictionRule {
+                title: title.unwrap_or_default(),
+                law: law.unwrap_or_default(),
+                strictness: strictness.unwrap_or_default(),
+                members,
+            },
+        );
+    }
+    jurisdictions
+}
+
+fn regions(
+    file: &mut Fields,
+    jurisdictions: &BTreeMap<Jurisdiction, JurisdictionRule>,
+    locations: &Locations,
+    problems: &mut Problems,
+) -> BTreeMap<Region, Option<RegionRule>> {
+    let mut regions = BTreeMap::new();
+    for (name, mut fields) in named_tables(file, "regions", Region::new, problems) {
+        let jurisdiction = fields.required_word("jurisdiction", Jurisdiction::new, problems);
+        let jurisdiction = jurisdiction.filter(|named| {
+            let known = jurisdictions.contains_key(named);
+            if !known {
+                unknown(fields.key_of("jurisdiction"), "jurisdiction", named.as_str(), jurisdictions.keys(), problems);
+            }
+            known
+        });
+        let mut placements = Vec::new();
+        for mut item in fields.tables("placements", problems) {
+            let key = item.key_of("location");
+            let cloud = item.required_sentence("cloud", problems);
+            let location = item.required_sentence("location", problems);
+            item.finish(problems);
+            let (Some(cloud), Some(location)) = (cloud, location) else { continue };
+            let Some(found) = locations.find(&cloud, &location) else {
+                let fix = if locations.knows_cloud(&cloud) {
+                    "Correct the name, or add a row with its country to the locations preset.".to_owned()
+                } else {
+                    format!("The locations preset knows these clouds: {}.", locations.clouds())
+                };
+                problems.add(key, format!("The locations preset has no `{location}` of `{cloud}`."), fix);
+                continue;
+            };
+            let placement = Placement {
+                cloud: cloud.into(),
+                location: location.into(),
+                country: found.country,
+                area: Arc::clone(&found.area),
+            };
+            if placements.contains(&placement) {
+                problems.add(key, "This placement is there twice.", "Remove one of them.");
+            } else {
+                placements.push(placement);
+            }
+        }
+        if placements.is_empty() {
+            problems.add(
+                fields.key_of("placements"),
+                "The region has no placement.",
+                "Add `placements = [{ cloud = \"…\", location = \"…\" }]`, the first preferred.",
+            );
+        }
+        fields.finish(problems);
+        regions.insert(name, jurisdiction.map(|jurisdiction| RegionRule { jurisdiction, placements }));
+    }
+    regions
+}
+
+fn rules(
+    file: &mut Fields,
+    jurisdictions: &BTreeMap<Jurisdiction, JurisdictionRule>,
+    regions: &BTreeMap<Region, Option<RegionRule>>,
+    preset: &Preset,
+    problems: &mut Problems,
+) -> Vec<Rule> {
+    let items = file.tables("rule", problems);
+    if items.is_empty() {
+        problems.add("rule", "The policy has no rule.", "Add a `[[rule]]` for each kind of place.");
+    }
+    if items.len() > RULES_MAX {
+        problems.add(
+            "rule",
+            format!("There are {} rules; at most {RULES_MAX} are read.", items.len()),
+            "Join rules that lead to the same region.",
+        );
+        return Vec::new();
+    }
+    let mut rules: Vec<Rule> = Vec::new();
+    for mut fields in items {
+        let name = fields.required_sentence("name", problems);
+        if let Some(name) = &name {
+            fields.call_it(name);
+            check_rule_name(&fields.key_of("name"), name, &rules, problems);
+        }
+        let selector = selector(&mut fields, preset, problems);
+        let jurisdiction = fields.word("jurisdiction", Jurisdiction::new, problems);
+        if let Some(named) = jurisdiction.as_ref().filter(|named| !jurisdictions.contains_key(named)) {
+            unknown(fields.key_of("jurisdiction"), "jurisdiction", named.as_str(), jurisdictions.keys(), problems);
+        }
+        let region = fields.word("region", Region::new, problems);
+        if let Some(named) = region.as_ref().filter(|named| !regions.contains_key(named)) {
+            unknown(fields.key_of("region"), "region", named.as_str(), regions.keys(), problems);
+        }
+        let refuse = fields.sentence("refuse", problems);
+        let because = fields.sentence("because", problems);
+        let verdict = match (region, refuse) {
+            (Some(region), None) => {
+                if jurisdiction.is_none() {
+                    problems.add(
+                        fields.key_of("jurisdiction"),
+                        "A rule that names a region also names the jurisdiction it means to be in.",
+                        "Add `jurisdiction = \"…\"`.",
+                    );
+                }
+                Some(Ok(region))
+            }
+            (None, Some(reason)) => Some(Err(Arc::from(reason))),
+            (Some(_), Some(_)) => {
+                problems.add(
+                    fields.key_of("refuse"),
+                    "The rule both places and refuses.",
+                    "Keep either `region` or `refuse`.",
+                );
+                None
+            }
+            (None, None) => {
+                problems.add(
+                    fields.key_of("region"),
+                    "The rule neither places nor refuses.",
+                    "Add `region = \"…\"`, or `refuse = \"…\"` with a sentence for the caller.",
+                );
+                None
+            }
+        };
+        fields.finish(problems);
+        if let (Some(name), Some(verdict)) = (name, verdict) {
+            rules.push(Rule { name: RuleId::new(&name), selector, verdict, jurisdiction, because });
+        }
+    }
+    rules
+}
+
+fn check_rule_name(key: &str, name: &str, earlier: &[Rule], problems: &mut Problems) {
+    if name.len() > 40
+        || !name.starts_with(|c: char| c.is_ascii_lowercase())
+        || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    {
+        problems.add(
+            key,
+            "A rule's name is 1 to 40 characters of a-z, 0-9 and hyphens, beginning with a letter.",
+            "It is shown with every decision: give it a short name.",
+        );
+    }
+    if BUILT_IN_RULES.contains(&name) {
+        problems.add(key, format!("`{name}` is the name of a built-in rule."), "Choose another name.");
+    }
+    if earlier.iter().any(|rule| rule.name.as_str() == name) {
+        problems.add(key, format!("Two rules are called `{name}`."), "Choose another name.");
+    }
+}
+
+/// Reads `codes` and `preset`: at least one of them, and nothing that the preset does not know.
+fn selector(fields: &mut Fields, preset: &Preset, problems: &mut Problems) -> Selector {
+    let mut selector = Selector::default();
+    let codes = fields.texts("codes", problems);
+    let columns = fields.table("preset", problems);
+    if codes.is_empty() && columns.is_none() {
+        problems.add(
+            fields.key_of("codes"),
+            "It means no place.",
+            "Add `codes = [\"DE\"]`, or `preset = { gdpr_applies = [\"yes\"] }`, or both.",
+        );
+    }
+    for (key, code) in codes {
+        let Some(place) = word(&key, &code, Place::new, problems) else { continue };
+        let place = preset.resolve(place);
+        if preset.no_country.contains(&place.country) {
+            problems.add(key, format!("`{code}` is no country, so nobody lives there."), "Remove it.");
+        } else if !preset.rows.contains_key(&place.whole_country()) {
+            problems.add(key, format!("The jurisdictions preset has no `{code}`."), "Correct the code.");
+        } else if selector.codes.contains(&place) {
+            problems.add(key, format!("`{code}` is there twice."), "Remove one of them.");
+        } else {
+            selector.codes.push(place);
+        }
+    }
+    let columns_key = fields.key_of("preset");
+    for (name, value) in columns.unwrap_or_default() {
+        let key = format!("{columns_key}.{name}");
+        let Some(column) = Column::named(&name) else {
+            let fix = format!("Use one of: {}.", Column::names());
+            problems.add(key, "The jurisdictions preset has no such column to choose by.", fix);
+            continue;
+        };
+        let Value::Array(items) = value else {
+            problems.add(key, "This is not a list.", format!("Write `{name} = [\"…\"]`."));
+            continue;
+        };
+        let known = preset.values_of(column);
+        let mut values = Vec::new();
+        for (key, value) in texts(&key, items, problems) {
+            if known.contains(&value.as_str()) {
+                values.push(value);
+            } else {
+                let known: Vec<&str> = known.iter().copied().filter(|value| !value.is_empty()).collect();
+                let fix = format!("Use one of: {}.", known.join(", "));
+                problems.add(key, format!("No row of the preset has `{value}` there."), fix);
+            }
+        }
+        selector.preset.push((column, values));
+    }
+    selector
+}
+
+fn tenants(
+    file: &mut Fields,
+    regions: &BTreeMap<Region, Option<RegionRule>>,
+    problems: &mut Problems,
+) -> HashMap<Tenant, Region> {
+    let mut tenants = HashMap::new();
+    for mut fields in file.tables("tenant", problems) {
+        let name = fields.required_word("name", Tenant::new, problems);
+        let region = fields.required_word("region", Region::new, problems);
+        if let Some(named) = region.as_ref().filter(|named| !regions.contains_key(named)) {
+            unknown(fields.key_of("region"), "region", named.as_str(), regions.keys(), problems);
+        }
+        if let Some(name) = name.as_ref().filter(|name| tenants.contains_key(*name)) {
+            problems.add(fields.key_of("name"), format!("The tenant `{name}` is there twice."), "Remove one of them.");
+        }
+        fields.finish(problems);
+        if let (Some(name), Some(region)) = (name, region) {
+            tenants.insert(name, region);
+        }
+    }
+    tenants
+}
+
+fn default_region(
+    file: &mut Fields,
+    regions: &BTreeMap<Region, Option<RegionRule>>,
+    problems: &mut Problems,
+) -> Option<Region> {
+    let mut fields = Fields::new("default", file.table("default", problems)?);
+    let region = fields.required_word("region", Region::new, problems);
+    if let Some(named) = region.as_ref().filter(|named| !regions.contains_key(named)) {
+        unknown(fields.key_of("region"), "region", named.as_str(), regions.keys(), problems);
+    }
+    fields.finish(problems);
+    region
+}
+
+fn unknown<'a, T: std::fmt::Display + 'a>(
+    key: String,
+    what: &str,
+    named: &str,
+    known: impl Iterator<Item = &'a T>,
+    problems: &mut Problems,
+) {
+    let known: Vec<String> = known.map(ToString::to_string).collect();
+    problems.add(key, format!("The policy has no {what} `{named}`."), format!("Use one of: {}.", known.join(", ")));
+}
