@@ -22,10 +22,7 @@ fn leaves(count: usize) -> Vec<Hash> {
 #[test]
 fn the_roots_are_those_of_certificate_transparency() {
     let mut frontier = Frontier::new();
-    assert_eq!(
-        hex::encode(empty_root()),
-        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    );
+    assert_eq!(hex::encode(empty_root()), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     assert_eq!(frontier.root(), empty_root());
     for (leaf, root) in RFC_6962 {
         frontier.push(leaf_hash(&hex::decode(leaf).expect("hex")));

@@ -8,7 +8,10 @@ use tlog::{
     verify_inclusion,
 };
 
+/// Trees up to this size are tried exhaustively.
 const SIZES: usize = 70;
+/// And up to this size with every single hash of every proof spoilt.
+const SPOILT_SIZES: usize = 24;
 
 fn leaves(count: usize) -> Vec<Hash> {
     (0..count).map(|i| leaf_hash(&i.to_be_bytes())).collect()
@@ -38,9 +41,8 @@ fn the_vectors_of_another_implementation_verify() {
     assert_eq!(verify_inclusion(42, 1000, &leaf("leaf42"), &hashes(&v["proof_index_42"]), &root), Ok(()));
     let proof = hashes(&v["consistency_600_1000"]);
     assert_eq!(verify_consistency(600, 1000, &proof, &hash(&v["root_600"]), &root), Ok(()));
-    assert_eq!(
-        verify_consistency(601, 1000, &proof, &hash(&v["root_600"]), &root),
-        Err(ProofError::OtherRoot),
+    assert!(
+        verify_consistency(601, 1000, &proof, &hash(&v["root_600"]), &root).is_err(),
         "another size is another claim"
     );
 }
@@ -52,10 +54,12 @@ fn every_leaf_of_every_small_tree_is_proven_and_no_other() {
         let root = root_of(&leaves[..size]);
         for index in 0..size {
             let proof = inclusion_proof(&leaves[..size], index).expect("in the tree");
-            let verify = |i: usize, leaf: &Hash, proof: &[Hash]| {
-                verify_inclusion(i as u64, size as u64, leaf, proof, &root)
-            };
+            let verify =
+                |i: usize, leaf: &Hash, proof: &[Hash]| verify_inclusion(i as u64, size as u64, leaf, proof, &root);
             assert_eq!(verify(index, &leaves[index], &proof), Ok(()), "leaf {index} of {size}");
+            if size > SPOILT_SIZES {
+                continue;
+            }
             for other in (0..size).filter(|other| *other != index) {
                 assert!(verify(other, &leaves[index], &proof).is_err(), "leaf {index} of {size} is not {other}");
             }
@@ -89,6 +93,9 @@ fn every_small_tree_continues_every_smaller_one_and_no_other() {
             assert!(verify(&proof, &[1; 32], &newer_root).is_err(), "{older} -> {newer}, another old root");
             if older > 0 {
                 assert!(verify(&proof, &older_root, &[1; 32]).is_err(), "{older} -> {newer}, another new root");
+            }
+            if newer > SPOILT_SIZES {
+                continue;
             }
             for cut in 0..proof.len() {
                 assert!(verify(&proof[..cut], &older_root, &newer_root).is_err(), "{older} -> {newer}, shortened");
