@@ -1,0 +1,290 @@
+//! From shape to meaning: every key is read for what it says, alone and together with the others.
+
+mod directory;
+mod gateway;
+mod regions;
+mod stores;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use residency::{Policy, presets};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::dsn::{self, Dsn};
+use super::layers::Layered;
+use super::mistake::{Gravity, Mistake, Mistakes};
+use super::secret::{Secrets, is_reference};
+use super::{Config, Otlp, PolicyFiles, Postgres, Telemetry, raw};
+
+/// Checks the meaning of settings whose shape is right; `mistakes` are those of the shape.
+pub(super) fn check(
+    root: &raw::Root,
+    mistakes: Mistakes,
+    layered: &Layered,
+    file: &Path,
+    variables: &BTreeMap<String, String>,
+) -> Result<Config, Mistakes> {
+    let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut check = Check { layered, file, folder, secrets: Secrets { folder, variables }, mistakes };
+
+    let (policy, policy_files) = check.policy(&root.policy);
+    let gateway = check.gateway(&root.gateway, root);
+    let geoip = root.geoip.as_ref().map(|raw| check.geoip(raw));
+    let directory = check.directory(&root.directory);
+    let jwt = root.auth.jwt.as_ref().map(|raw| check.jwt(raw));
+    let regions = check.regions(&root.regions, policy.as_ref(), &root.directory);
+    let telemetry = check.telemetry(&root.telemetry);
+
+    let mut mistakes = check.mistakes;
+    mistakes.0.sort_by_key(|m| m.gravity);
+    if mistakes.errors().next().is_some() {
+        return Err(mistakes);
+    }
+    match (gateway, policy, geoip, directory, jwt, regions, telemetry) {
+        (Some(gateway), Some(policy), geoip, Some(directory), jwt, Some((served, home_urls)), Some(telemetry)) => {
+            Ok(Config {
+                gateway,
+                policy,
+                policy_files,
+                geoip: geoip.flatten(),
+                directory,
+                jwt: jwt.flatten(),
+                served,
+                home_urls,
+                events: root.events.clone(),
+                telemetry,
+                warnings: mistakes,
+            })
+        }
+        _ => {
+            // A check that yields nothing has said why; should one ever forget, do not start all the same.
+            mistakes.0.push(Mistake {
+                gravity: Gravity::Error,
+                at: file.display().to_string(),
+                key: String::new(),
+                message: "The configuration could not be understood.".into(),
+                fix: "Compare with the annotated example, config/domicile.toml.".into(),
+            });
+            Err(mistakes)
+        }
+    }
+}
+
+/// The check in progress.
+struct Check<'a> {
+    layered: &'a Layered,
+    file: &'a Path,
+    folder: &'a Path,
+    secrets: Secrets<'a>,
+    mistakes: Mistakes,
+}
+
+impl Check<'_> {
+    fn note(&mut self, gravity: Gravity, key: &str, message: impl fmt::Display, fix: impl fmt::Display) {
+        let at = self.layered.place_of(self.file, key);
+        let (message, fix) = (message.to_string(), fix.to_string());
+        self.mistakes.0.push(Mistake { gravity, at, key: key.to_owned(), message, fix });
+    }
+
+    fn error(&mut self, key: &str, message: impl fmt::Display, fix: impl fmt::Display) {
+        self.note(Gravity::Error, key, message, fix);
+    }
+
+    fn warn(&mut self, key: &str, message: impl fmt::Display, fix: impl fmt::Display) {
+        self.note(Gravity::Warning, key, message, fix);
+    }
+
+    /// A value that must be there. Silent about a key whose shape was already wrong.
+    fn required<T: Clone>(&mut self, key: &str, value: Option<&T>, fix: &str) -> Option<T> {
+        if value.is_none() && !self.mistakes.mention(key) {
+            self.error(key, "This is missing.", fix);
+        }
+        value.cloned()
+    }
+
+    /// A text that must be there and not be empty.
+    fn text(&mut self, key: &str, value: Option<&String>, fix: &str) -> Option<String> {
+        let value = self.required(key, value, fix)?;
+        if value.trim().is_empty() {
+            self.error(key, "This is empty.", fix);
+            return None;
+        }
+        Some(value)
+    }
+
+    /// A word of the domain.
+    fn word<T>(&mut self, key: &str, text: &str, new: fn(&str) -> Result<T, residency::Malformed>) -> Option<T> {
+        new(text).map_err(|malformed| self.error(key, format!("Not accepted: {malformed}."), "Rename it.")).ok()
+    }
+
+    /// A secret by reference, which must be there.
+    fn secret(&mut self, key: &str, reference: Option<&String>, fix: &str) -> Option<SecretString> {
+        let reference = self.required(key, reference, fix)?;
+        match self.secrets.resolve(&reference) {
+            Ok(found) => {
+                if let Some(exposed) = found.exposed {
+                    self.warn(key, exposed.message, exposed.fix);
+                }
+                Some(found.secret)
+            }
+            Err(trouble) => {
+                self.error(key, trouble.message, trouble.fix);
+                None
+            }
+        }
+    }
+
+    /// A Postgres URL: by reference, or written without a password.
+    fn dsn(&mut self, key: &str, written: &String, password: Option<(&str, &String)>) -> Option<SecretString> {
+        let fix = "Write a reference, or postgres://user@host:5432/database.";
+        let url = if is_reference(written) { self.secret(key, Some(written), fix)? } else { written.clone().into() };
+        let Some(dsn) = Dsn::parse(url.expose_secret()) else {
+            self.error(key, "This is not the URL of a Postgres database.", fix);
+            return None;
+        };
+        if dsn.has_password && !is_reference(written) {
+            self.error(
+                key,
+                "A password stands here in plain text.",
+                "Move the URL to a file and write \"file:…\", or move the password to postgres_password; then change \
+                 it, it has been seen.",
+            );
+            return None;
+        }
+        let Some((password_key, reference)) = password else { return Some(url) };
+        if dsn.has_password {
+            self.error(password_key, "The URL already holds a password.", "Remove one of the two.");
+            return None;
+        }
+        let password = self.secret(password_key, Some(reference), "")?;
+        let url = dsn::with_password(url.expose_secret(), password.expose_secret());
+        if url.is_none() {
+            self.error(key, "A password is given, but the URL names no user.", "Write postgres://user@host/database.");
+        }
+        url.map(Into::into)
+    }
+
+    /// A database with its two ways in.
+    fn postgres(
+        &mut self,
+        table: &str,
+        url: Option<&String>,
+        password: Option<&String>,
+        owner: Option<&String>,
+    ) -> Option<Postgres> {
+        let key = format!("{table}.postgres");
+        let password_key = format!("{table}.postgres_password");
+        let owner_key = format!("{table}.postgres_owner");
+        let owner_dsn = owner.map(|owner| self.dsn(&owner_key, owner, None));
+        let url = self.required(&key, url, "Write postgres = \"file:…\", or postgres://user@host:5432/database.")?;
+        let dsn = self.dsn(&key, &url, password.map(|p| (password_key.as_str(), p)))?;
+        if let Some(Some(owner)) = &owner_dsn {
+            let named = |dsn: &SecretString| Dsn::parse(dsn.expose_secret()).map(|d| d.database);
+            if named(owner) != named(&dsn) {
+                self.error(&owner_key, "The owner's URL names another database.", "Name the same database in both.");
+            }
+        }
+        let owner_dsn = match owner_dsn {
+            Some(owner) => owner?,
+            None => dsn.clone(),
+        };
+        Some(Postgres { dsn, owner_dsn })
+    }
+
+    /// A URL that is reached over TLS, unless it is on this machine.
+    fn url(&mut self, key: &str, url: &str) -> Option<String> {
+        let host = |rest: &str| {
+            let authority = rest.split(['/', '?']).next().unwrap_or_default();
+            let bare = authority.rsplit_once(':').filter(|(_, p)| p.bytes().all(|b| b.is_ascii_digit()));
+            bare.map_or(authority, |(host, _)| host).to_owned()
+        };
+        let fine = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+            (Some(rest), _) => !host(rest).is_empty(),
+            (_, Some(rest)) => dsn::is_local_host(&host(rest)),
+            _ => false,
+        };
+        if !fine {
+            self.error(key, "This is not an https URL.", "Write https://…; http is accepted on this machine only.");
+        }
+        fine.then(|| url.trim_end_matches('/').to_owned())
+    }
+
+    fn path(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    fn policy(&mut self, raw: &raw::Policy) -> (Option<Policy>, PolicyFiles) {
+        let files = PolicyFiles {
+            policy: raw.file.as_deref().map(|p| self.path(p)),
+            jurisdictions: raw.jurisdictions.as_deref().map(|p| self.path(p)),
+            locations: raw.locations.as_deref().map(|p| self.path(p)),
+        };
+        let mut text = |key: &str, file: &Option<PathBuf>, shipped: &str| match file {
+            None => Some(shipped.to_owned()),
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| {
+                    let message = format!("{} cannot be read: {error}.", path.display());
+                    self.error(key, message, "Correct the path; it is relative to this file.");
+                })
+                .ok(),
+        };
+        let policy = text("policy.file", &files.policy, presets::SHIPPED_POLICY);
+        let jurisdictions = text("policy.jurisdictions", &files.jurisdictions, presets::JURISDICTIONS);
+        let locations = text("policy.locations", &files.locations, presets::LOCATIONS);
+        let (Some(policy), Some(jurisdictions), Some(locations)) = (policy, jurisdictions, locations) else {
+            return (None, files);
+        };
+        match Policy::parse(&policy, &jurisdictions, &locations) {
+            Ok(policy) => (Some(policy), files),
+            Err(problems) => {
+                let name = |p: &PathBuf| p.display().to_string();
+                let at = files.policy.as_ref().map_or_else(|| "the built-in policy".to_owned(), name);
+                self.mistakes.0.extend(problems.into_iter().map(|problem| Mistake {
+                    gravity: Gravity::Error,
+                    at: at.clone(),
+                    key: problem.key,
+                    message: problem.message,
+                    fix: problem.fix,
+                }));
+                (None, files)
+            }
+        }
+    }
+
+    fn telemetry(&mut self, raw: &raw::Telemetry) -> Option<Telemetry> {
+        let filter = raw.filter.clone().unwrap_or_else(|| "info".into());
+        if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&filter) {
+            self.error("telemetry.filter", format!("Not a filter: {error}."), "Write e.g. \"info,storage=debug\".");
+        }
+        let otlp = raw.otlp.as_ref().map(|otlp| {
+            let key = "telemetry.otlp.endpoint";
+            let endpoint =
+                self.text(key, otlp.endpoint.as_ref(), "Name the collector, e.g. \"http://127.0.0.1:4318\".")?;
+            if !endpoint.starts_with("http://") {
+                self.error(
+                    key,
+                    "The exporter speaks plain http only.",
+                    "Run a collector beside this process, write http://127.0.0.1:4318, and let the collector do TLS.",
+                );
+                return None;
+            }
+            if !otlp.traces && !otlp.metrics {
+                self.warn("telemetry.otlp", "Neither traces nor metrics are exported.", "Remove the table.");
+            }
+            Some(Otlp {
+                endpoint: endpoint.trim_end_matches('/').to_owned(),
+                traces: otlp.traces,
+                metrics: otlp.metrics,
+                trace_ratio: otlp.trace_ratio,
+                metrics_every: std::time::Duration::from_secs(otlp.metrics_every_s),
+            })
+        });
+        let otlp = match otlp {
+            Some(otlp) => Some(otlp?),
+            None => None,
+        };
+        Some(Telemetry { format: raw.format, filter, otlp })
+    }
+}

@@ -1,0 +1,297 @@
+//! Settings become meaning once: the file and the environment are layered ([`layers`]), compared with
+//! the schema ([`shape`]), checked for their sense ([`check`]), and then nobody sees a string that means
+//! a region. Every mistake is reported at once.
+
+mod check;
+mod dsn;
+mod layers;
+mod mistake;
+pub(crate) mod raw;
+mod schema;
+mod secret;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use residency::{Country, Jurisdiction, Policy, Region};
+use secrecy::SecretString;
+use serde::Deserialize as _;
+
+pub(crate) use mistake::{Gravity, Mistake, Mistakes};
+pub(crate) use schema::json_schema;
+
+/// Where the configuration is looked for when nobody says otherwise.
+pub(crate) const DEFAULT_PATH: &str = "config/domicile.toml";
+
+/// A checked configuration.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// The HTTP face.
+    pub gateway: Gateway,
+    /// The policy, parsed and proven consistent with the regions below.
+    pub policy: Policy,
+    /// Where the policy was read from, for the log and for reloading.
+    pub policy_files: PolicyFiles,
+    /// The GeoIP database, if addresses are to be evidence.
+    pub geoip: Option<GeoIp>,
+    /// The directory of pins.
+    pub directory: Directory,
+    /// Tokens of an identity provider.
+    pub jwt: Option<Jwt>,
+    /// The regions served by this process.
+    pub served: BTreeMap<Region, Served>,
+    /// The URLs of regions, for a 421.
+    pub home_urls: BTreeMap<Region, String>,
+    /// How the region log is carried.
+    pub events: raw::Events,
+    /// Logs, traces, metrics.
+    pub telemetry: Telemetry,
+    /// What is odd but not wrong.
+    pub warnings: Mistakes,
+}
+
+/// The HTTP face.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub instance: String,
+    pub region: Region,
+    pub listen: SocketAddr,
+    pub admin_listen: SocketAddr,
+    pub limits: raw::Limits,
+    pub forwarding: Forwarding,
+}
+
+impl Gateway {
+    /// How long a shutdown waits for requests in flight.
+    pub(crate) fn drain_max(&self) -> Duration {
+        Duration::from_secs(self.limits.drain_s_max)
+    }
+}
+
+/// Whose forwarding headers are believed.
+#[derive(Debug, Clone)]
+pub(crate) struct Forwarding {
+    pub source: raw::ForwardingSource,
+    /// Lower case; present exactly when `source` is [`raw::ForwardingSource::Header`].
+    pub header: Option<String>,
+    pub trusted: Vec<IpNet>,
+}
+
+/// Files of the policy; `None` means the one built into the binary.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PolicyFiles {
+    pub policy: Option<PathBuf>,
+    pub jurisdictions: Option<PathBuf>,
+    pub locations: Option<PathBuf>,
+}
+
+/// The GeoIP database.
+#[derive(Debug, Clone)]
+pub(crate) struct GeoIp {
+    pub database: Database,
+    pub sha256: Option<[u8; 32]>,
+    pub age_days_max: Option<u32>,
+    pub networks_min: u64,
+    pub reload_every: Option<Duration>,
+    pub canaries: Vec<(IpAddr, Country)>,
+}
+
+/// Which database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Database {
+    /// The bundled public-domain one: not for production.
+    Demo,
+    /// A file.
+    File(PathBuf),
+}
+
+/// A Postgres: the service's way in, and the owner's for migrations.
+#[derive(Debug, Clone)]
+pub(crate) struct Postgres {
+    pub dsn: SecretString,
+    pub owner_dsn: SecretString,
+}
+
+/// The directory of pins.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    pub postgres: Postgres,
+    pub cache_pins_max: u64,
+    /// Number of the pepper for new digests.
+    pub current_pepper: u16,
+    pub peppers: Vec<(u16, SecretString)>,
+}
+
+/// Tokens of an identity provider.
+#[derive(Debug, Clone)]
+pub(crate) struct Jwt {
+    pub issuer: String,
+    pub audience: String,
+    pub jwks: Jwks,
+    pub algorithms: Vec<raw::Algorithm>,
+    pub leeway: Duration,
+    pub claims: raw::Claims,
+}
+
+/// Where the keys of tokens are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Jwks {
+    Url(String),
+    File(PathBuf),
+}
+
+/// A region served by this process.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub jurisdiction: Jurisdiction,
+    pub postgres: Postgres,
+    pub log_origin: String,
+    pub audit_reads: raw::AuditReads,
+    pub reader_connections: u32,
+    pub committer_connections: u32,
+    pub redpanda: Option<Redpanda>,
+    pub snowflake: Option<Snowflake>,
+}
+
+/// The region's Redpanda.
+#[derive(Debug, Clone)]
+pub(crate) struct Redpanda {
+    pub brokers: Vec<String>,
+    pub security: raw::KafkaSecurity,
+    pub ca_file: Option<PathBuf>,
+    pub sasl: Option<Sasl>,
+    pub topic_partitions: u32,
+    pub topic_replicas: u16,
+    pub topic_retention: Option<Duration>,
+}
+
+/// A password for a broker.
+#[derive(Debug, Clone)]
+pub(crate) struct Sasl {
+    pub mechanism: raw::SaslMechanism,
+    pub user: String,
+    pub password: SecretString,
+}
+
+/// The region's Snowflake.
+#[derive(Debug, Clone)]
+pub(crate) enum Snowflake {
+    /// An account.
+    Account(Box<SnowflakeAccount>),
+    /// A folder that receives the rows as NDJSON files.
+    Folder(PathBuf),
+}
+
+/// A Snowflake account.
+#[derive(Debug, Clone)]
+pub(crate) struct SnowflakeAccount {
+    pub account: String,
+    pub base_url: Option<String>,
+    pub user: String,
+    pub login: SnowflakeLogin,
+    pub role: Option<String>,
+    pub warehouse: String,
+    pub database: String,
+    pub schema: String,
+}
+
+/// How the service user proves itself.
+#[derive(Debug, Clone)]
+pub(crate) enum SnowflakeLogin {
+    PrivateKey(SecretString),
+    Password(SecretString),
+}
+
+/// Logs, traces, metrics.
+#[derive(Debug, Clone)]
+pub(crate) struct Telemetry {
+    pub format: Option<raw::LogFormat>,
+    pub filter: String,
+    pub otlp: Option<Otlp>,
+}
+
+/// Export by OTLP.
+#[derive(Debug, Clone)]
+pub(crate) struct Otlp {
+    pub endpoint: String,
+    pub traces: bool,
+    pub metrics: bool,
+    pub trace_ratio: f64,
+    pub metrics_every: Duration,
+}
+
+/// Reads and checks the configuration of a file and the process's environment.
+///
+/// # Errors
+/// Every mistake at once.
+pub(crate) fn load(file: &Path) -> Result<Config, Mistakes> {
+    load_with(file, &environment())
+}
+
+/// The same with a given environment.
+pub(crate) fn load_with(file: &Path, variables: &BTreeMap<String, String>) -> Result<Config, Mistakes> {
+    let text = read(file)?;
+    parse(file, &text, variables)
+}
+
+/// The effective settings as written, defaults included; secrets are references and stay so.
+///
+/// # Errors
+/// The mistakes of shape.
+pub(crate) fn effective(file: &Path) -> Result<raw::Root, Mistakes> {
+    let schema = json_schema();
+    let layered = layers::Layered::read(file, &read(file)?, &environment(), schema::Node::root(&schema));
+    let (root, mistakes) = shaped(&layered, file, schema::Node::root(&schema));
+    if mistakes.0.is_empty() { Ok(root) } else { Err(mistakes) }
+}
+
+/// The same with a given text, as if it stood in the file.
+pub(crate) fn parse(file: &Path, text: &str, variables: &BTreeMap<String, String>) -> Result<Config, Mistakes> {
+    let schema = json_schema();
+    let layered = layers::Layered::read(file, text, variables, schema::Node::root(&schema));
+    let unreadable = layered.mistakes.iter().any(|m| m.key.is_empty());
+    if unreadable {
+        return Err(Mistakes(layered.mistakes));
+    }
+    let (root, mistakes) = shaped(&layered, file, schema::Node::root(&schema));
+    check::check(&root, mistakes, &layered, file, variables)
+}
+
+fn shaped(layered: &layers::Layered, file: &Path, schema: schema::Node<'_>) -> (raw::Root, Mistakes) {
+    let mut mistakes = layered.mistakes.clone();
+    let table = shape::prune(layered, file, schema, &mut mistakes);
+    let root = raw::Root::deserialize(toml::Value::Table(table)).unwrap_or_else(|error| {
+        // The schema and the structs are one thing, so this is a case that the pruning does not know yet.
+        mistakes.push(Mistake {
+            gravity: Gravity::Error,
+            at: file.display().to_string(),
+            key: String::new(),
+            message: format!("{}.", error.message().trim_end_matches('.')),
+            fix: "Compare with the annotated example, config/domicile.toml.".into(),
+        });
+        raw::Root::default()
+    });
+    (root, Mistakes(mistakes))
+}
+
+fn read(file: &Path) -> Result<String, Mistakes> {
+    std::fs::read_to_string(file).map_err(|error| {
+        Mistakes(vec![Mistake {
+            gravity: Gravity::Error,
+            at: file.display().to_string(),
+            key: String::new(),
+            message: format!("The configuration cannot be read: {error}."),
+            fix: format!("Name it with --config or DOMICILE_CONFIG; {DEFAULT_PATH} in the sources is an example."),
+        }])
+    })
+}
+
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
+}
