@@ -1,1 +1,196 @@
-fn main() {}
+//! `cargo xtask`: what a person does in this repository, each as one command that installs what it lacks and says what
+//! it is doing. It depends on next to nothing, so that it is built in seconds on an empty machine.
+
+mod install;
+mod machine;
+mod run;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+use run::Cargo;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Builds, shows, tests and measures domicile.
+///
+/// Begin with `cargo xtask demo`: it stands up regions on this machine and shows where people's data goes.
+/// Everything it installs is a system package (with apt, as root or by sudo) or lies in ~/.cache/domicile/tools.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Stand up a throw-away world on this machine and watch people's data being put, and kept, where it belongs.
+    ///
+    /// Installs PostgreSQL and what the build needs, builds the binary and runs `domicile demo` with the arguments
+    /// behind it, for example `cargo xtask demo --once` (stop after the tour) or `--data-dir DIR` (keep everything).
+    Demo {
+        /// Arguments of `domicile demo`: see `cargo xtask demo -- --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Install everything the demo and the tests can use, and build nothing.
+    ///
+    /// PostgreSQL and the build's needs from the system; the Kafka-protocol broker nisshi (compiled once, about 20
+    /// minutes on two cores) and the Snowflake stand-in fakesnow into ~/.cache/domicile/tools. Where one of the last
+    /// two cannot be had, demo and tests use simpler stand-ins and say so.
+    Tools,
+    /// Install everything, then run the short soaks and every test of the workspace.
+    Test {
+        /// Only these tests: passed to `cargo test`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run one long acceptance run, or its short form.
+    Soak {
+        /// Which one.
+        name: Soak,
+        /// The form that `cargo xtask test` runs: a minute or two rather than many.
+        #[arg(long)]
+        short: bool,
+    },
+    /// Measure classification, a write and a read through HTTP, against pgbench in the same run.
+    Bench {
+        /// Shorter runs: for a look, not for quoting.
+        #[arg(long)]
+        quick: bool,
+        /// Where the results go.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Everything a change must pass: format, lints, documentation, licences, soaks, tests.
+    Ci,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Soak {
+    /// The gateway is killed again and again under write load: nothing acknowledged is lost.
+    Crash,
+    /// Canaries of every region are looked for in everything every other region keeps.
+    Residency,
+    /// Two gateways classify the same new subject differently at the same instant.
+    Race,
+}
+
+impl Soak {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::Residency => "residency",
+            Self::Race => "race",
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match act(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("\nxtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: Command) -> Result<ExitCode> {
+    let cargo = Cargo::find()?;
+    match command {
+        Command::Demo { args } => {
+            install::for_the_build()?;
+            install::postgres()?;
+            install::fakesnow_if_python();
+            run::step("Building the binary", cargo.command(["build", "--bin", "domicile"]))?;
+            if install::nisshi_path().is_none() {
+                eprintln!(
+                    "  The demo uses the broker inside its own process; `cargo xtask tools` installs one that stands alone."
+                );
+            }
+            // `run` finds the target folder, wherever the configuration puts it.
+            let demo = ["run", "--quiet", "--bin", "domicile", "--", "demo"];
+            run::last(cargo.command(demo).args(args))
+        }
+        Command::Tools => {
+            install::everything()?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Test { args } => {
+            install::everything()?;
+            test(&cargo, &args)
+        }
+        Command::Soak { name, short } => {
+            install::for_the_build()?;
+            install::postgres()?;
+            run::step("Building the binary", cargo.command(["build", "--bin", "domicile"]))?;
+            soak(&cargo, name, short)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Bench { quick, out } => {
+            install::for_the_build()?;
+            install::postgres()?;
+            run::step("Building the binary for release", cargo.command(["build", "--release", "--bin", "domicile"]))?;
+            let mut bench = cargo.command(["run", "--release", "--quiet", "-p", "benches", "--"]);
+            if quick {
+                bench = bench.arg("--quick");
+            }
+            if let Some(out) = out {
+                bench = bench.arg("--out").arg(out);
+            }
+            run::last(bench)
+        }
+        Command::Ci => {
+            install::everything()?;
+            run::step("Checking the format", cargo.command(["fmt", "--all", "--check"]))?;
+            let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+            run::step("Looking for lints", cargo.command(clippy))?;
+            let doc = cargo.command(["doc", "--workspace", "--no-deps"]);
+            run::step("Building the documentation", doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+            if machine::on_path("cargo-deny").is_some() {
+                run::step("Checking dependencies and licences", cargo.command(["deny", "check"]))?;
+            } else {
+                eprintln!("» cargo-deny is not installed: dependencies and licences are not checked");
+            }
+            test(&cargo, &[])
+        }
+    }
+}
+
+/// The tests come last, so that their result is what stands at the end.
+fn test(cargo: &Cargo, args: &[String]) -> Result<ExitCode> {
+    run::step("Building every program", cargo.command(["build", "--workspace", "--bins"]))?;
+    if args.is_empty() {
+        for name in [Soak::Crash, Soak::Residency, Soak::Race] {
+            soak(cargo, name, true)?;
+        }
+    }
+    run::last(cargo.command(["test", "--workspace"]).args(args))
+}
+
+fn soak(cargo: &Cargo, name: Soak, short: bool) -> Result<()> {
+    let mut soak = cargo.command(["run", "--quiet", "-p", "system-tests", "--bin", "soak", "--", name.name()]);
+    if short {
+        soak = soak.arg("--short");
+    }
+    run::step(&format!("The {} soak{}", name.name(), if short { ", short" } else { "" }), soak)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_stands_behind_demo_is_passed_on_as_it_is() {
+        let cli = Cli::try_parse_from(["cargo xtask", "demo", "--once", "--data-dir", "/tmp/x"]).expect("it parses");
+        let Command::Demo { args } = cli.command else { panic!("another command") };
+        assert_eq!(args, ["--once", "--data-dir", "/tmp/x"]);
+    }
+}

@@ -1,0 +1,124 @@
+//! Running other programs, and saying so.
+
+use anyhow::{Context, Result, bail};
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+/// The cargo that runs us, at work in this repository.
+pub(crate) struct Cargo {
+    program: OsString,
+    root: PathBuf,
+}
+
+impl Cargo {
+    /// Finds it by what cargo tells the programs it runs.
+    pub(crate) fn find() -> Result<Self> {
+        let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let manifest =
+            env::var_os("CARGO_MANIFEST_DIR").context("Run this as `cargo xtask`, so that it finds its place")?;
+        let root = Path::new(&manifest).ancestors().nth(2).context("This crate lies in crates/xtask")?.to_owned();
+        Ok(Self { program, root })
+    }
+
+    /// A cargo command at the top of the repository.
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> CommandLine {
+        let mut command = Command::new(&self.program);
+        command.args(args).current_dir(&self.root);
+        // What cargo told us of ourselves is not meant for what it builds next: it would build that again.
+        for (name, _) in env::vars_os() {
+            let told =
+                name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_BIN_"));
+            if told || name == "CARGO_MANIFEST_DIR" || name == "CARGO_MANIFEST_PATH" || name == "CARGO_PRIMARY_PACKAGE"
+            {
+                command.env_remove(name);
+            }
+        }
+        CommandLine(command)
+    }
+}
+
+/// A command, put together piece by piece.
+pub(crate) struct CommandLine(Command);
+
+impl CommandLine {
+    /// Any program.
+    pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
+        Self(Command::new(program))
+    }
+
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.0.arg(arg);
+        self
+    }
+
+    pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.0.args(args);
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.0.env(name, value);
+        self
+    }
+
+    pub(crate) fn folder(mut self, folder: &Path) -> Self {
+        self.0.current_dir(folder);
+        self
+    }
+
+    /// As a person would type it.
+    fn in_words(&self) -> String {
+        let program = Path::new(self.0.get_program()).file_name().unwrap_or_default();
+        let parts = [program].into_iter().chain(self.0.get_args());
+        parts.map(|part| part.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Runs a command that must succeed, and says how long it took.
+pub(crate) fn step(what: &str, mut command: CommandLine) -> Result<()> {
+    let words = command.in_words();
+    eprintln!("» {what}: {words}");
+    let began = Instant::now();
+    let status = command.0.status().with_context(|| format!("`{words}` could not be run"))?;
+    if !status.success() {
+        bail!("{what} failed after {} ({status})", seconds(began.elapsed()));
+    }
+    eprintln!("  done in {}", seconds(began.elapsed()));
+    Ok(())
+}
+
+/// Runs the command that everything before was for: its output stands last, and its exit code becomes ours.
+pub(crate) fn last(mut command: CommandLine) -> Result<ExitCode> {
+    let words = command.in_words();
+    eprintln!("» {words}");
+    let status = command.0.status().with_context(|| format!("`{words}` could not be run"))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Whether a command succeeds, in silence.
+pub(crate) fn succeeds<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> bool {
+    Command::new(program).args(args).output().is_ok_and(|done| done.status.success())
+}
+
+/// `12.3 s` or `4 min 10 s`.
+pub(crate) fn seconds(took: Duration) -> String {
+    match took.as_secs() {
+        0..60 => format!("{:.1} s", took.as_secs_f64()),
+        whole => format!("{} min {} s", whole / 60, whole % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well() {
+        assert_eq!(seconds(Duration::from_millis(1_250)), "1.2 s");
+        assert_eq!(seconds(Duration::from_secs(250)), "4 min 10 s");
+    }
+}
