@@ -1,0 +1,237 @@
+//! What a gateway of a world is told: its configuration, its secrets, its callers' keys.
+
+use crate::broker::Broker;
+use crate::cluster::Cluster;
+use crate::found::log_origin;
+use crate::layout::{Layout, write_private};
+use crate::snowflake::Snowflake;
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+/// The database of every region in its own cluster.
+pub(crate) const REGION_DATABASE: &str = "domicile";
+/// The database of the directory in its own cluster.
+pub(crate) const DIRECTORY_DATABASE: &str = "directory";
+/// The login of a gateway: a member of the least-privilege roles and nothing more.
+pub(crate) const GATEWAY_LOGIN: &str = "gateway";
+
+/// A region that the shipped policy has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegionPlan {
+    /// Its name, e.g. `eu-central`.
+    pub name: &'static str,
+    /// Its jurisdiction, e.g. `eu`.
+    pub jurisdiction: &'static str,
+    /// A residence that the policy places in it, e.g. `DE`.
+    pub residence: &'static str,
+}
+
+impl RegionPlan {
+    /// The regions of `config/residency.toml`.
+    pub const ALL: [Self; 3] = [
+        Self { name: "eu-central", jurisdiction: "eu", residence: "DE" },
+        Self { name: "uk-south", jurisdiction: "uk", residence: "GB" },
+        Self { name: "us-east", jurisdiction: "us", residence: "US" },
+    ];
+
+    /// The one of this name.
+    ///
+    /// # Errors
+    /// When the policy has none of this name.
+    pub fn named(name: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|plan| plan.name == name);
+        found.with_context(|| format!("The shipped policy has no region of the name {name}"))
+    }
+}
+
+/// The API keys of a world, as tokens.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keys {
+    /// An application service: everything about subjects, and believed about client addresses.
+    pub service: String,
+    /// A compliance team: decisions and the console.
+    pub compliance: String,
+    /// An operator: metrics, decisions, where a subject is at home.
+    pub operator: String,
+}
+
+/// One of the keys that every world has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoleKey {
+    /// See [`Keys::service`].
+    Service,
+    /// See [`Keys::compliance`].
+    Compliance,
+    /// See [`Keys::operator`].
+    Operator,
+}
+
+impl RoleKey {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Service, Self::Compliance, Self::Operator];
+
+    /// The key's name in the audit log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Service => "demo-service",
+            Self::Compliance => "demo-compliance",
+            Self::Operator => "demo-operator",
+        }
+    }
+
+    /// What it may do.
+    #[must_use]
+    pub fn scopes(self) -> &'static [&'static str] {
+        match self {
+            Self::Service => &[
+                "classify",
+                "subjects:read",
+                "subjects:write",
+                "records:read",
+                "records:write",
+                "events:write",
+                "zero-party:read",
+                "zero-party:write",
+                "evidence:client-address",
+                "evidence:tenant",
+            ],
+            Self::Compliance => &["classify", "subjects:read", "audit:read", "console:read"],
+            Self::Operator => &["classify", "subjects:read", "audit:read", "metrics"],
+        }
+    }
+}
+
+/// What one gateway is to be.
+#[derive(Debug, Clone)]
+pub(crate) struct GatewayPlan {
+    pub(crate) name: String,
+    pub(crate) serves: Vec<String>,
+    pub(crate) port: u16,
+    pub(crate) admin_port: u16,
+}
+
+/// What a gateway is surrounded by.
+pub(crate) struct Around<'a> {
+    pub(crate) directory: &'a Cluster,
+    pub(crate) regions: &'a [(RegionPlan, Option<&'a Cluster>, Option<&'a Broker>, Option<&'a Snowflake>)],
+    pub(crate) gateways: &'a [GatewayPlan],
+    pub(crate) settings: &'a [(String, Value)],
+}
+
+/// Writes the file of one gateway and the secrets it refers to.
+///
+/// # Errors
+/// When a file cannot be written, or a setting's path leads through something that is no table.
+pub(crate) fn write(layout: &Layout, plan: &GatewayPlan, around: &Around<'_>) -> Result<()> {
+    let mut root = Table::new();
+    let mut set = |path: &str, value: Value| put(&mut root, path, value);
+    let first = plan.serves.first().context("A gateway serves at least one region")?;
+    set("gateway.instance", plan.name.as_str().into())?;
+    set("gateway.region", first.as_str().into())?;
+    set("gateway.listen", format!("127.0.0.1:{}", plan.port).into())?;
+    set("gateway.admin_listen", format!("127.0.0.1:{}", plan.admin_port).into())?;
+    set("geoip.path", "demo".into())?;
+    set("telemetry.format", "json".into())?;
+    set("telemetry.filter", "info".into())?;
+    let dsn = around.directory.dsn(GATEWAY_LOGIN, DIRECTORY_DATABASE);
+    set("directory.postgres", secret(layout, "directory-postgres", &dsn)?)?;
+    set("directory.postgres_owner", {
+        secret(layout, "directory-owner", &around.directory.superuser_dsn(DIRECTORY_DATABASE))?
+    })?;
+    let pepper = layout.secret("directory-pepper-1");
+    if !pepper.exists() {
+        write_private(&pepper, hex::encode(rand::random::<[u8; 32]>()).as_bytes())?;
+    }
+    let mut peppers = Table::new();
+    peppers.insert("key_id".into(), 1.into());
+    peppers.insert("secret".into(), reference(layout, "directory-pepper-1").into());
+    set("directory.peppers", Value::Array(vec![Value::Table(peppers)]))?;
+    for (region, cluster, broker, snowflake) in around.regions {
+        let at = |key: &str| format!("regions.{}.{key}", region.name);
+        let served = plan.serves.iter().any(|name| name == region.name);
+        let home = around.gateways.iter().find(|gateway| gateway.serves.iter().any(|name| name == region.name));
+        let home = home.map_or_else(|| "http://127.0.0.1:9".into(), |home| format!("http://127.0.0.1:{}", home.port));
+        set(&at("home_url"), home.into())?;
+        set(&at("served"), served.into())?;
+        let (true, Some(cluster)) = (served, cluster) else { continue };
+        let dsn = cluster.dsn(GATEWAY_LOGIN, REGION_DATABASE);
+        set(&at("postgres"), secret(layout, &format!("{}-postgres", region.name), &dsn)?)?;
+        let owner = cluster.superuser_dsn(REGION_DATABASE);
+        set(&at("postgres_owner"), secret(layout, &format!("{}-owner", region.name), &owner)?)?;
+        set(&at("log_origin"), log_origin(region.name).into())?;
+        if let Some(broker) = broker {
+            set(&at("redpanda.brokers"), Value::Array(vec![broker.addresses().into()]))?;
+            set(&at("redpanda.security"), "plaintext".into())?;
+            set(&at("redpanda.topic_partitions"), 3.into())?;
+            set(&at("redpanda.topic_replicas"), 1.into())?;
+        }
+        match snowflake.map(|snowflake| (snowflake, snowflake.folder())) {
+            Some((_, Some(folder))) => set(&at("snowflake.folder"), folder.to_string_lossy().as_ref().into())?,
+            Some((snowflake, None)) => {
+                set(&at("snowflake.account"), format!("world-{}", region.jurisdiction).into())?;
+                set(&at("snowflake.base_url"), snowflake.url().into())?;
+                set(&at("snowflake.user"), "DOMICILE".into())?;
+                set(&at("snowflake.password"), secret(layout, &format!("{}-snowflake", region.name), "stand-in")?)?;
+                set(&at("snowflake.warehouse"), "DOMICILE".into())?;
+                set(&at("snowflake.database"), "DOMICILE".into())?;
+            }
+            None => {}
+        }
+    }
+    for (path, value) in around.settings {
+        set(path, value.clone())?;
+    }
+    write_private(&layout.config(&plan.name), toml::to_string_pretty(&root)?.as_bytes())
+}
+
+/// Writes a secret and gives the reference to it.
+fn secret(layout: &Layout, name: &str, content: &str) -> Result<Value> {
+    write_private(&layout.secret(name), content.as_bytes())?;
+    Ok(reference(layout, name).into())
+}
+
+fn reference(layout: &Layout, name: &str) -> String {
+    format!("file:{}", layout.secret(name).display())
+}
+
+/// Sets `a.b.c` in a table of tables.
+fn put(root: &mut Table, path: &str, value: Value) -> Result<()> {
+    match path.split_once('.') {
+        None => {
+            root.insert(path.to_owned(), value);
+            Ok(())
+        }
+        Some((head, rest)) => {
+            let inner = root.entry(head).or_insert_with(|| Value::Table(Table::new()));
+            let Value::Table(inner) = inner else { bail!("The setting {head} is no table") };
+            put(inner, rest, value)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_put_into_the_table_its_path_names() {
+        let mut root = Table::new();
+        put(&mut root, "gateway.limits.request_ms_max", 500.into()).expect("new tables");
+        put(&mut root, "gateway.instance", "one".into()).expect("an old table");
+        assert_eq!(root["gateway"]["limits"]["request_ms_max"].as_integer(), Some(500));
+        assert!(put(&mut root, "gateway.instance.deeper", 1.into()).is_err());
+    }
+
+    #[test]
+    fn the_regions_are_those_of_the_shipped_policy() {
+        let policy: Table = toml::from_str(include_str!("../../../config/residency.toml")).expect("the policy is TOML");
+        let regions = policy["regions"].as_table().expect("it has regions");
+        assert_eq!(regions.len(), RegionPlan::ALL.len());
+        for plan in RegionPlan::ALL {
+            let jurisdiction = regions.get(plan.name).and_then(|region| region.get("jurisdiction"));
+            assert_eq!(jurisdiction.and_then(Value::as_str), Some(plan.jurisdiction), "{}", plan.name);
+        }
+    }
+}
