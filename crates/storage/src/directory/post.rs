@@ -24,6 +24,8 @@ pub(super) trait Work: Send + Sync + 'static {
     type Answer: Send;
     /// For the log, as the beginning of a sentence.
     const NAME: &'static str;
+    /// How the server is to plan it, and how patient it is to be.
+    const LINK: link::Work;
 
     /// Answers all questions, in their order, or none.
     fn perform(
@@ -40,6 +42,7 @@ impl Work for Lookups {
     type Question = Vec<SubjectDigest>;
     type Answer = Option<Pinned>;
     const NAME: &'static str = "lookups";
+    const LINK: link::Work = link::Work::Lookups;
 
     async fn perform(
         connection: &mut PgConnection,
@@ -57,6 +60,7 @@ impl Work for Claims {
     type Question = Entry;
     type Answer = Option<Claim>;
     const NAME: &'static str = "claims";
+    const LINK: link::Work = link::Work::Commits;
 
     async fn perform(
         connection: &mut PgConnection,
@@ -97,7 +101,7 @@ impl<W: Work> Office<W> {
     pub(super) fn open(_kind: W, address: Arc<Address>) -> Self {
         let (inbox, letters) = mpsc::channel(address.limits.queue_deeds_max);
         let answer_timeout = address.limits.answer_timeout;
-        let link = Link::new(Arc::clone(&address), link::Work::Hot);
+        let link = Link::new(Arc::clone(&address), W::LINK);
         tokio::spawn(Clerk::<W> { letters, address, link, carried: Vec::new(), attempts: 0 }.work());
         Self { inbox, answer_timeout }
     }

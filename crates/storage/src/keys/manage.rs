@@ -157,7 +157,7 @@ async fn perform<T>(
     statement: impl AsyncFnOnce(&mut sqlx::PgConnection) -> Result<T, sqlx::Error>,
 ) -> Result<T, KeysError> {
     let patience = address.patience();
-    let mut link = Link::new(Arc::clone(address), Work::Occasional);
+    let mut link = Link::new(Arc::clone(address), Work::Commits);
     let failed = |trouble: Trouble| KeysError::Storage(trouble.into_error(None));
     let connection = link.connection().await.map_err(failed)?;
     let outcome = link::within(patience, async { Ok(statement(connection).await) }).await.map_err(failed)?;

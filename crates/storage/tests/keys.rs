@@ -1,0 +1,182 @@
+//! API keys against a real PostgreSQL: shown once, stored hashed, revoked everywhere within two seconds.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use residency::Tenant;
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{Connection, PgConnection, Row};
+use storage::admin::{self, LoginName, Membership};
+use storage::{ApiKeys, Directory, DirectorySettings, Error, KeysError, Limits, Pepper, Peppers};
+use support::Cluster;
+
+async fn cluster_with_directory() -> (Cluster, SecretString) {
+    let cluster = Cluster::start_new();
+    admin::create_database_if_absent(&cluster.dsn("postgres").into(), "directory").await.expect("a database");
+    let dsn = SecretString::from(cluster.dsn("directory"));
+    admin::migrate_directory(&dsn, &|_| {}).await.expect("a directory");
+    (cluster, dsn)
+}
+
+/// The keys as one gateway, or one operator, sees them.
+fn keys(dsn: &SecretString) -> ApiKeys {
+    let peppers = Peppers::new(Pepper::new(1, &[1; 32]).expect("a pepper"), vec![]);
+    let settings = DirectorySettings { dsn: dsn.clone(), peppers, cache_pins_max: 10, limits: Limits::default() };
+    Directory::open(settings).keys()
+}
+
+async fn run(dsn: &SecretString, statement: &'static str) -> Vec<sqlx::postgres::PgRow> {
+    let mut connection = PgConnection::connect(dsn.expose_secret()).await.expect("a connection");
+    sqlx::query(statement).fetch_all(&mut connection).await.expect("a statement that works")
+}
+
+#[tokio::test]
+async fn a_new_key_opens_the_door_at_every_gateway_and_a_wrong_one_at_none() {
+    let (_cluster, dsn) = cluster_with_directory().await;
+    let (operator, gateway) = (keys(&dsn), keys(&dsn));
+    let tenant = Tenant::new("acme").expect("a tenant");
+    let made = operator.create("checkout", &["records:write", "records:read"], Some(&tenant)).await.expect("a key");
+    let token = made.token.expose_secret();
+
+    let caller = gateway.find(token).await.expect("an answer").expect("a caller");
+    assert_eq!((caller.id.as_str(), caller.name.as_str()), (made.id.as_str(), "checkout"));
+    assert_eq!(caller.scopes, ["records:read", "records:write"]);
+    assert_eq!(caller.tenant, Some(tenant));
+
+    let other = operator.create("other", &["metrics"], None).await.expect("a key");
+    let wrong_secret = format!("{}{}", &token[..17], &other.token.expose_secret()[17..]);
+    let wrong_id = format!("dom_{}{}", "A".repeat(12), &token[16..]);
+    for wrong in [wrong_secret.as_str(), &wrong_id, "", "dom_", "Bearer x", &token[..token.len() - 1]] {
+        assert_eq!(gateway.find(wrong).await, Ok(None), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn only_a_hash_of_the_secret_rests_in_the_directory() {
+    let (cluster, dsn) = cluster_with_directory().await;
+    let made = keys(&dsn).create("checkout", &["metrics"], None).await.expect("a key");
+    let row: String = run(&dsn, "SELECT k::text FROM domicile.api_keys AS k").await[0].get(0);
+    let secret = &made.token.expose_secret()[17..];
+    assert!(row.contains(&made.id) && !row.contains(secret), "{row}");
+    assert!(!cluster.log().contains(secret));
+    assert!(!format!("{made:?}").contains(secret));
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_refused_within_two_seconds() {
+    let (_cluster, dsn) = cluster_with_directory().await;
+    let (operator, gateway) = (keys(&dsn), keys(&dsn));
+    let made = operator.create("checkout", &["metrics"], None).await.expect("a key");
+    let token = made.token.expose_secret();
+    assert!(gateway.find(token).await.expect("an answer").is_some());
+
+    assert_eq!(operator.revoke(&made.id).await, Ok(true));
+    let revoked = Instant::now();
+    while gateway.find(token).await.expect("an answer").is_some() {
+        assert!(revoked.elapsed() < Duration::from_secs(2), "still accepted after {:?}", revoked.elapsed());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(operator.revoke(&made.id).await, Ok(false), "revoking twice is no mistake");
+    assert_eq!(operator.revoke("nosuchkey000").await, Err(KeysError::NotFound));
+
+    // The audit log names callers by their keys' names, so the name is free only now.
+    let again = operator.create("checkout", &["metrics"], None).await.expect("the name is free again");
+    let listed = operator.list().await.expect("a list");
+    assert_eq!(listed.len(), 2);
+    assert_eq!((listed[0].id.as_str(), listed[0].revoked_at_us), (again.id.as_str(), None));
+    assert!(listed[1].revoked_at_us.is_some_and(|revoked_at_us| revoked_at_us >= listed[1].created_at_us));
+}
+
+#[tokio::test]
+async fn a_mistake_is_answered_by_what_is_wrong() {
+    let (_cluster, dsn) = cluster_with_directory().await;
+    let keys = keys(&dsn);
+    keys.create("checkout", &["metrics"], None).await.expect("a key");
+    assert_eq!(keys.create("checkout", &["metrics"], None).await.expect_err("twice"), KeysError::NameTaken);
+    assert_eq!(keys.create("check out", &["metrics"], None).await.expect_err("a blank"), KeysError::Name);
+    assert_eq!(keys.create("", &["metrics"], None).await.expect_err("no name"), KeysError::Name);
+    assert_eq!(keys.create("other", &[], None).await.expect_err("no scope"), KeysError::Scopes);
+    assert_eq!(keys.create("other", &["All of them"], None).await.expect_err("no scope"), KeysError::Scopes);
+}
+
+#[tokio::test]
+async fn a_gateway_cannot_make_itself_a_key() {
+    let (cluster, dsn) = cluster_with_directory().await;
+    let login = LoginName::new("gateway").expect("a name");
+    admin::create_login_role(&dsn, &login, None, &[Membership::Directory]).await.expect("a login");
+    let made = keys(&dsn).create("checkout", &["metrics"], None).await.expect("a key");
+
+    let gateway = keys(&cluster.dsn_as("gateway", "directory").into());
+    assert!(gateway.find(made.token.expose_secret()).await.expect("an answer").is_some());
+    assert_eq!(gateway.create("mine", &["metrics"], None).await.expect_err("no right"), KeysError::NotAllowed);
+    assert_eq!(gateway.revoke(&made.id).await, Err(KeysError::NotAllowed));
+
+    let keeper = LoginName::new("keeper").expect("a name");
+    admin::create_login_role(&dsn, &keeper, None, &[Membership::Keys]).await.expect("a login");
+    let keeper = keys(&cluster.dsn_as("keeper", "directory").into());
+    assert_eq!(keeper.revoke(&made.id).await, Ok(true));
+}
+
+#[tokio::test]
+async fn known_keys_outlive_an_outage_and_unknown_ones_are_neither_accepted_nor_called_wrong() {
+    let (cluster, dsn) = cluster_with_directory().await;
+    let gateway = keys(&dsn);
+    let known = gateway.create("known", &["metrics"], None).await.expect("a key");
+    assert!(gateway.find(known.token.expose_secret()).await.expect("an answer").is_some());
+    let unseen = keys(&dsn).create("unseen", &["metrics"], None).await.expect("a key");
+    cluster.stop();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+
+    assert!(gateway.find(known.token.expose_secret()).await.expect("an answer").is_some());
+    let unknown = format!("dom_{}{}", "A".repeat(12), &known.token.expose_secret()[16..]);
+    let answer = gateway.find(&unknown).await;
+    assert!(matches!(answer, Err(Error::Unavailable { region: None, .. })), "{answer:?}");
+    // A gateway that starts during the outage has nothing to go by.
+    let answer = keys(&dsn).find(known.token.expose_secret()).await;
+    assert!(matches!(answer, Err(Error::Unavailable { region: None, .. })), "{answer:?}");
+
+    cluster.start();
+    let begun = Instant::now();
+    while gateway.find(unseen.token.expose_secret()).await.ok().flatten().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the gateway did not recover");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(gateway.find(&unknown).await, Ok(None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn unknown_keys_cannot_hammer_the_database() {
+    let (_cluster, dsn) = cluster_with_directory().await;
+    let gateway = keys(&dsn);
+    let made = gateway.create("known", &["metrics"], None).await.expect("a key");
+    assert!(gateway.find(made.token.expose_secret()).await.expect("an answer").is_some());
+    let scans = "SELECT coalesce(seq_scan, 0) + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relname = 'api_keys'";
+    let before: i64 = run(&dsn, scans).await[0].get(0);
+
+    let begun = Instant::now();
+    let guesses = (0..8).map(|n| {
+        let gateway = gateway.clone();
+        let guess = format!("dom_{}{n}_{}", "B".repeat(11), "A".repeat(43));
+        tokio::spawn(async move {
+            let mut tried = 0_u32;
+            while begun.elapsed() < Duration::from_secs(4) {
+                assert_eq!(gateway.find(&guess).await, Ok(None));
+                tried += 1;
+            }
+            tried
+        })
+    });
+    for guess in futures::future::join_all(guesses).await {
+        assert!(guess.expect("no panic") > 0);
+    }
+    let flood = futures::future::join_all((0..5_000).map(|_| gateway.find("dom_BBBBBBBBBBBB_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")));
+    let taken = Instant::now();
+    assert!(flood.await.into_iter().all(|answer| answer == Ok(None)));
+    assert!(taken.elapsed() < Duration::from_secs(3), "{:?}", taken.elapsed());
+
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let after: i64 = run(&dsn, scans).await[0].get(0);
+    let seconds = i64::try_from(begun.elapsed().as_secs()).expect("a few seconds") + 2;
+    assert!(after - before <= seconds, "the table was read {} times in {seconds} s", after - before);
+}
