@@ -29,8 +29,8 @@ impl Database {
         let broken = |error: maxminddb::MaxMindDbError| Reason::Broken(error.to_string());
         let reader = Reader::from_source(bytes).map_err(broken)?;
 
-        // Each leaf of the tree comes once, those without data too, so that a tree bent into a circle is noticed by
-        // its count: a binary tree has one leaf more than nodes. Shared subtrees are rare; twice is generous.
+        // Each leaf comes once, those without data too, so that a tree whose branches grow together is noticed by its
+        // count instead of being walked for ever: a binary tree has one leaf more than nodes, and twice is generous.
         let leaves_max = 2 * (u64::from(reader.metadata().node_count) + 1);
         let mut answers = HashMap::new();
         let (mut leaves, mut networks, mut placed_ipv4) = (0u64, 0u64, 0u64);
@@ -38,7 +38,7 @@ impl Database {
             let leaf = leaf.map_err(broken)?;
             leaves += 1;
             if leaves > leaves_max {
-                return Err(Reason::Broken("the search tree runs in a circle".to_owned()));
+                return Err(Reason::Broken("the branches of the search tree grow together".to_owned()));
             }
             let Some(offset) = leaf.offset() else { continue };
             networks += 1;

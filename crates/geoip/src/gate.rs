@@ -146,7 +146,10 @@ impl fmt::Display for Reason {
             Self::FromTheFuture => f.write_str("it says that it was built in the future"),
             Self::Networks { found, min } => write!(f, "it has {found} networks; at least {min} are expected"),
             Self::Coverage { found, min } => {
-                write!(f, "it knows the country of {found} % of the public IPv4 addresses; at least {min} % are expected")
+                write!(
+                    f,
+                    "it knows the country of {found} % of the public IPv4 addresses; at least {min} % are expected"
+                )
             }
             Self::Canary { address, expected, found: Some(found) } => {
                 write!(f, "it places the canary {address} in {found}, not in {expected}")

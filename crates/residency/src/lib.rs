@@ -18,6 +18,6 @@ pub use evidence::{Evidence, EvidenceList, Finding, Nothing, Origin, Source};
 pub use permit::{Access, Permit, Permitted, Read, Write};
 pub use policy::{Outcome, Placement, Policy, Problem, RegionRule, RuleId, Unresolved, Verdict};
 pub use words::{
-    Attribute, Collection, Country, Epoch, Jurisdiction, Malformed, Pin, Place, PinState, Purpose, RecordKey, Region,
+    Attribute, Collection, Country, Epoch, Jurisdiction, Malformed, Pin, PinState, Place, Purpose, RecordKey, Region,
     Subdivision, SubjectId, Tenant,
 };

@@ -203,7 +203,10 @@ impl Subdivision {
     pub fn new(code: &str) -> Result<Self, Malformed> {
         let bytes = code.as_bytes();
         if !(1..=3).contains(&bytes.len()) || !bytes.iter().all(u8::is_ascii_alphanumeric) {
-            return Err(Malformed { what: "subdivision", rule: "one to three letters or digits, e.g. `CA` in `US-CA`" });
+            return Err(Malformed {
+                what: "subdivision",
+                rule: "one to three letters or digits, e.g. `CA` in `US-CA`",
+            });
         }
         let mut text = [0; 3];
         for (to, from) in text.iter_mut().zip(bytes) {

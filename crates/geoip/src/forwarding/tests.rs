@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use super::*;
 
 fn forwarding(source: ForwardingSource) -> Forwarding {
-    Forwarding { source, trusted: vec!["10.0.0.0/8".parse().expect("a net"), "2001:db8:aa::/48".parse().expect("a net")] }
+    Forwarding {
+        source,
+        trusted: vec!["10.0.0.0/8".parse().expect("a net"), "2001:db8:aa::/48".parse().expect("a net")],
+    }
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -63,7 +66,19 @@ fn ports_and_brackets_are_understood() {
 
 #[test]
 fn what_cannot_be_read_is_unknown_and_never_the_proxy() {
-    for value in ["", " ", ",", "unknown", "9.9.9", "09.9.9.9", "9.9.9.9,", "\"9.9.9.9\"", "9.9.9.9;10.0.0.2", "fe80::1%eth0", "é"] {
+    for value in [
+        "",
+        " ",
+        ",",
+        "unknown",
+        "9.9.9",
+        "09.9.9.9",
+        "9.9.9.9,",
+        "\"9.9.9.9\"",
+        "9.9.9.9;10.0.0.2",
+        "fe80::1%eth0",
+        "é",
+    ] {
         assert_eq!(xff("10.0.0.1", &[value]), ClientAddress::Malformed, "{value:?}");
     }
     assert_eq!(xff("10.0.0.1", &[]), ClientAddress::Malformed);

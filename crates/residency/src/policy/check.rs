@@ -186,7 +186,13 @@ impl Policy {
                 ),
             };
             let gravity = Gravity::Incomplete;
-            findings.push(CheckFinding { check: "every-country", gravity, key: place.to_string(), message, fix: fix.into() });
+            findings.push(CheckFinding {
+                check: "every-country",
+                gravity,
+                key: place.to_string(),
+                message,
+                fix: fix.into(),
+            });
         }
     }
 

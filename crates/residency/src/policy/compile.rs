@@ -57,10 +57,9 @@ impl Lookup {
 
     pub(super) fn find(&self, place: Place) -> Entry {
         match self.countries[index(place.country)] {
-            Entry::Alias(meant) => self.find_itself(Place {
-                country: meant.country,
-                subdivision: meant.subdivision.or(place.subdivision),
-            }),
+            Entry::Alias(meant) => {
+                self.find_itself(Place { country: meant.country, subdivision: meant.subdivision.or(place.subdivision) })
+            }
             _ => self.find_itself(place),
         }
     }

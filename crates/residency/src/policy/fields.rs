@@ -35,6 +35,11 @@ impl Fields {
         if self.key.is_empty() { name.to_owned() } else { format!("{}.{name}", self.key) }
     }
 
+    /// Whether a field is there, of whatever type.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.table.contains_key(name)
+    }
+
     fn take(&mut self, name: &'static str) -> Option<Value> {
         self.asked.push(name);
         self.table.remove(name)
@@ -52,7 +57,7 @@ impl Fields {
             Err(found) => {
                 problems.add(
                     self.key_of(name),
-                    format!("This is {}, not {wanted}.", found.type_str()),
+                    format!("This is {}, not {wanted}.", kind_of(&found)),
                     format!("Write {wanted}."),
                 );
                 None
@@ -126,7 +131,7 @@ impl Fields {
             problems.add(self.key_of(name), "This key is missing.", format!("Add `{name} = 0` to 1000."));
             return None;
         }
-        self.take_as(name, "a whole number from 0 to 1000", problems, |value| {
+        self.take_as(name, "a degree from 0 to 1000", problems, |value| {
             value.as_integer().and_then(|n| u16::try_from(n).ok()).filter(|n| *n <= 1_000).ok_or(value)
         })
     }
@@ -163,7 +168,7 @@ impl Fields {
             let key = format!("{key}[{}]", at + 1);
             match item {
                 Value::Table(table) => tables.push(Self::new(key, table)),
-                other => problems.add(key, format!("This is {}, not a table.", other.type_str()), "Write a table."),
+                other => problems.add(key, format!("This is {}, not a table.", kind_of(&other)), "Write a table."),
             }
         }
         tables
@@ -183,6 +188,19 @@ impl Fields {
                 format!("Remove it, or use one of: {}.", self.asked.join(", ")),
             );
         }
+    }
+}
+
+/// What a value is, as a reader would say it.
+pub(super) fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::String(_) => "a text",
+        Value::Integer(_) => "a whole number",
+        Value::Float(_) => "a number",
+        Value::Boolean(_) => "true or false",
+        Value::Datetime(_) => "a date",
+        Value::Array(_) => "a list",
+        Value::Table(_) => "a table",
     }
 }
 
@@ -209,7 +227,7 @@ pub(super) fn texts(key: &str, items: Vec<Value>, problems: &mut Problems) -> Ve
         let key = format!("{key}[{}]", at + 1);
         match item {
             Value::String(text) => texts.push((key, text)),
-            other => problems.add(key, format!("This is {}, not a text.", other.type_str()), "Put it in quotes."),
+            other => problems.add(key, format!("This is {}, not a text.", kind_of(&other)), "Put it in quotes."),
         }
     }
     texts

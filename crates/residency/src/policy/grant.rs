@@ -60,9 +60,7 @@ impl Policy {
         if decision.evidence.is_full() {
             decision.evidence.pop();
         }
-        decision
-            .evidence
-            .insert(0, Evidence { source: Source::ExistingPin, origin: Origin::Directory, finding: home });
+        decision.evidence.insert(0, Evidence { source: Source::ExistingPin, origin: Origin::Directory, finding: home });
         decision.winner = Some(0);
         decision.rule = self.built_in.existing_pin.clone();
     }

@@ -103,10 +103,7 @@ impl Preset {
                         "Name the code in the column `parent`.",
                     ),
                 },
-                (
-                    "country" | "user-assigned" | "eu-oct" | "eu-outermost" | "eu-special" | "subdivision",
-                    Ok(place),
-                ) => {
+                ("country" | "user-assigned" | "eu-oct" | "eu-outermost" | "eu-special" | "subdivision", Ok(place)) => {
                     if place.subdivision.is_some() {
                         parents.push((key.clone(), place.whole_country()));
                     }

@@ -1,14 +1,14 @@
 //! The policy file becomes meaning here, once: form, then references, then law. Each stage reports all of
 //! its mistakes; a later stage only runs on what the earlier ones understood.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
 use super::compile::Lookup;
-use super::fields::{Fields, Problems, texts, word};
+use super::fields::{Fields, Problems, kind_of, texts, word};
 use super::preset::{Column, Locations, Preset};
 use super::weigh::BuiltIn;
 use super::{
@@ -108,11 +108,13 @@ fn conflict(file: &mut Fields, problems: &mut Problems) -> (Conflict, Vec<Source
     match fields.required_sentence("rule", problems).as_deref() {
         Some("strictest") => conflict = Conflict::Strictest,
         Some("refuse") | None => {}
-        Some(other) => problems.add(
-            "conflict.rule",
-            format!("Nobody knows the rule `{other}`."),
-            "Write `strictest` or `refuse`.",
-        ),
+        Some(other) => {
+            problems.add(
+                "conflict.rule",
+                format!("Nobody knows the rule `{other}`."),
+                "Write `strictest` or `refuse`.",
+            );
+        }
     }
     let named = fields.texts("weighty", problems);
     if !named.is_empty() {
@@ -149,7 +151,7 @@ fn named_tables<T>(
         match value {
             Value::Table(table) => named.extend(word.map(|word| (word, Fields::new(key, table)))),
             other => {
-                problems.add(key, format!("This is {}, not a table.", other.type_str()), "Write it as a table.");
+                problems.add(key, format!("This is {}, not a table.", kind_of(&other)), "Write it as a table.");
             }
         }
     }
@@ -261,53 +263,28 @@ fn rules(
         );
         return Vec::new();
     }
-    let mut rules: Vec<Rule> = Vec::new();
+    let mut rules = Vec::new();
+    let mut names = BTreeSet::new();
     for mut fields in items {
         let name = fields.required_sentence("name", problems);
         if let Some(name) = &name {
             fields.call_it(name);
-            check_rule_name(&fields.key_of("name"), name, &rules, problems);
+            rule_name(&fields.key_of("name"), name, &mut names, problems);
         }
         let selector = selector(&mut fields, preset, problems);
         let jurisdiction = fields.word("jurisdiction", Jurisdiction::new, problems);
         if let Some(named) = jurisdiction.as_ref().filter(|named| !jurisdictions.contains_key(named)) {
             unknown(fields.key_of("jurisdiction"), "jurisdiction", named.as_str(), jurisdictions.keys(), problems);
         }
-        let region = fields.word("region", Region::new, problems);
-        if let Some(named) = region.as_ref().filter(|named| !regions.contains_key(named)) {
-            unknown(fields.key_of("region"), "region", named.as_str(), regions.keys(), problems);
-        }
-        let refuse = fields.sentence("refuse", problems);
         let because = fields.sentence("because", problems);
-        let verdict = match (region, refuse) {
-            (Some(region), None) => {
-                if jurisdiction.is_none() {
-                    problems.add(
-                        fields.key_of("jurisdiction"),
-                        "A rule that names a region also names the jurisdiction it means to be in.",
-                        "Add `jurisdiction = \"…\"`.",
-                    );
-                }
-                Some(Ok(region))
-            }
-            (None, Some(reason)) => Some(Err(Arc::from(reason))),
-            (Some(_), Some(_)) => {
-                problems.add(
-                    fields.key_of("refuse"),
-                    "The rule both places and refuses.",
-                    "Keep either `region` or `refuse`.",
-                );
-                None
-            }
-            (None, None) => {
-                problems.add(
-                    fields.key_of("region"),
-                    "The rule neither places nor refuses.",
-                    "Add `region = \"…\"`, or `refuse = \"…\"` with a sentence for the caller.",
-                );
-                None
-            }
-        };
+        let verdict = verdict(&mut fields, regions, problems);
+        if matches!(verdict, Some(Ok(_))) && jurisdiction.is_none() {
+            problems.add(
+                fields.key_of("jurisdiction"),
+                "A rule that names a region also names the jurisdiction it means to be in.",
+                "Add `jurisdiction = \"…\"`.",
+            );
+        }
         fields.finish(problems);
         if let (Some(name), Some(verdict)) = (name, verdict) {
             rules.push(Rule { name: RuleId::new(&name), selector, verdict, jurisdiction, because });
@@ -316,7 +293,7 @@ fn rules(
     rules
 }
 
-fn check_rule_name(key: &str, name: &str, earlier: &[Rule], problems: &mut Problems) {
+fn rule_name(key: &str, name: &str, earlier: &mut BTreeSet<String>, problems: &mut Problems) {
     if name.len() > 40
         || !name.starts_with(|c: char| c.is_ascii_lowercase())
         || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -330,8 +307,36 @@ fn check_rule_name(key: &str, name: &str, earlier: &[Rule], problems: &mut Probl
     if BUILT_IN_RULES.contains(&name) {
         problems.add(key, format!("`{name}` is the name of a built-in rule."), "Choose another name.");
     }
-    if earlier.iter().any(|rule| rule.name.as_str() == name) {
+    if !earlier.insert(name.to_owned()) {
         problems.add(key, format!("Two rules are called `{name}`."), "Choose another name.");
+    }
+}
+
+/// Where a rule's people are at home, or the sentence why nowhere: one of the two.
+fn verdict(
+    fields: &mut Fields,
+    regions: &BTreeMap<Region, Option<RegionRule>>,
+    problems: &mut Problems,
+) -> Option<Result<Region, Arc<str>>> {
+    let stated = (fields.has("region"), fields.has("refuse"));
+    let region = fields.word("region", Region::new, problems);
+    if let Some(named) = region.as_ref().filter(|named| !regions.contains_key(named)) {
+        unknown(fields.key_of("region"), "region", named.as_str(), regions.keys(), problems);
+    }
+    let refuse = fields.sentence("refuse", problems);
+    match stated {
+        (true, false) => region.map(Ok),
+        (false, true) => refuse.map(|reason| Err(reason.into())),
+        (true, true) => {
+            let fix = "Keep either `region` or `refuse`.";
+            problems.add(fields.key_of("refuse"), "The rule both places and refuses.", fix);
+            None
+        }
+        (false, false) => {
+            let fix = "Add `region = \"…\"`, or `refuse = \"…\"` with a sentence for the caller.";
+            problems.add(fields.key_of("region"), "The rule neither places nor refuses.", fix);
+            None
+        }
     }
 }
 

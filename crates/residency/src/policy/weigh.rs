@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
+
 use super::compile::Entry;
 use super::{Conflict, Evidence, EvidenceList, Finding, Nothing, Outcome, Policy, RuleId, Source, Unresolved, Verdict};
 use crate::evidence::Origin;
@@ -64,10 +66,17 @@ impl Resolved<'_> {
         }
     }
 
-    fn region(self) -> Option<Region> {
+    fn region(&self) -> Option<&Region> {
         match self {
-            Self::Home { region, .. } => Some(region.clone()),
+            Self::Home { region, .. } => Some(region),
             _ => None,
+        }
+    }
+
+    fn strictness(&self) -> u16 {
+        match self {
+            Self::Home { strictness, .. } => *strictness,
+            _ => 0,
         }
     }
 
@@ -101,15 +110,11 @@ impl Policy {
         for signal in &mut evidence {
             self.hush_codes_that_are_no_country(signal);
         }
-        if evidence.iter().all(|signal| matches!(self.resolve(signal), Resolved::Silent)) {
-            return self.nothing_speaks(evidence);
-        }
-        if let Some(at) = evidence.iter().position(|signal| self.decides_alone(signal)) {
-            return self.decided_by(at, evidence);
-        }
-        match self.settle(&evidence) {
-            Some(at) => self.decided_by(at, evidence),
-            None => Verdict {
+        let signals: Signals<'_> = evidence.iter().map(|signal| (signal.source, self.resolve(signal))).collect();
+        match self.settle(&signals) {
+            Settled::By(at) => decided_by(at, signals[at].1, evidence, &self.built_in),
+            Settled::Silence => self.nothing_speaks(evidence),
+            Settled::Conflict => Verdict {
                 outcome: Outcome::Unresolved(Unresolved::Conflict),
                 evidence,
                 winner: None,
@@ -169,49 +174,33 @@ impl Policy {
         }
     }
 
-    fn decides_alone(&self, signal: &Evidence) -> bool {
-        signal.source == Source::ExistingPin && !matches!(self.resolve(signal), Resolved::Silent)
-    }
-
-    /// Which signal decides among those that speak; none when the policy refuses their conflict.
-    fn settle(&self, evidence: &EvidenceList) -> Option<usize> {
-        let speaks = |at: &usize| !matches!(self.resolve(&evidence[*at]), Resolved::Silent);
-        let heaviest = (0..evidence.len()).find(speaks)?;
-        if !self.weighty.contains(&evidence[heaviest].source) {
-            return Some(heaviest);
+    /// Which signal decides, heaviest first.
+    fn settle(&self, signals: &Signals<'_>) -> Settled {
+        let speaks = |at: &usize| !matches!(signals[*at].1, Resolved::Silent);
+        let Some(heaviest) = (0..signals.len()).find(speaks) else { return Settled::Silence };
+        let weighs = |at: &usize| self.weighty.contains(&signals[*at].0);
+        if signals[heaviest].0 == Source::ExistingPin || !weighs(&heaviest) {
+            return Settled::By(heaviest);
         }
-        let contenders =
-            || (heaviest..evidence.len()).filter(speaks).filter(|at| self.weighty.contains(&evidence[*at].source));
+        let contenders = || (heaviest..signals.len()).filter(speaks).filter(weighs);
 
         // A place without a home cannot be outvoted: the law that demands it is not weaker for a second signal.
-        if let Some(homeless) = contenders().find(|at| self.resolve(&evidence[*at]).region().is_none()) {
-            return Some(homeless);
+        if let Some(homeless) = contenders().find(|at| signals[*at].1.region().is_none()) {
+            return Settled::By(homeless);
         }
-        let home = self.resolve(&evidence[heaviest]).region();
-        if contenders().all(|at| self.resolve(&evidence[at]).region() == home) {
-            return Some(heaviest);
+        let home = signals[heaviest].1.region();
+        if contenders().all(|at| signals[at].1.region() == home) {
+            return Settled::By(heaviest);
         }
         match self.conflict {
-            Conflict::Refuse => None,
-            Conflict::Strictest => contenders().reduce(|heavier, lighter| {
-                // Equal strictness stays with the heavier signal.
-                if self.strictness(&evidence[lighter]) > self.strictness(&evidence[heavier]) { lighter } else { heavier }
-            }),
+            Conflict::Refuse => Settled::Conflict,
+            // Equal strictness stays with the heavier signal.
+            Conflict::Strictest => contenders()
+                .reduce(|heavier, lighter| {
+                    if signals[lighter].1.strictness() > signals[heavier].1.strictness() { lighter } else { heavier }
+                })
+                .map_or(Settled::Silence, Settled::By),
         }
-    }
-
-    fn strictness(&self, signal: &Evidence) -> u16 {
-        match self.resolve(signal) {
-            Resolved::Home { strictness, .. } => strictness,
-            _ => 0,
-        }
-    }
-
-    fn decided_by(&self, at: usize, evidence: EvidenceList) -> Verdict {
-        let resolved = self.resolve(&evidence[at]);
-        let outcome = resolved.outcome().unwrap_or(Outcome::Unresolved(Unresolved::NoEvidence));
-        let rule = resolved.rule().unwrap_or_else(|| self.built_in.no_evidence.clone());
-        Verdict { outcome, winner: u8::try_from(at).ok(), rule, evidence }
     }
 
     fn nothing_speaks(&self, mut evidence: EvidenceList) -> Verdict {
@@ -228,7 +217,8 @@ impl Policy {
             }
             evidence.push(default);
             let at = evidence.len() - 1;
-            return self.decided_by(at, evidence);
+            let resolved = self.resolve(&evidence[at]);
+            return decided_by(at, resolved, evidence, &self.built_in);
         }
         let (outcome, rule) = match stated.map(|at| &evidence[at].finding) {
             Some(Finding::Place(place)) => (Unresolved::UnknownPlace(*place), &self.built_in.unknown_place),
@@ -236,4 +226,24 @@ impl Policy {
         };
         Verdict { outcome: Outcome::Unresolved(outcome), evidence, winner: None, rule: rule.clone() }
     }
+}
+
+/// Each signal's source and what it comes to by itself, heaviest first.
+type Signals<'a> = ArrayVec<(Source, Resolved<'a>), 6>;
+
+/// What weighing came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settled {
+    /// The signal at this index decides.
+    By(usize),
+    /// No signal speaks.
+    Silence,
+    /// Signals of weight contradict each other, and nobody may win.
+    Conflict,
+}
+
+fn decided_by(at: usize, resolved: Resolved<'_>, evidence: EvidenceList, built_in: &BuiltIn) -> Verdict {
+    let outcome = resolved.outcome().unwrap_or(Outcome::Unresolved(Unresolved::NoEvidence));
+    let rule = resolved.rule().unwrap_or_else(|| built_in.no_evidence.clone());
+    Verdict { outcome, winner: u8::try_from(at).ok(), rule, evidence }
 }
