@@ -1,15 +1,18 @@
 """A Snowflake stand-in for the demo and the tests: fakesnow behind the replies that Snowflake gives.
 
-    python fakesnow_compat.py PORT
+    python fakesnow_compat.py PORT [--with-parent]
 
 fakesnow (https://github.com/tekumara/fakesnow, version 0.12.1) runs the SQL on DuckDB. Its replies leave
 out fields that Snowflake always sends and that a strict client insists on; this wrapper adds them, and
 answers the renewal of a session, which fakesnow does not know. It listens on 127.0.0.1 only, keeps
 everything in memory, and believes any credentials: it is for trying things out and for nothing else.
+With --with-parent it ends when its standard input closes, and so with the process that started it.
 """
 
 import json
+import os
 import sys
+import threading
 
 import fakesnow.server
 import uvicorn
@@ -117,5 +120,12 @@ async def app(scope, receive, send):
     await answer(send, start["status"], start.get("headers", []), complete(path, b"".join(parts)))
 
 
+def end_with_parent():
+    sys.stdin.read()
+    os._exit(0)
+
+
 if __name__ == "__main__":
+    if "--with-parent" in sys.argv[2:]:
+        threading.Thread(target=end_with_parent, daemon=True).start()
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")

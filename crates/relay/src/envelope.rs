@@ -1,0 +1,138 @@
+//! An outbox entry as a Kafka message: CloudEvents 1.0, Kafka protocol binding, binary content mode
+//! (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md>).
+//!
+//! The subject's identifier is in no header: the key is the subject's digest, and a `subject` attribute
+//! that an application set is not passed on.
+
+use rdkafka::message::{Header, OwnedHeaders};
+use residency::Region;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::source::Entry;
+
+/// The header that carries the region log sequence number, for deduplication and gap checks.
+pub(crate) const SEQ_HEADER: &str = "domicile_seq";
+
+/// Names that an application's extensions may not take: CloudEvents' own, ours, and `subject`, which
+/// applications tend to fill with a person's identifier.
+const RESERVED: [&str; 11] = [
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "time",
+    "datacontenttype",
+    "dataschema",
+    "subject",
+    "domicileregion",
+    "domicilelog",
+    "domicileseq",
+];
+
+/// The headers of an entry's message.
+pub(crate) fn headers(entry: &Entry, region: &Region, log_origin: Option<&str>) -> OwnedHeaders {
+    let mut headers = OwnedHeaders::new_with_capacity(10 + entry.extensions.len());
+    headers = text(headers, "ce_specversion", "1.0");
+    headers = text(headers, "ce_id", &entry.event_id);
+    headers = text(headers, "ce_source", &entry.source);
+    headers = text(headers, "ce_type", &entry.event_type);
+    if let Some(time) = rfc3339(entry.time_us) {
+        headers = text(headers, "ce_time", &time);
+    }
+    headers = text(headers, "content-type", &entry.datacontenttype);
+    headers = text(headers, "ce_domicileregion", region.as_str());
+    if let Some(origin) = log_origin {
+        headers = text(headers, "ce_domicilelog", origin);
+    }
+    headers = text(headers, SEQ_HEADER, &entry.seq.to_string());
+    if let Some(traceparent) = &entry.traceparent {
+        headers = text(headers, "traceparent", traceparent);
+    }
+    for (name, value) in &entry.extensions {
+        if is_extension(name) {
+            headers = text(headers, &format!("ce_{name}"), value);
+        }
+    }
+    headers
+}
+
+/// The headers that a dead letter has besides those of its entry: why, and where it was meant to go.
+pub(crate) fn dead_letter_headers(headers: OwnedHeaders, entry: &Entry, reason: &str) -> OwnedHeaders {
+    let headers = text(headers, "domicile_reason", reason);
+    let headers = text(headers, "domicile_topic", &entry.topic);
+    text(headers, "domicile_bytes", &entry.data.len().to_string())
+}
+
+/// What a message weighs beside its payload, generously: headers, key and framing.
+pub(crate) fn overhead_bytes(entry: &Entry) -> usize {
+    let extensions: usize = entry.extensions.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+    512 + entry.event_id.len() + entry.source.len() + entry.event_type.len() + extensions
+}
+
+fn text(headers: OwnedHeaders, key: &str, value: &str) -> OwnedHeaders {
+    headers.insert(Header { key, value: Some(value) })
+}
+
+/// A CloudEvents attribute name (lower-case letters and digits) that is free for applications.
+fn is_extension(name: &str) -> bool {
+    !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        && !RESERVED.contains(&name)
+        && name != "traceparent"
+}
+
+fn rfc3339(time_us: i64) -> Option<String> {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(time_us) * 1_000).ok()?;
+    time.format(&Rfc3339).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::message::Headers;
+
+    use super::*;
+    use crate::source::testing::entry;
+
+    fn names_and_values(headers: &OwnedHeaders) -> Vec<(String, String)> {
+        headers
+            .iter()
+            .map(|h| (h.key.to_owned(), String::from_utf8_lossy(h.value.unwrap_or_default()).into_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn a_message_carries_cloudevents_binary_mode_headers_region_and_sequence() {
+        let region = Region::new("eu-central").unwrap();
+        let mut entry = entry(7, "eu-central.shop.order-placed.v1");
+        entry.traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
+        entry.extensions.insert("channel".to_owned(), "web".to_owned());
+        let found = names_and_values(&headers(&entry, &region, Some("logs.example/eu-central")));
+        for (name, value) in [
+            ("ce_specversion", "1.0"),
+            ("ce_id", "event-7"),
+            ("ce_source", "/test"),
+            ("ce_type", "shop.order-placed"),
+            ("ce_time", "2026-11-01T00:00:00Z"),
+            ("content-type", "application/json"),
+            ("ce_domicileregion", "eu-central"),
+            ("ce_domicilelog", "logs.example/eu-central"),
+            ("domicile_seq", "7"),
+            ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            ("ce_channel", "web"),
+        ] {
+            assert!(found.contains(&(name.to_owned(), value.to_owned())), "{name} is missing in {found:?}");
+        }
+    }
+
+    #[test]
+    fn an_application_cannot_put_a_subject_or_another_region_into_the_headers() {
+        let region = Region::new("eu-central").unwrap();
+        let mut entry = entry(7, "eu-central.shop.order-placed.v1");
+        for name in ["subject", "domicileregion", "id", "Mixed-Case"] {
+            entry.extensions.insert(name.to_owned(), "anna@example.org".to_owned());
+        }
+        let found = names_and_values(&headers(&entry, &region, None));
+        assert!(found.iter().all(|(_, value)| value != "anna@example.org"), "{found:?}");
+    }
+}

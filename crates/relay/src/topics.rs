@@ -1,0 +1,87 @@
+//! Topics that entries name: seen, created or asked for.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::KafkaResult;
+use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::types::RDKafkaErrorCode;
+use residency::Region;
+use tracing::info;
+
+use crate::error::Error;
+use crate::settings::{MissingTopics, Settings};
+
+/// How long the brokers may take to answer about topics.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// Makes sure that the wanted topics exist, and returns every topic that is known to exist afterwards.
+pub(crate) async fn ensure(
+    settings: &Settings,
+    region: &Region,
+    wanted: Vec<String>,
+) -> Result<HashSet<String>, Error> {
+    let MissingTopics::Create { partitions, replication, retention } = settings.missing_topics else {
+        return check(settings, wanted).await;
+    };
+    let mut known = list(settings).await?;
+    let missing: Vec<&String> = wanted.iter().filter(|topic| !known.contains(*topic)).collect();
+    if missing.is_empty() {
+        return Ok(known);
+    }
+    let admin: AdminClient<DefaultClientContext> = settings.client().create().map_err(Error::Client)?;
+    let retention_ms = retention.map(|retention| retention.as_millis().to_string());
+    let new: Vec<NewTopic<'_>> = missing
+        .iter()
+        .map(|topic| {
+            let new = NewTopic::new(topic, i32::from(partitions), TopicReplication::Fixed(i32::from(replication)));
+            match &retention_ms {
+                Some(retention_ms) => new.set("retention.ms", retention_ms),
+                None => new,
+            }
+        })
+        .collect();
+    let options = AdminOptions::new().request_timeout(Some(ANSWER_MAX)).operation_timeout(Some(ANSWER_MAX));
+    for result in admin.create_topics(&new, &options).await.map_err(Error::Topics)? {
+        match result {
+            Ok(topic) => {
+                info!(%region, topic, partitions, "Created topic {topic}");
+                known.insert(topic);
+            }
+            // Another relay, or an operator, was faster.
+            Err((topic, RDKafkaErrorCode::TopicAlreadyExists)) => {
+                known.insert(topic);
+            }
+            Err((topic, code)) => return Err(Error::TopicRefused { topic, code }),
+        }
+    }
+    Ok(known)
+}
+
+async fn check(settings: &Settings, wanted: Vec<String>) -> Result<HashSet<String>, Error> {
+    if settings.missing_topics == MissingTopics::LeaveToBrokers {
+        return Ok(wanted.into_iter().collect());
+    }
+    let known = list(settings).await?;
+    match wanted.into_iter().find(|topic| !known.contains(topic)) {
+        Some(topic) => Err(Error::TopicMissing { topic }),
+        None => Ok(known),
+    }
+}
+
+/// Every topic of the brokers. Asking for all names, not for one: asking for one creates it on brokers
+/// with automatic creation, with their partitions and retention rather than ours.
+pub(crate) async fn list(settings: &Settings) -> Result<HashSet<String>, Error> {
+    let config = settings.client();
+    let names = move || -> KafkaResult<HashSet<String>> {
+        let client: BaseProducer = config.create()?;
+        let metadata = client.client().fetch_metadata(None, ANSWER_MAX)?;
+        Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
+    };
+    match tokio::task::spawn_blocking(names).await {
+        Ok(names) => names.map_err(Error::Topics),
+        Err(stopped) => Err(Error::Log(Box::new(stopped))),
+    }
+}
