@@ -232,3 +232,15 @@ pub(super) fn texts(key: &str, items: Vec<Value>, problems: &mut Problems) -> Ve
     }
     texts
 }
+
+/// Reports a name that the policy does not have.
+pub(super) fn unknown<'a, T: std::fmt::Display + 'a>(
+    key: String,
+    what: &str,
+    named: &str,
+    known: impl Iterator<Item = &'a T>,
+    problems: &mut Problems,
+) {
+    let known: Vec<String> = known.map(ToString::to_string).collect();
+    problems.add(key, format!("The policy has no {what} `{named}`."), format!("Use one of: {}.", known.join(", ")));
+}

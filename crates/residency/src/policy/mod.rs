@@ -12,6 +12,7 @@ mod grant;
 mod iso3166;
 mod preset;
 mod read;
+mod rules;
 mod weigh;
 
 use std::collections::{BTreeMap, HashMap};
