@@ -1,0 +1,110 @@
+//! Searching decisions, by the derived table `decision_index`. What is returned is the leaf itself.
+
+use leaf::{SubjectSecret, tag};
+use residency::{DecisionId, SubjectId};
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
+
+use super::records::{column, version};
+use crate::error::Trouble;
+
+/// Which decisions to find. What is `None` does not matter.
+#[derive(Debug, Clone, Default)]
+pub struct DecisionFilter {
+    /// Taken at or after, microseconds since 1970-01-01 UTC.
+    pub from_us: Option<i64>,
+    /// Taken before, microseconds since 1970-01-01 UTC.
+    pub to_us: Option<i64>,
+    /// By this actor.
+    pub actor: Option<String>,
+    /// By this rule.
+    pub rule: Option<String>,
+    /// With this outcome: `allow`, `deny` or `error`.
+    pub outcome: Option<String>,
+    /// Of this kind, e.g. `decision.write`.
+    pub kind: Option<String>,
+    /// For this operation, e.g. `record.put`.
+    pub operation: Option<String>,
+    /// About this subject. Nothing is found for a subject that is not registered here.
+    pub subject: Option<SubjectId>,
+    /// Only below this log position: where the last page ended.
+    pub before_seq: Option<u64>,
+    /// At most this many, 1 to 1,000.
+    pub limit: u16,
+}
+
+/// One leaf of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecisionRow {
+    /// Its index in the log.
+    pub seq: u64,
+    /// Its RFC 6962 hash.
+    pub leaf_hash: [u8; 32],
+    /// The line that was hashed.
+    pub line: String,
+}
+
+/// Reads a leaf from the columns seq, hash, line.
+pub(super) fn row(row: &PgRow) -> Result<DecisionRow, Trouble> {
+    Ok(DecisionRow { seq: version(row.try_get(0)?)?, leaf_hash: row.try_get(1)?, line: row.try_get(2)? })
+}
+
+/// The decisions that match, newest first.
+pub(super) async fn search(
+    connection: &mut PgConnection,
+    filter: &DecisionFilter,
+    origin: &str,
+) -> Result<Vec<DecisionRow>, Trouble> {
+    let tag = match &filter.subject {
+        None => None,
+        Some(subject) => {
+            let secret: Option<[u8; 32]> =
+                sqlx::query_scalar("SELECT secret FROM domicile.subjects WHERE subject = $1")
+                    .bind(subject.expose())
+                    .fetch_optional(&mut *connection)
+                    .await?;
+            match secret {
+                Some(secret) => Some(tag(&SubjectSecret::new(secret), origin).to_string()),
+                None => return Ok(Vec::new()),
+            }
+        }
+    };
+    let rows = sqlx::query(
+        "SELECT l.seq, l.hash, l.line \
+         FROM (SELECT i.seq FROM domicile.decision_index AS i \
+               WHERE ($1::bigint IS NULL OR i.at_us >= $1) AND ($2::bigint IS NULL OR i.at_us < $2) \
+                 AND ($3::text IS NULL OR i.actor = $3) AND ($4::text IS NULL OR i.rule = $4) \
+                 AND ($5::text IS NULL OR i.outcome = $5) AND ($6::text IS NULL OR i.kind = $6) \
+                 AND ($7::text IS NULL OR i.operation = $7) AND ($8::text IS NULL OR i.subject_tag = $8) \
+                 AND ($9::bigint IS NULL OR i.seq < $9) \
+               ORDER BY i.seq DESC LIMIT $10) AS found \
+         JOIN domicile.leaves AS l ON l.seq = found.seq ORDER BY l.seq DESC",
+    )
+    // Planned anew each time, for the filters that are really there.
+    .persistent(false)
+    .bind(filter.from_us)
+    .bind(filter.to_us)
+    .bind(&filter.actor)
+    .bind(&filter.rule)
+    .bind(&filter.outcome)
+    .bind(&filter.kind)
+    .bind(&filter.operation)
+    .bind(tag)
+    .bind(filter.before_seq.map(column))
+    .bind(i64::from(filter.limit.clamp(1, 1_000)))
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(row).collect()
+}
+
+/// The last leaf of one decision.
+pub(super) async fn find(connection: &mut PgConnection, id: DecisionId) -> Result<Option<DecisionRow>, Trouble> {
+    let found = sqlx::query(
+        "SELECT l.seq, l.hash, l.line FROM domicile.decision_index AS i JOIN domicile.leaves AS l ON l.seq = i.seq \
+         WHERE i.id = $1 ORDER BY i.seq DESC LIMIT 1",
+    )
+    .bind(id.0)
+    .fetch_optional(connection)
+    .await?;
+    found.as_ref().map(row).transpose()
+}

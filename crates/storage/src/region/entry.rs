@@ -1,0 +1,177 @@
+//! What stands in the committer's queue: deeds to be done, and leaves of what was done elsewhere.
+
+use std::hash::{BuildHasher, RandomState};
+use std::mem::size_of_val;
+use std::sync::LazyLock;
+
+use leaf::{Kind, Out, SubjectTag};
+use residency::{Decision, Denial, DenialReason, Permit, Read, Region, SubjectId, Write};
+use tokio::sync::oneshot;
+
+use super::queue::Seat;
+use crate::deeds::{Answer, Change, Effect, Found, LogPosition};
+use crate::error::Error;
+
+/// One place in the queue.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Deed(Box<Deed>),
+    Note(Box<Note>),
+}
+
+/// A change to be made.
+#[derive(Debug)]
+pub(super) struct Deed {
+    pub(super) permit: Permit<Write>,
+    pub(super) change: Change,
+    pub(super) reply: oneshot::Sender<Result<Answer<Effect>, Error>>,
+    pub(super) seat: Seat,
+    /// Set once the database has refused the content: the deed then only leaves a leaf.
+    pub(super) refused: Option<Error>,
+}
+
+/// A leaf to be written about something that changes nothing here.
+#[derive(Debug)]
+pub(super) struct Note {
+    pub(super) grounds: Grounds,
+    pub(super) kind: Kind,
+    pub(super) tag: Option<SubjectTag>,
+    pub(super) home: Option<Region>,
+    pub(super) out: Out,
+    pub(super) why: Option<&'static str>,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    pub(super) reply: Reply,
+    pub(super) seat: Seat,
+}
+
+/// The decision behind a note.
+#[derive(Debug)]
+pub(super) enum Grounds {
+    Permit(Permit<Read>),
+    Denial(Box<Decision>),
+}
+
+/// Who waits for a note's leaf.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// Whoever was denied.
+    Position(oneshot::Sender<Result<LogPosition, Error>>),
+    /// A reader, whose answer is ready and waits for its leaf.
+    Found { found: Result<Found, Error>, reply: oneshot::Sender<Result<Answer<Found>, Error>> },
+    /// Nobody: the reader has been answered, and counted under this number.
+    Nobody { gseq: u64 },
+}
+
+impl Entry {
+    pub(super) fn decision(&self) -> &Decision {
+        match self {
+            Self::Deed(deed) => deed.permit.decision(),
+            Self::Note(note) => match &note.grounds {
+                Grounds::Permit(permit) => permit.decision(),
+                Grounds::Denial(decision) => decision,
+            },
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Deed(deed) => deed.seat.bytes,
+            Self::Note(note) => note.seat.bytes,
+        }
+    }
+
+    /// Whether nobody waits for it any more, so that it need not be begun.
+    pub(super) fn abandoned(&self) -> bool {
+        match self {
+            Self::Deed(deed) => deed.reply.is_closed(),
+            Self::Note(note) => match &note.reply {
+                // Somebody was turned away; that is so whether or not they wait.
+                Reply::Position(_) | Reply::Nobody { .. } => false,
+                Reply::Found { reply, .. } => reply.is_closed(),
+            },
+        }
+    }
+
+    /// Answers with an error, or gives back what must be written all the same.
+    pub(super) fn fail(self, error: &Error) -> Option<Self> {
+        match self {
+            Self::Deed(deed) => drop(deed.reply.send(Err(error.clone()))),
+            Self::Note(note) => match note.reply {
+                Reply::Position(reply) => drop(reply.send(Err(error.clone()))),
+                // The read was not answered, so nothing was disclosed, and "unknown" would say too little.
+                Reply::Found { reply, .. } => drop(reply.send(Err(undisclosed(error)))),
+                Reply::Nobody { .. } => return Some(Self::Note(note)),
+            },
+        }
+        None
+    }
+}
+
+fn undisclosed(error: &Error) -> Error {
+    match error {
+        Error::OutcomeUnknown { region } => Error::Unavailable {
+            region: Some(region.clone()),
+            source: crate::error::Cause::new("the leaf of the read could not be confirmed"),
+        },
+        other => other.clone(),
+    }
+}
+
+impl Note {
+    /// The leaf of a denial: evidence classes, and nothing that identifies anybody.
+    pub(super) fn of_denial(denial: Denial, reply: oneshot::Sender<Result<LogPosition, Error>>, seat: Seat) -> Self {
+        let why = denial.reason.code();
+        let home = match denial.reason {
+            DenialReason::ElsewhereAtHome(region) | DenialReason::Moving(region) | DenialReason::Erased(region) => {
+                Some(region)
+            }
+            DenialReason::Unresolved(_) | DenialReason::Refused { .. } | DenialReason::NotPinned => None,
+        };
+        Self {
+            grounds: Grounds::Denial(denial.decision),
+            kind: Kind::DecisionDeny,
+            tag: None,
+            home,
+            out: Out::Deny,
+            why: Some(why),
+            rows: 0,
+            bytes: 0,
+            reply: Reply::Position(reply),
+            seat,
+        }
+    }
+}
+
+/// What a change weighs in the queue, in bytes.
+pub(super) fn weight(change: &Change) -> usize {
+    let content = match change {
+        Change::PinSubject | Change::DeleteRecord { .. } | Change::DeleteAttribute { .. } => 0,
+        Change::PutRecord { body, .. } => body.get().len(),
+        Change::PatchRecord { patch, .. } => json_weight(patch),
+        Change::PublishEvent { event, .. } => {
+            let extensions: usize = event.extensions.iter().map(|(name, value)| name.len() + value.len()).sum();
+            event.data.len() + extensions + event.event_type.len() + event.id.len() + event.source.len()
+        }
+        Change::PutAttribute { value, consents, .. } => value.get().len() + consents.len() * 128,
+    };
+    super::LEAF_BYTES + size_of_val(change) + content
+}
+
+fn json_weight(value: &serde_json::Value) -> usize {
+    use serde_json::Value;
+    let held = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(json_weight).sum(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + json_weight(value)).sum(),
+    };
+    held + size_of_val(value)
+}
+
+/// A subject's number within this process, for keeping the order of its deeds. Two subjects with one
+/// number only wait for each other.
+pub(super) fn number(subject: &SubjectId) -> u64 {
+    static KEYED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    KEYED.hash_one(subject.expose())
+}

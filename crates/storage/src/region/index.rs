@@ -1,0 +1,140 @@
+//! What is derived from the log and what keeps it going: the index of decisions, room for the log's next
+//! entries, and forgetting old idempotency keys. A cursor's work, done by one gateway at a time, in small
+//! steps, and never in the way of a commit.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::Row;
+use sqlx::postgres::PgConnection;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+use super::records::version;
+use super::{Shared, idempotency};
+use crate::error::Trouble;
+use crate::link::{Link, Work, within};
+
+/// The cursor's name.
+const CURSOR: &str = "index";
+
+/// The advisory lock of whoever indexes: the bytes of `dom index`.
+const LOCK: i64 = 0x646f_6d69_6e64_6578;
+
+/// Leaves in one step.
+const STEP_LEAVES_MAX: i64 = 2_000;
+
+/// How long it waits for company: leaves of this time are indexed together.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// How often it looks although nobody called, since other gateways write the log, too.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// While nobody waits, it works at most one part in so many of the time.
+const LEISURE: u32 = 4;
+
+/// How often the log is given room and old keys are forgotten.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Starts the work; it ends when the store closes.
+pub(super) fn spawn(shared: &Arc<Shared>, wanted: Arc<Notify>) -> JoinHandle<()> {
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        let mut closing = shared.closing.subscribe();
+        tokio::select! {
+            () = run(&shared, &wanted) => {}
+            _ = closing.wait_for(|closing| *closing) => {}
+        }
+    })
+}
+
+async fn run(shared: &Arc<Shared>, wanted: &Notify) {
+    let mut link = Link::new(Arc::clone(&shared.address), Work::Occasional);
+    let mut committed = shared.committed.subscribe();
+    let mut upkeep_at = Instant::now();
+    loop {
+        let begun = Instant::now();
+        let outcome = match link.connection().await {
+            Ok(connection) => {
+                let outcome = work(shared, connection, begun >= upkeep_at).await;
+                link.settle(outcome)
+            }
+            Err(trouble) => Err(trouble),
+        };
+        if begun >= upkeep_at && outcome.is_ok() {
+            upkeep_at = begun + UPKEEP_INTERVAL;
+        }
+        let leisurely = async {
+            match outcome {
+                Ok(true) => sleep((begun.elapsed() * (LEISURE - 1)).max(PAUSE_MIN)).await,
+                Ok(false) => {
+                    sleep(PAUSE_MIN).await;
+                    drop(timeout(PAUSE_MAX, committed.changed()).await);
+                }
+                Err(trouble) => {
+                    debug!(region = %shared.region, cause = %trouble.cause(), "The index of decisions is not continued");
+                    link.pause().await;
+                }
+            }
+        };
+        tokio::select! {
+            () = leisurely => {}
+            () = wanted.notified() => {}
+        }
+    }
+}
+
+/// One step, and the upkeep when it is due. Whether there is more to index.
+async fn work(shared: &Shared, connection: &mut PgConnection, upkeep: bool) -> Result<bool, Trouble> {
+    let patience = shared.address.patience();
+    if upkeep {
+        let room_to: i64 = within(patience, async {
+            Ok(sqlx::query_scalar("SELECT domicile.extend_log()").fetch_one(&mut *connection).await?)
+        })
+        .await?;
+        debug!(region = %shared.region, room_to, "The log has room");
+        let kept_s = i64::try_from(shared.limits.idempotency_kept.as_secs()).unwrap_or(i64::MAX);
+        within(patience, idempotency::forget_old(connection, kept_s)).await?;
+    }
+    within(patience, step(connection)).await
+}
+
+/// Indexes the next leaves, if nobody else does. Whether there are more.
+async fn step(connection: &mut PgConnection) -> Result<bool, Trouble> {
+    let row = sqlx::query(
+        "WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1) AS mine), \
+         position AS MATERIALIZED ( \
+             SELECT coalesce((SELECT c.seq FROM domicile.cursors AS c WHERE c.name = $2), 0) AS seq FROM turn WHERE mine), \
+         next AS MATERIALIZED ( \
+             SELECT l.seq, l.line::jsonb AS j FROM position AS p \
+             CROSS JOIN LATERAL (SELECT l.seq, l.line FROM domicile.leaves AS l WHERE l.seq > p.seq ORDER BY l.seq LIMIT $3) AS l), \
+         indexed AS ( \
+             INSERT INTO domicile.decision_index (seq, id, at_us, actor, rule, outcome, kind, operation, subject_tag) \
+             SELECT n.seq, (n.j->>'id')::uuid, (extract(epoch FROM (n.j->>'ts')::timestamptz) * 1000000)::bigint, \
+                    n.j->>'act', n.j->'pol'->>1, n.j->>'out', n.j->>'k', n.j->>'op', n.j->>'sub' \
+             FROM next AS n WHERE n.j ? 'id' AND n.j ? 'op' \
+             ON CONFLICT (seq) DO NOTHING), \
+         moved AS ( \
+             INSERT INTO domicile.cursors AS c (name, seq, owner, updated_at) \
+             SELECT $2, max(n.seq), 'index', now() FROM next AS n HAVING count(*) > 0 \
+             ON CONFLICT (name) DO UPDATE SET seq = greatest(c.seq, excluded.seq), updated_at = excluded.updated_at) \
+         SELECT count(*) FROM next",
+    )
+    .bind(LOCK)
+    .bind(CURSOR)
+    .bind(STEP_LEAVES_MAX)
+    .fetch_one(connection)
+    .await?;
+    Ok(row.try_get::<i64, _>(0)? == STEP_LEAVES_MAX)
+}
+
+/// How far the index has come.
+pub(super) async fn position(connection: &mut PgConnection) -> Result<u64, Trouble> {
+    let row: Option<i64> = sqlx::query_scalar("SELECT seq FROM domicile.cursors WHERE name = $1")
+        .bind(CURSOR)
+        .fetch_optional(connection)
+        .await?;
+    version(row.unwrap_or(0))
+}

@@ -1,0 +1,207 @@
+//! Reading the region log: the head, the outbox, leaves and decisions. What relay, forwarder and audit
+//! stand on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use residency::{DecisionId, Region};
+use sqlx::postgres::PgConnection;
+use tokio::sync::{Mutex, Notify, Semaphore, watch};
+
+use super::cursors::{self, CursorLease, CursorState};
+use super::decisions::{self, DecisionFilter, DecisionRow};
+use super::outbox::{self, Channel, OutboxRow};
+use super::records::column;
+use super::{Shared, head, index};
+use crate::error::{Cause, Error, Trouble};
+use crate::link::{Link, Work, within};
+
+/// The most rows of the outbox or of the log in one answer.
+const ROWS_MAX: u32 = 10_000;
+
+/// A region's log, to be read. Cheap to clone.
+#[derive(Clone)]
+pub struct Log(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    /// Connections that are not in use; a permit stands for the right to take one.
+    idle: Mutex<Vec<Link>>,
+    permits: Semaphore,
+    /// Somebody waits for the index.
+    index_wanted: Arc<Notify>,
+}
+
+/// The end of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// How many leaves it has; the next one has this index.
+    pub size: u64,
+    /// The RFC 6962 root over all of them.
+    pub root: [u8; 32],
+    /// How often any subject's state has changed here.
+    pub fence: u64,
+}
+
+/// Runs one statement on a borrowed connection, with a deadline, and gives the connection back.
+macro_rules! ask {
+    ($log:expr, $connection:ident => $work:expr) => {{
+        let shared = &$log.0.shared;
+        let (permit, mut link) = $log.borrow().await?;
+        let outcome = match link.connection().await {
+            Ok($connection) => within(shared.address.patience(), $work).await,
+            Err(trouble) => Err(trouble),
+        };
+        let outcome = link.settle(outcome);
+        $log.0.idle.lock().await.push(link);
+        drop(permit);
+        outcome.map_err(|trouble| trouble.into_error(Some(&shared.region)))
+    }};
+}
+
+impl Log {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Self(Arc::new(Inner {
+            shared: Arc::clone(shared),
+            idle: Mutex::default(),
+            permits: Semaphore::new(shared.limits.log_connections_max.max(1) as usize),
+            index_wanted: Arc::new(Notify::new()),
+        }))
+    }
+
+    pub(super) fn index_wanted(&self) -> Arc<Notify> {
+        Arc::clone(&self.0.index_wanted)
+    }
+
+    /// Whose log it is.
+    #[must_use]
+    pub fn region(&self) -> &Region {
+        &self.0.shared.region
+    }
+
+    /// Its origin (C2SP tlog-checkpoint).
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.0.shared.origin
+    }
+
+    /// The end of the log as it is committed now.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn head(&self) -> Result<Head, Error> {
+        let tip = ask!(self, connection => head::read(connection))?;
+        Ok(Head { size: tip.size(), root: tip.frontier.root(), fence: tip.fence })
+    }
+
+    /// Up to `limit` (at most 10,000) events behind `after_seq`, in the order of the log. Nothing is ever
+    /// committed between two events that were read.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn outbox(&self, channel: Channel, after_seq: u64, limit: u32) -> Result<Vec<OutboxRow>, Error> {
+        let limit = limit.min(ROWS_MAX);
+        ask!(self, connection => outbox::read(connection, channel, after_seq, limit))
+    }
+
+    /// Takes or renews the lease on a cursor; it is made at 0 if it does not exist. `None` while another
+    /// owner has it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn acquire_cursor(&self, name: &str, owner: &str, lease: Duration) -> Result<Option<CursorLease>, Error> {
+        ask!(self, connection => cursors::acquire(connection, name, owner, lease))
+    }
+
+    /// Advances a cursor to a log position, which is never lower than before, and renews its lease.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`] when somebody else has taken it meanwhile; nothing was advanced.
+    pub async fn advance_cursor(&self, lease: &CursorLease, seq: u64, lease_for: Duration) -> Result<(), Error> {
+        let kept = ask!(self, connection => cursors::advance(connection, lease, seq, lease_for))?;
+        if kept { Ok(()) } else { Err(Error::LeaseLost) }
+    }
+
+    /// Every cursor and how far it has come.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn cursors(&self) -> Result<Vec<CursorState>, Error> {
+        ask!(self, connection => cursors::all(connection))
+    }
+
+    /// The size of the log after the last commit of this process: changes wake whoever follows the log.
+    /// Other gateways' commits do not show here, so a follower also looks by itself now and then.
+    #[must_use]
+    pub fn wakeups(&self) -> watch::Receiver<u64> {
+        self.0.shared.committed.subscribe()
+    }
+
+    /// Decisions, newest first. Everything that was committed before the call is found.
+    ///
+    /// # Errors
+    /// When the database does not answer, or its index does not catch up within `index_wait_max`.
+    pub async fn decisions(&self, filter: DecisionFilter) -> Result<Vec<DecisionRow>, Error> {
+        self.index_caught_up().await?;
+        let origin = &self.0.shared.origin;
+        ask!(self, connection => decisions::search(connection, &filter, origin))
+    }
+
+    /// One decision's leaf; the last one, if it left several.
+    ///
+    /// # Errors
+    /// When the database does not answer, or its index does not catch up within `index_wait_max`.
+    pub async fn decision(&self, id: DecisionId) -> Result<Option<DecisionRow>, Error> {
+        self.index_caught_up().await?;
+        ask!(self, connection => decisions::find(connection, id))
+    }
+
+    /// Up to `limit` (at most 10,000) leaves from an index on.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn leaves(&self, from_seq: u64, limit: u32) -> Result<Vec<DecisionRow>, Error> {
+        let limit = limit.min(ROWS_MAX);
+        ask!(self, connection => leaves(connection, from_seq, limit))
+    }
+
+    /// Waits until what is committed now can be searched.
+    async fn index_caught_up(&self) -> Result<(), Error> {
+        let shared = &self.0.shared;
+        let size = ask!(self, connection => head::read(connection))?.size();
+        let begun = tokio::time::Instant::now();
+        loop {
+            let indexed = ask!(self, connection => index::position(connection))?;
+            if indexed + 1 >= size {
+                return Ok(());
+            }
+            if begun.elapsed() > shared.limits.index_wait_max {
+                let source = Cause::new("the index of decisions has not caught up with the log yet");
+                return Err(Error::Unavailable { region: Some(shared.region.clone()), source });
+            }
+            self.0.index_wanted.notify_one();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    async fn borrow(&self) -> Result<(tokio::sync::SemaphorePermit<'_>, Link), Error> {
+        let shared = &self.0.shared;
+        let unavailable = |why| Error::Unavailable { region: Some(shared.region.clone()), source: Cause::new(why) };
+        let permit = tokio::time::timeout(shared.limits.answer_timeout, self.0.permits.acquire())
+            .await
+            .map_err(|_| unavailable("too many readers of the log"))?
+            .map_err(|_| unavailable("the store is closed"))?;
+        let idle = self.0.idle.lock().await.pop();
+        let link = idle.unwrap_or_else(|| Link::new(Arc::clone(&shared.address), Work::Occasional));
+        Ok((permit, link))
+    }
+}
+
+async fn leaves(connection: &mut PgConnection, from_seq: u64, limit: u32) -> Result<Vec<DecisionRow>, Trouble> {
+    let rows = sqlx::query("SELECT seq, hash, line FROM domicile.leaves WHERE seq >= $1 ORDER BY seq LIMIT $2")
+        .bind(column(from_seq))
+        .bind(i64::from(limit))
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(decisions::row).collect()
+}

@@ -1,0 +1,312 @@
+//! The SQL of lookups: each kind is one set-based SELECT that joins what is asked for to the subject's row.
+
+use leaf::SubjectTag;
+use residency::{Attribute, Epoch, RecordKey};
+use serde_json::value::RawValue;
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
+
+use super::Shared;
+use super::events::microseconds;
+use super::reader::Query;
+use super::records::version;
+use super::subjects::known;
+use super::zero_party::consents;
+use crate::deeds::{AttributeState, Found, Lookup, Record};
+use crate::error::{Cause, Error, Trouble};
+
+/// Lists in one SELECT: each may be long.
+pub(super) const LISTS_MAX: usize = 16;
+
+/// Attributes of one subject in one answer.
+const ATTRIBUTES_MAX: i64 = 1_000;
+
+/// What one lookup saw.
+#[derive(Debug)]
+pub(super) struct Sight {
+    /// Of the subject, if it is registered here.
+    pub(super) tag: Option<SubjectTag>,
+    pub(super) found: Result<Found, Error>,
+}
+
+/// One thing to look up: its place in the batch, whose it is, and the rest.
+#[derive(Debug)]
+pub(super) struct Ask<'a, What> {
+    at: usize,
+    subject: &'a str,
+    epoch: Epoch,
+    what: What,
+}
+
+/// A batch sorted by kind.
+#[derive(Debug, Default)]
+pub(super) struct Asked<'a> {
+    /// Collection and key.
+    pub(super) records: Vec<Ask<'a, (&'a str, &'a RecordKey)>>,
+    /// Collection, the key to begin behind, and how many.
+    pub(super) lists: Vec<Ask<'a, (&'a str, &'a str, u16)>>,
+    pub(super) attributes: Vec<Ask<'a, &'a Attribute>>,
+    pub(super) all_attributes: Vec<Ask<'a, ()>>,
+    pub(super) subjects: Vec<Ask<'a, ()>>,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn of(queries: &'a [Query]) -> Self {
+        let mut asked = Self::default();
+        for (at, query) in queries.iter().enumerate() {
+            let (subject, epoch) = (query.permit.subject().expose(), query.permit.epoch());
+            match &query.lookup {
+                Lookup::Record { collection, key } => {
+                    asked.records.push(Ask { at, subject, epoch, what: (collection.as_str(), key) });
+                }
+                Lookup::Records { collection, after, limit } => {
+                    let after = after.as_ref().map_or("", RecordKey::expose);
+                    let what = (collection.as_str(), after, (*limit).clamp(1, 1_000));
+                    asked.lists.push(Ask { at, subject, epoch, what });
+                }
+                Lookup::Attribute(attribute) => asked.attributes.push(Ask { at, subject, epoch, what: attribute }),
+                Lookup::Attributes => asked.all_attributes.push(Ask { at, subject, epoch, what: () }),
+                Lookup::Subject => asked.subjects.push(Ask { at, subject, epoch, what: () }),
+            }
+        }
+        asked
+    }
+}
+
+/// What a lookup finds where there is nothing.
+pub(super) fn nothing(lookup: &Lookup) -> Found {
+    match lookup {
+        Lookup::Record { .. } => Found::Record(None),
+        Lookup::Records { .. } => Found::Records { items: Vec::new(), more: false },
+        Lookup::Attribute(_) => Found::Attribute(None),
+        Lookup::Attributes => Found::Attributes(Vec::new()),
+        Lookup::Subject => Found::Subject(None),
+    }
+}
+
+/// How much is disclosed: rows, and bytes of content.
+pub(super) fn size(found: &Found) -> (u64, u64) {
+    let records =
+        |items: &[Record]| (items.len() as u64, items.iter().map(|record| record.body.get().len() as u64).sum());
+    let attributes =
+        |items: &[AttributeState]| (items.len() as u64, items.iter().map(|state| state.value.get().len() as u64).sum());
+    match found {
+        Found::Record(record) => records(record.as_slice()),
+        Found::Records { items, .. } => records(items),
+        Found::Attribute(attribute) => attributes(attribute.as_slice()),
+        Found::Attributes(items) => attributes(items),
+        Found::Subject(subject) => (u64::from(subject.is_some()), 0),
+    }
+}
+
+/// Single records. Columns 0 to 5 of every statement here are the subject's, see [`known`]; column 6 is
+/// the place in the batch.
+pub(super) async fn records(
+    shared: &Shared,
+    connection: &mut PgConnection,
+    asked: &[Ask<'_, (&str, &RecordKey)>],
+    sights: &mut [Option<Sight>],
+) -> Result<(), Trouble> {
+    let rows = sqlx::query(
+        "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord, \
+                r.version, r.body::text, r.updated_at \
+         FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS k(subject, collection, key, ord) \
+         JOIN domicile.subjects AS s ON s.subject = k.subject \
+         LEFT JOIN domicile.records AS r \
+                ON r.region = $1 AND r.subject = k.subject AND r.collection = k.collection AND r.key = k.key",
+    )
+    .bind(shared.region.as_str())
+    .bind(asked.iter().map(|ask| ask.subject).collect::<Vec<_>>())
+    .bind(asked.iter().map(|ask| ask.what.0).collect::<Vec<_>>())
+    .bind(asked.iter().map(|ask| ask.what.1.expose()).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    for row in &rows {
+        let ask = of(asked, row)?;
+        see(shared, sights, ask, row, || {
+            let Some(at) = row.try_get::<Option<i64>, _>(7)? else { return Ok(Found::Record(None)) };
+            let record = Record {
+                key: ask.what.1.clone(),
+                version: version(at)?,
+                body: json(row, 8)?,
+                updated_at_us: microseconds(row.try_get(9)?),
+            };
+            Ok(Found::Record(Some(record)))
+        })?;
+    }
+    Ok(())
+}
+
+/// Pages of collections.
+pub(super) async fn lists(
+    shared: &Shared,
+    connection: &mut PgConnection,
+    asked: &[Ask<'_, (&str, &str, u16)>],
+    sights: &mut [Option<Sight>],
+) -> Result<(), Trouble> {
+    let rows = sqlx::query(
+        "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord, \
+                r.version, r.body::text, r.updated_at, r.key \
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) WITH ORDINALITY \
+              AS k(subject, collection, after, wanted, ord) \
+         JOIN domicile.subjects AS s ON s.subject = k.subject \
+         LEFT JOIN LATERAL ( \
+             SELECT r.key, r.version, r.body, r.updated_at FROM domicile.records AS r \
+             WHERE r.region = $1 AND r.subject = k.subject AND r.collection = k.collection AND r.key > k.after \
+             ORDER BY r.key LIMIT k.wanted) AS r ON true \
+         ORDER BY k.ord, r.key",
+    )
+    .bind(shared.region.as_str())
+    .bind(asked.iter().map(|ask| ask.subject).collect::<Vec<_>>())
+    .bind(asked.iter().map(|ask| ask.what.0).collect::<Vec<_>>())
+    .bind(asked.iter().map(|ask| ask.what.1).collect::<Vec<_>>())
+    // One more than wanted tells whether there are more.
+    .bind(asked.iter().map(|ask| i64::from(ask.what.2) + 1).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    for rows in rows.chunk_by(|a, b| place(a) == place(b)) {
+        let ask = of(asked, &rows[0])?;
+        see(shared, sights, ask, &rows[0], || {
+            let mut items = Vec::with_capacity(rows.len());
+            for row in rows {
+                let Some(at) = row.try_get::<Option<i64>, _>(7)? else { continue };
+                items.push(Record {
+                    key: RecordKey::new(row.try_get(10)?).map_err(|_| broken())?,
+                    version: version(at)?,
+                    body: json(row, 8)?,
+                    updated_at_us: microseconds(row.try_get(9)?),
+                });
+            }
+            let more = items.len() > usize::from(ask.what.2);
+            items.truncate(usize::from(ask.what.2));
+            Ok(Found::Records { items, more })
+        })?;
+    }
+    Ok(())
+}
+
+/// Single attributes.
+pub(super) async fn attributes(
+    shared: &Shared,
+    connection: &mut PgConnection,
+    asked: &[Ask<'_, &Attribute>],
+    sights: &mut [Option<Sight>],
+) -> Result<(), Trouble> {
+    let rows = sqlx::query(
+        "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord, \
+                z.version, z.value::text, z.updated_at, z.attribute, z.consents::text, z.source \
+         FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS k(subject, attribute, ord) \
+         JOIN domicile.subjects AS s ON s.subject = k.subject \
+         LEFT JOIN domicile.zero_party AS z \
+                ON z.region = $1 AND z.subject = k.subject AND z.attribute = k.attribute",
+    )
+    .bind(shared.region.as_str())
+    .bind(asked.iter().map(|ask| ask.subject).collect::<Vec<_>>())
+    .bind(asked.iter().map(|ask| ask.what.as_str()).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    for row in &rows {
+        see(shared, sights, of(asked, row)?, row, || Ok(Found::Attribute(attribute(row)?)))?;
+    }
+    Ok(())
+}
+
+/// All attributes of subjects.
+pub(super) async fn all_attributes(
+    shared: &Shared,
+    connection: &mut PgConnection,
+    asked: &[Ask<'_, ()>],
+    sights: &mut [Option<Sight>],
+) -> Result<(), Trouble> {
+    let rows = sqlx::query(
+        "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord, \
+                z.version, z.value::text, z.updated_at, z.attribute, z.consents::text, z.source \
+         FROM unnest($2::text[]) WITH ORDINALITY AS k(subject, ord) \
+         JOIN domicile.subjects AS s ON s.subject = k.subject \
+         LEFT JOIN LATERAL ( \
+             SELECT z.attribute, z.version, z.value, z.updated_at, z.consents, z.source FROM domicile.zero_party AS z \
+             WHERE z.region = $1 AND z.subject = k.subject ORDER BY z.attribute LIMIT $3) AS z ON true \
+         ORDER BY k.ord, z.attribute",
+    )
+    .bind(shared.region.as_str())
+    .bind(asked.iter().map(|ask| ask.subject).collect::<Vec<_>>())
+    .bind(ATTRIBUTES_MAX)
+    .fetch_all(connection)
+    .await?;
+    for rows in rows.chunk_by(|a, b| place(a) == place(b)) {
+        see(shared, sights, of(asked, &rows[0])?, &rows[0], || {
+            let found = rows.iter().filter_map(|row| attribute(row).transpose());
+            Ok(Found::Attributes(found.collect::<Result<_, _>>()?))
+        })?;
+    }
+    Ok(())
+}
+
+/// The subjects themselves.
+pub(super) async fn subjects(
+    shared: &Shared,
+    connection: &mut PgConnection,
+    asked: &[Ask<'_, ()>],
+    sights: &mut [Option<Sight>],
+) -> Result<(), Trouble> {
+    let rows = sqlx::query(
+        "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord \
+         FROM unnest($1::text[]) WITH ORDINALITY AS k(subject, ord) \
+         JOIN domicile.subjects AS s ON s.subject = k.subject",
+    )
+    .bind(asked.iter().map(|ask| ask.subject).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    for row in &rows {
+        let state = known(row, &shared.origin)?.state;
+        see(shared, sights, of(asked, row)?, row, || Ok(Found::Subject(Some(state))))?;
+    }
+    Ok(())
+}
+
+/// Notes what a lookup saw, unless the subject is not at home here.
+fn see<What>(
+    shared: &Shared,
+    sights: &mut [Option<Sight>],
+    ask: &Ask<'_, What>,
+    row: &PgRow,
+    found: impl FnOnce() -> Result<Found, Trouble>,
+) -> Result<(), Trouble> {
+    let known = known(row, &shared.origin)?;
+    let found = match known.admits_read(ask.epoch) {
+        Ok(()) => Ok(found()?),
+        Err(error) => Err(error),
+    };
+    *sights.get_mut(ask.at).ok_or_else(broken)? = Some(Sight { tag: Some(known.tag), found });
+    Ok(())
+}
+
+fn attribute(row: &PgRow) -> Result<Option<AttributeState>, Trouble> {
+    let Some(at) = row.try_get::<Option<i64>, _>(7)? else { return Ok(None) };
+    Ok(Some(AttributeState {
+        attribute: Attribute::new(row.try_get(10)?).map_err(|_| broken())?,
+        value: json(row, 8)?,
+        version: version(at)?,
+        consents: consents(row.try_get(11)?)?,
+        source: row.try_get(12)?,
+        updated_at_us: microseconds(row.try_get(9)?),
+    }))
+}
+
+/// JSON as the database writes it. It was parsed by the database, so it is only checked here, not read.
+fn json(row: &PgRow, column: usize) -> Result<Box<RawValue>, Trouble> {
+    RawValue::from_string(row.try_get(column)?).map_err(|_| broken())
+}
+
+fn place(row: &PgRow) -> Option<i64> {
+    row.try_get(6).ok()
+}
+
+fn of<'a, 'b, What>(asked: &'a [Ask<'b, What>], row: &PgRow) -> Result<&'a Ask<'b, What>, Trouble> {
+    let at = usize::try_from(row.try_get::<i64, _>(6)?).unwrap_or(0).wrapping_sub(1);
+    asked.get(at).ok_or_else(broken)
+}
+
+fn broken() -> Trouble {
+    Trouble::Internal(Cause::new("a row holds what it cannot hold"))
+}

@@ -1,0 +1,264 @@
+//! The reader: concurrent lookups travel in one SELECT per kind of lookup.
+//!
+//! Whatever has queued while the last SELECT was under way goes into the next one; there is no timer. The
+//! subject's row is read in the same statement, so a lookup sees the state, the epoch and the data of one
+//! moment. What was found is not answered here: it is handed to the committer with its leaf, and the
+//! caller hears of it when the leaf is durable (or, with buffered audit, at once).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use leaf::{Kind, Out, SubjectTag};
+use metrics::{counter, histogram};
+use residency::{Permit, Read};
+use sqlx::postgres::PgConnection;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use super::Shared;
+use super::entry::{Entry, Grounds, Note, Reply};
+use super::lookups::{self, Asked, Sight};
+use super::queue::Seat;
+use super::subjects::why;
+use crate::deeds::{Answer, Found, Lookup};
+use crate::error::{Error, Trouble};
+use crate::link::{Link, Work, within};
+
+/// A lookup in the queue.
+#[derive(Debug)]
+pub(super) struct Query {
+    pub(super) permit: Permit<Read>,
+    pub(super) lookup: Lookup,
+    pub(super) reply: oneshot::Sender<Result<Answer<Found>, Error>>,
+    pub(super) seat: Seat,
+    /// With buffered audit: the place for its leaf.
+    pub(super) buffered: Option<Seat>,
+}
+
+/// What the readers of a region share.
+struct Readers {
+    shared: Arc<Shared>,
+    line: Mutex<mpsc::UnboundedReceiver<Query>>,
+    entries: mpsc::UnboundedSender<Entry>,
+    up: AtomicUsize,
+}
+
+/// Starts a region's readers.
+pub(super) fn spawn(
+    shared: &Arc<Shared>,
+    queries: mpsc::UnboundedReceiver<Query>,
+    entries: &mpsc::UnboundedSender<Entry>,
+    connections: u32,
+) -> Vec<JoinHandle<()>> {
+    let readers = Arc::new(Readers {
+        shared: Arc::clone(shared),
+        line: Mutex::new(queries),
+        entries: entries.clone(),
+        up: AtomicUsize::new(0),
+    });
+    (0..connections)
+        .map(|_| {
+            let link = Link::new(Arc::clone(&shared.address), Work::Lookups);
+            let reader = Reader { readers: Arc::clone(&readers), link, counted_up: false };
+            tokio::spawn(reader.run())
+        })
+        .collect()
+}
+
+/// One reader and its connection.
+struct Reader {
+    readers: Arc<Readers>,
+    link: Link,
+    counted_up: bool,
+}
+
+/// What came of waiting for lookups.
+enum Next {
+    Queries(Vec<Query>),
+    Idle,
+    Closed,
+}
+
+impl Reader {
+    async fn run(mut self) {
+        let readers = Arc::clone(&self.readers);
+        let mut closing = readers.shared.closing.subscribe();
+        loop {
+            if !self.connected().await {
+                if *closing.borrow() {
+                    return;
+                }
+                continue;
+            }
+            match readers.next(&mut closing).await {
+                Next::Queries(queries) => self.look_up(queries).await,
+                Next::Idle => drop(self.link.ping().await),
+                Next::Closed => return,
+            }
+        }
+    }
+
+    /// Makes sure of the connection. While no reader has one, every lookup is refused at once.
+    async fn connected(&mut self) -> bool {
+        let outcome = self.link.connection().await.map(drop);
+        let Readers { shared, up, .. } = &*self.readers;
+        let Err(trouble) = outcome else {
+            if !std::mem::replace(&mut self.counted_up, true) {
+                up.fetch_add(1, Ordering::AcqRel);
+                info!(region = %shared.region, "A reader of region {} is connected", shared.region);
+            }
+            return true;
+        };
+        if std::mem::replace(&mut self.counted_up, false) {
+            up.fetch_sub(1, Ordering::AcqRel);
+            warn!(region = %shared.region, cause = %trouble.cause(), "A reader lost its connection");
+        }
+        let misplaced = matches!(trouble, Trouble::Misplaced(_));
+        let error = trouble.into_error(Some(&shared.region));
+        let pause = async {
+            if misplaced {
+                // Refused for good: whoever still comes is told so, until the store is closed.
+                drop(shared.closing.subscribe().wait_for(|closing| *closing).await);
+            } else {
+                self.link.pause().await;
+            }
+        };
+        let mut pause = std::pin::pin!(pause);
+        loop {
+            if up.load(Ordering::Acquire) == 0
+                && let Ok(mut line) = self.readers.line.try_lock()
+            {
+                while let Ok(query) = line.try_recv() {
+                    drop(query.reply.send(Err(error.clone())));
+                }
+            }
+            tokio::select! {
+                () = &mut pause => return false,
+                () = tokio::time::sleep(super::REFUSAL_PAUSE) => {}
+            }
+        }
+    }
+
+    /// Looks a batch up, again where that helps, and hands every answer on.
+    async fn look_up(&mut self, queries: Vec<Query>) {
+        let readers = Arc::clone(&self.readers);
+        let shared = &readers.shared;
+        histogram!("domicile_read_batch_lookups", "region" => shared.region.as_str().to_owned())
+            .record(queries.len() as f64);
+        let mut parts = vec![queries];
+        let mut attempts = 0;
+        while let Some(mut queries) = parts.pop() {
+            let outcome = match self.link.connection().await {
+                Ok(connection) => find(shared, connection, &queries).await,
+                Err(trouble) => Err(trouble),
+            };
+            let trouble = match self.link.settle(outcome) {
+                Ok(sights) => {
+                    for (query, sight) in queries.into_iter().zip(sights) {
+                        readers.hand_on(query, sight);
+                    }
+                    continue;
+                }
+                Err(trouble) => trouble,
+            };
+            // A lookup that the database refuses is refused alone.
+            if matches!(trouble, Trouble::Refused { .. }) && queries.len() > 1 {
+                let half = queries.split_off(queries.len() / 2);
+                parts.extend([half, queries]);
+                continue;
+            }
+            attempts += 1;
+            let again = matches!(trouble, Trouble::Conflict(_) | Trouble::Lost(_)) && attempts < 3;
+            if again && self.link.connection().await.is_ok() {
+                counter!("domicile_read_retries_total", "region" => shared.region.as_str().to_owned()).increment(1);
+                parts.push(queries);
+                continue;
+            }
+            let error = trouble.into_error(Some(&shared.region));
+            for query in queries {
+                drop(query.reply.send(Err(error.clone())));
+            }
+        }
+    }
+}
+
+impl Readers {
+    /// The next lookups, as soon as there are any. Cancellation-safe.
+    async fn next(&self, closing: &mut tokio::sync::watch::Receiver<bool>) -> Next {
+        let max = self.shared.limits.batch_lookups_max.max(1);
+        let mut line = self.line.lock().await;
+        let mut queries = Vec::new();
+        let received = tokio::select! {
+            biased;
+            received = line.recv_many(&mut queries, max) => received,
+            _ = closing.wait_for(|closing| *closing) => 0,
+            () = tokio::time::sleep(self.shared.limits.idle_check_interval) => return Next::Idle,
+        };
+        if received == 0 { Next::Closed } else { Next::Queries(queries) }
+    }
+
+    /// Gives what was found, and its leaf, to the committer.
+    fn hand_on(&self, query: Query, sight: Sight) {
+        let Query { permit, lookup: _, reply, seat, buffered } = query;
+        let tag: Option<SubjectTag> = sight.tag;
+        let (out, why) = match &sight.found {
+            Ok(_) => (Out::Allow, None),
+            Err(error) => (Out::Error, Some(why(error))),
+        };
+        // Who is no longer at home here has no home that this region could name.
+        let home = (!matches!(sight.found, Err(Error::Moved))).then(|| self.shared.region.clone());
+        let (rows, bytes) = sight.found.as_ref().map_or((0, 0), lookups::size);
+        let (reply, seat) = match buffered {
+            None => (Reply::Found { found: sight.found, reply }, seat),
+            Some(place) => {
+                let gseq = self.shared.numbers.take(1).pop().unwrap_or_default();
+                drop(reply.send(sight.found.map(|value| Answer { value, position: None })));
+                (Reply::Nobody { gseq }, place)
+            }
+        };
+        let note = Note {
+            grounds: Grounds::Permit(permit),
+            kind: Kind::DecisionRead,
+            tag,
+            home,
+            out,
+            why,
+            rows,
+            bytes,
+            reply,
+            seat,
+        };
+        // The committers outlive the readers; if they do not, the reply is dropped and the caller told so.
+        drop(self.entries.send(Entry::Note(Box::new(note))));
+    }
+}
+
+/// What every lookup of a batch sees, in their order.
+async fn find(shared: &Shared, connection: &mut PgConnection, queries: &[Query]) -> Result<Vec<Sight>, Trouble> {
+    let patience = shared.address.patience();
+    let mut sights: Vec<Option<Sight>> = queries.iter().map(|_| None).collect();
+    let asked = Asked::of(queries);
+    let Asked { records, lists, attributes, all_attributes, subjects } = &asked;
+    if !records.is_empty() {
+        within(patience, lookups::records(shared, connection, records, &mut sights)).await?;
+    }
+    if !attributes.is_empty() {
+        within(patience, lookups::attributes(shared, connection, attributes, &mut sights)).await?;
+    }
+    for lists in lists.chunks(lookups::LISTS_MAX) {
+        within(patience, lookups::lists(shared, connection, lists, &mut sights)).await?;
+    }
+    for all in all_attributes.chunks(lookups::LISTS_MAX) {
+        within(patience, lookups::all_attributes(shared, connection, all, &mut sights)).await?;
+    }
+    if !subjects.is_empty() {
+        within(patience, lookups::subjects(shared, connection, subjects, &mut sights)).await?;
+    }
+    // Whoever is not registered here was not found by the joins: there is nothing about them.
+    Ok(sights
+        .into_iter()
+        .zip(queries)
+        .map(|(sight, query)| sight.unwrap_or_else(|| Sight { tag: None, found: Ok(lookups::nothing(&query.lookup)) }))
+        .collect())
+}

@@ -1,0 +1,167 @@
+//! The table `records`: what the committer loads and writes of it. The reader's lookups are in `reader`.
+//!
+//! Nothing is locked before it is written. Every write names the version that it replaces, and a write
+//! that finds another one (or none) is missing from the count: the batch was overtaken by another
+//! gateway's, is rolled back and looks again.
+
+use std::borrow::Cow;
+
+use residency::Region;
+use sqlx::Row;
+use sqlx::postgres::PgConnection;
+use time::OffsetDateTime;
+
+use crate::error::{Cause, Trouble};
+
+/// One record, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Name<'a> {
+    pub(super) subject: &'a str,
+    pub(super) collection: &'a str,
+    pub(super) key: &'a str,
+}
+
+/// What stands under a name.
+#[derive(Debug, Default)]
+pub(super) struct Current {
+    /// Its version, if it exists.
+    pub(super) version: Option<u64>,
+    /// Its body, if it was asked for.
+    pub(super) body: Option<String>,
+    /// If it does not exist: the version above which it is created.
+    pub(super) floor: u64,
+}
+
+/// A record to be created or replaced.
+#[derive(Debug)]
+pub(super) struct Written<'a> {
+    pub(super) name: Name<'a>,
+    /// The version it replaces.
+    pub(super) before: Option<u64>,
+    pub(super) version: u64,
+    pub(super) body: Cow<'a, str>,
+    pub(super) updated_at: OffsetDateTime,
+}
+
+/// A record to be deleted.
+#[derive(Debug)]
+pub(super) struct Deleted<'a> {
+    pub(super) name: Name<'a>,
+    pub(super) before: u64,
+}
+
+/// A version as its column holds it.
+pub(super) fn column(version: u64) -> i64 {
+    i64::try_from(version).unwrap_or(i64::MAX)
+}
+
+/// A version from its column.
+pub(super) fn version(column: i64) -> Result<u64, Trouble> {
+    u64::try_from(column).map_err(|_| Trouble::Internal(Cause::new("a version is negative")))
+}
+
+/// What stands under these names, in their order. Bodies are read where they are wanted.
+pub(super) async fn load(
+    connection: &mut PgConnection,
+    region: &Region,
+    names: &[(Name<'_>, bool)],
+) -> Result<Vec<Current>, Trouble> {
+    let rows = sqlx::query(
+        "SELECT k.ord, r.version, CASE WHEN k.body_wanted THEN r.body::text END AS body, \
+                CASE WHEN r.version IS NULL THEN \
+                    (SELECT s.version_floor FROM domicile.subjects AS s WHERE s.subject = k.subject) END AS floor \
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::boolean[]) WITH ORDINALITY \
+              AS k(subject, collection, key, body_wanted, ord) \
+         LEFT JOIN domicile.records AS r \
+                ON r.region = $1 AND r.subject = k.subject AND r.collection = k.collection AND r.key = k.key",
+    )
+    .bind(region.as_str())
+    .bind(names.iter().map(|(name, _)| name.subject).collect::<Vec<_>>())
+    .bind(names.iter().map(|(name, _)| name.collection).collect::<Vec<_>>())
+    .bind(names.iter().map(|(name, _)| name.key).collect::<Vec<_>>())
+    .bind(names.iter().map(|(_, body_wanted)| *body_wanted).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    let mut found: Vec<Current> = names.iter().map(|_| Current::default()).collect();
+    for row in rows {
+        let at = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0).wrapping_sub(1);
+        let current = found.get_mut(at).ok_or_else(|| Trouble::Internal(Cause::new("a row nobody asked for")))?;
+        current.version = row.try_get::<Option<i64>, _>(1)?.map(version).transpose()?;
+        current.body = row.try_get(2)?;
+        current.floor = version(row.try_get::<Option<i64>, _>(3)?.unwrap_or(0))?;
+    }
+    Ok(found)
+}
+
+/// Creates records. How many were: a missing one exists already.
+pub(super) async fn create(
+    connection: &mut PgConnection,
+    region: &Region,
+    created: &[Written<'_>],
+) -> Result<u64, Trouble> {
+    let done = sqlx::query(
+        "INSERT INTO domicile.records (region, subject, collection, key, version, body, updated_at) \
+         SELECT $1, w.subject, w.collection, w.key, w.version, w.body::jsonb, w.updated_at \
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::timestamptz[]) \
+              AS w(subject, collection, key, version, body, updated_at) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(region.as_str())
+    .bind(created.iter().map(|w| w.name.subject).collect::<Vec<_>>())
+    .bind(created.iter().map(|w| w.name.collection).collect::<Vec<_>>())
+    .bind(created.iter().map(|w| w.name.key).collect::<Vec<_>>())
+    .bind(created.iter().map(|w| column(w.version)).collect::<Vec<_>>())
+    .bind(created.iter().map(|w| &*w.body).collect::<Vec<&str>>())
+    .bind(created.iter().map(|w| w.updated_at).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Replaces records. How many were: a missing one has another version by now, or none.
+pub(super) async fn replace(
+    connection: &mut PgConnection,
+    region: &Region,
+    replaced: &[Written<'_>],
+) -> Result<u64, Trouble> {
+    let done = sqlx::query(
+        "UPDATE domicile.records AS r SET version = w.version, body = w.body::jsonb, updated_at = w.updated_at \
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::timestamptz[]) \
+              AS w(subject, collection, key, before, version, body, updated_at) \
+         WHERE r.region = $1 AND r.subject = w.subject AND r.collection = w.collection AND r.key = w.key \
+           AND r.version = w.before",
+    )
+    .bind(region.as_str())
+    .bind(replaced.iter().map(|w| w.name.subject).collect::<Vec<_>>())
+    .bind(replaced.iter().map(|w| w.name.collection).collect::<Vec<_>>())
+    .bind(replaced.iter().map(|w| w.name.key).collect::<Vec<_>>())
+    .bind(replaced.iter().map(|w| column(w.before.unwrap_or(0))).collect::<Vec<_>>())
+    .bind(replaced.iter().map(|w| column(w.version)).collect::<Vec<_>>())
+    .bind(replaced.iter().map(|w| &*w.body).collect::<Vec<&str>>())
+    .bind(replaced.iter().map(|w| w.updated_at).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Deletes records. How many were: a missing one has another version by now, or none.
+pub(super) async fn delete(
+    connection: &mut PgConnection,
+    region: &Region,
+    deleted: &[Deleted<'_>],
+) -> Result<u64, Trouble> {
+    let done = sqlx::query(
+        "DELETE FROM domicile.records AS r \
+         USING unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) AS d(subject, collection, key, before) \
+         WHERE r.region = $1 AND r.subject = d.subject AND r.collection = d.collection AND r.key = d.key \
+           AND r.version = d.before",
+    )
+    .bind(region.as_str())
+    .bind(deleted.iter().map(|d| d.name.subject).collect::<Vec<_>>())
+    .bind(deleted.iter().map(|d| d.name.collection).collect::<Vec<_>>())
+    .bind(deleted.iter().map(|d| d.name.key).collect::<Vec<_>>())
+    .bind(deleted.iter().map(|d| column(d.before)).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
