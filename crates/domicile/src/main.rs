@@ -1,5 +1,56 @@
-//! domicile.
+//! The domicile binary: reads the configuration, wires the rooms, runs a role or a command, shuts down.
+
+mod cli;
+mod commands;
 mod config;
-fn main() {
-    let _ = config::load(std::path::Path::new(config::DEFAULT_PATH));
+mod demo;
+mod print;
+mod rooms;
+mod serve;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+use crate::commands::Failure;
+
+/// Fewer and smaller pages than the system's allocator under many threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // Before anything makes a TLS connection: rustls panics when it has to choose by itself.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        print::note("The TLS provider was installed before; it stays.");
+    }
+    let cli = Cli::parse();
+    if !matches!(cli.command, Command::Serve(_)) {
+        telemetry::start_for_commands();
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            print::note(format!("error: no threads could be started: {error}"));
+            return ExitCode::from(commands::FAILED);
+        }
+    };
+    let outcome = runtime.block_on(run(cli.command));
+    runtime.shutdown_background(); // whatever still blocks there has had its chance
+    outcome.unwrap_or_else(|failure| failure.report())
+}
+
+async fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Serve(args) => Box::pin(serve::run(&args)).await,
+        Command::Migrate(args) => commands::migrate::run(&args).await,
+        Command::Keys(command) => commands::keys::run(&command).await,
+        Command::Config(command) => commands::config::run(&command),
+        Command::Policy(command) => commands::policy::run(&command),
+        Command::Relay(command) => commands::status::run("relay", &command).await,
+        Command::Forwarder(command) => commands::status::run("forwarder", &command).await,
+        Command::Demo(args) => Ok(Box::pin(demo::run(args)).await?),
+        Command::Health(args) => commands::health::run(&args).await,
+    }
 }

@@ -2,14 +2,16 @@
 //! share a database. The driver reads the rest.
 
 /// What a Postgres URL names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Dsn {
     /// Host and port, or the folder of a unix socket.
     pub server: String,
     /// The database.
     pub database: String,
-    /// Whether the URL holds a password.
-    pub has_password: bool,
+    /// The login.
+    pub user: Option<String>,
+    /// The password, if the URL holds one. A secret.
+    pub password: Option<String>,
 }
 
 impl Dsn {
@@ -34,8 +36,23 @@ impl Dsn {
         }
         let host = if host.is_empty() { "localhost".to_owned() } else { host };
         let port = if port.is_empty() { "5432".to_owned() } else { port };
-        let has_password = user.contains(':') || parameter("password").is_some();
-        Some(Self { server: format!("{host}:{port}"), database, has_password })
+        let (user, password) = match user.split_once(':') {
+            Some((user, password)) => (user, Some(decoded(password))),
+            None => (user, None),
+        };
+        let user = parameter("user").or_else(|| Some(decoded(user)).filter(|user| !user.is_empty()));
+        let password = parameter("password").or(password);
+        Some(Self { server: format!("{host}:{port}"), database, user, password })
+    }
+
+    /// The URL with another database of the same server.
+    pub(crate) fn with_database(url: &str, database: &str) -> Option<String> {
+        let (scheme, rest) = url.split_once("://")?;
+        let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
+        let authority = rest.split_once('/').map_or(rest, |(authority, _)| authority);
+        let kept: Vec<&str> = query.into_iter().flat_map(|q| q.split('&')).filter(|p| !p.starts_with("dbname=")).collect();
+        let query = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
+        Some(format!("{scheme}://{authority}/{database}{query}"))
     }
 
     /// Whether the server is on this very machine.
@@ -102,9 +119,17 @@ mod tests {
 
     #[test]
     fn a_password_is_noticed_wherever_it_hides() {
-        assert!(Dsn::parse("postgres://a:b@db/eu").expect("a URL").has_password);
-        assert!(Dsn::parse("postgres://a@db/eu?password=b").expect("a URL").has_password);
-        assert!(!Dsn::parse("postgres://a@db:5432/eu").expect("a URL").has_password);
+        let password = |url: &str| Dsn::parse(url).expect("a URL").password;
+        assert_eq!(password("postgres://a:b%40@db/eu").as_deref(), Some("b@"));
+        assert_eq!(password("postgres://a@db/eu?password=b").as_deref(), Some("b"));
+        assert_eq!(password("postgres://a@db:5432/eu"), None);
+    }
+
+    #[test]
+    fn another_database_of_the_same_server_is_named_with_everything_else_kept() {
+        let url = "postgres://a:b@db:1/eu?sslmode=require&dbname=x";
+        assert_eq!(Dsn::with_database(url, "postgres").as_deref(), Some("postgres://a:b@db:1/postgres?sslmode=require"));
+        assert_eq!(Dsn::with_database("postgres://db", "p").as_deref(), Some("postgres://db/p"));
     }
 
     #[test]

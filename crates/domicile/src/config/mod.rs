@@ -16,14 +16,16 @@ mod tests;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use residency::{Country, Jurisdiction, Policy, Region};
+use residency::{Country, Jurisdiction, Policy, Purpose, Region};
 use secrecy::SecretString;
 use serde::Deserialize as _;
 
-pub(crate) use mistake::{Gravity, Mistake, Mistakes};
+pub(crate) use dsn::Dsn;
+pub(crate) use mistake::{Gravity, Mistake, Mistakes, nearest};
 pub(crate) use schema::json_schema;
 
 /// Where the configuration is looked for when nobody says otherwise.
@@ -35,9 +37,7 @@ pub(crate) struct Config {
     /// The HTTP face.
     pub gateway: Gateway,
     /// The policy, parsed and proven consistent with the regions below.
-    pub policy: Policy,
-    /// Where the policy was read from, for the log and for reloading.
-    pub policy_files: PolicyFiles,
+    pub policy: Arc<Policy>,
     /// The GeoIP database, if addresses are to be evidence.
     pub geoip: Option<GeoIp>,
     /// The directory of pins.
@@ -63,6 +63,7 @@ pub(crate) struct Gateway {
     pub region: Region,
     pub listen: SocketAddr,
     pub admin_listen: SocketAddr,
+    pub cookie_secure: bool,
     pub limits: raw::Limits,
     pub forwarding: Forwarding,
 }
@@ -81,14 +82,7 @@ pub(crate) struct Forwarding {
     /// Lower case; present exactly when `source` is [`raw::ForwardingSource::Header`].
     pub header: Option<String>,
     pub trusted: Vec<IpNet>,
-}
-
-/// Files of the policy; `None` means the one built into the binary.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct PolicyFiles {
-    pub policy: Option<PathBuf>,
-    pub jurisdictions: Option<PathBuf>,
-    pub locations: Option<PathBuf>,
+    pub peer_is_client: bool,
 }
 
 /// The GeoIP database.
@@ -98,6 +92,7 @@ pub(crate) struct GeoIp {
     pub sha256: Option<[u8; 32]>,
     pub age_days_max: Option<u32>,
     pub networks_min: u64,
+    pub coverage_percent_min: u8,
     pub reload_every: Option<Duration>,
     pub canaries: Vec<(IpAddr, Country)>,
 }
@@ -165,8 +160,11 @@ pub(crate) struct Redpanda {
     pub brokers: Vec<String>,
     pub security: raw::KafkaSecurity,
     pub ca_file: Option<PathBuf>,
+    /// Certificate chain and key, for mutual TLS.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
     pub sasl: Option<Sasl>,
-    pub topic_partitions: u32,
+    pub missing_topics: raw::MissingTopics,
+    pub topic_partitions: u16,
     pub topic_replicas: u16,
     pub topic_retention: Option<Duration>,
 }
@@ -181,7 +179,14 @@ pub(crate) struct Sasl {
 
 /// The region's Snowflake.
 #[derive(Debug, Clone)]
-pub(crate) enum Snowflake {
+pub(crate) struct Snowflake {
+    pub purposes: Vec<Purpose>,
+    pub destination: Destination,
+}
+
+/// Where zero-party rows go.
+#[derive(Debug, Clone)]
+pub(crate) enum Destination {
     /// An account.
     Account(Box<SnowflakeAccount>),
     /// A folder that receives the rows as NDJSON files.
@@ -199,6 +204,8 @@ pub(crate) struct SnowflakeAccount {
     pub warehouse: String,
     pub database: String,
     pub schema: String,
+    pub create: bool,
+    pub retention_days: u8,
 }
 
 /// How the service user proves itself.
@@ -261,6 +268,37 @@ pub(crate) fn parse(file: &Path, text: &str, variables: &BTreeMap<String, String
     }
     let (root, mistakes) = shaped(&layered, file, schema::Node::root(&schema));
     check::check(&root, mistakes, &layered, file, variables)
+}
+
+/// Replaces what stands in the place of a secret and is no reference: `config show` never repeats it.
+pub(crate) fn redact(root: &mut raw::Root) {
+    let hide = |secret: &mut Option<String>| {
+        if secret.as_ref().is_some_and(|text| !secret::is_reference(text)) {
+            *secret = Some("(a secret in plain text)".into());
+        }
+    };
+    let hide_url = |url: &mut Option<String>| {
+        let plain = |text: &String| dsn::Dsn::parse(text).is_none_or(|dsn| dsn.password.is_some());
+        if url.as_ref().is_some_and(|text| !secret::is_reference(text) && plain(text)) {
+            *url = Some("(a URL with a password in plain text)".into());
+        }
+    };
+    hide_url(&mut root.directory.postgres);
+    hide_url(&mut root.directory.postgres_owner);
+    hide(&mut root.directory.postgres_password);
+    root.directory.peppers.iter_mut().for_each(|pepper| hide(&mut pepper.secret));
+    for region in root.regions.values_mut() {
+        hide_url(&mut region.postgres);
+        hide_url(&mut region.postgres_owner);
+        hide(&mut region.postgres_password);
+        if let Some(sasl) = region.redpanda.as_mut().and_then(|redpanda| redpanda.sasl.as_mut()) {
+            hide(&mut sasl.password);
+        }
+        if let Some(snowflake) = &mut region.snowflake {
+            hide(&mut snowflake.password);
+            hide(&mut snowflake.private_key);
+        }
+    }
 }
 
 fn shaped(layered: &layers::Layered, file: &Path, schema: schema::Node<'_>) -> (raw::Root, Mistakes) {

@@ -45,6 +45,9 @@ pub(crate) struct Gateway {
     pub listen: Option<String>,
     /// Address and port of health, readiness and metrics. Never expose it. Default: `127.0.0.1:9090`.
     pub admin_listen: Option<String>,
+    /// Whether the console's cookie is for TLS only. Default: true; switch it off only for a
+    /// rehearsal over plain http.
+    pub cookie_secure: Option<bool>,
     /// Bounds on what callers may ask of this process.
     pub limits: Limits,
     /// Whose forwarding headers are believed.
@@ -64,18 +67,25 @@ pub(crate) struct Limits {
     /// Longest accepted request head (request line and headers), in bytes.
     #[schemars(range(min = 8192, max = 1_048_576))]
     pub head_bytes_max: u64,
-    /// A request that takes longer is answered 503, in milliseconds.
+    /// A request that takes longer is answered 504, in milliseconds.
     #[schemars(range(min = 100, max = 300_000))]
     pub request_ms_max: u64,
     /// Requests executed at once; more are answered 503 at once.
     #[schemars(range(min = 1, max = 65_536))]
     pub requests_at_once_max: u32,
+    /// Connections at once; more wait in the kernel's backlog.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections_max: u32,
     /// Sustained requests per second of one caller; 0 means no limit per caller.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub caller_requests_per_s_max: u32,
     /// Requests that a caller may send at once after a pause.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub caller_burst_max: u32,
+    /// How long a process that is to end says that it is not ready before it stops accepting, so that
+    /// balancers notice, in seconds.
+    #[schemars(range(min = 0, max = 300))]
+    pub drain_notice_s: u64,
     /// How long a shutdown waits for requests in flight, in seconds.
     #[schemars(range(min = 1, max = 300))]
     pub drain_s_max: u64,
@@ -86,11 +96,13 @@ impl Default for Limits {
         Self {
             body_bytes_max: 1 << 20,
             batch_body_bytes_max: 64 << 20,
-            head_bytes_max: 32 << 10,
-            request_ms_max: 10_000,
+            head_bytes_max: 64 << 10,
+            request_ms_max: 30_000,
             requests_at_once_max: 4096,
+            connections_max: 8192,
             caller_requests_per_s_max: 20_000,
             caller_burst_max: 40_000,
+            drain_notice_s: 0,
             drain_s_max: 20,
         }
     }
@@ -106,6 +118,9 @@ pub(crate) struct Forwarding {
     pub header: Option<String>,
     /// Networks of the proxies in front, e.g. `["10.0.0.0/8"]`.
     pub trusted: Vec<String>,
+    /// Whether the connection's own address is evidence of where a person is, when nobody forwarded or
+    /// stated a better one. Default: true; switch it off where all callers are application servers.
+    pub peer_is_client: Option<bool>,
 }
 
 /// Which header names the client.
@@ -150,6 +165,9 @@ pub(crate) struct GeoIp {
     /// A database with fewer networks is refused.
     #[schemars(range(min = 0, max = 100_000_000))]
     pub networks_min: u64,
+    /// A database that knows the country of a smaller share of the public IPv4 addresses is refused, in percent.
+    #[schemars(range(min = 0, max = 100))]
+    pub coverage_percent_min: u8,
     /// How often the file is looked at for a newer one, in seconds; 0 means never.
     #[schemars(range(min = 0, max = 86_400))]
     pub reload_s: u64,
@@ -164,6 +182,7 @@ impl Default for GeoIp {
             sha256: None,
             age_days_max: None,
             networks_min: 1000,
+            coverage_percent_min: 50,
             reload_s: 60,
             canaries: BTreeMap::new(),
         }
@@ -362,11 +381,17 @@ pub(crate) struct Redpanda {
     pub security: KafkaSecurity,
     /// The CA's certificate, PEM. Default: the system's.
     pub ca_file: Option<PathBuf>,
+    /// Our own certificate chain, PEM, for mutual TLS; then also `client_key_file`.
+    pub client_certificate_file: Option<PathBuf>,
+    /// The private key of our certificate, PEM, readable by the owner only.
+    pub client_key_file: Option<PathBuf>,
     /// Present when the cluster asks for a password.
     pub sasl: Option<Sasl>,
+    /// What to do about a topic that does not exist yet. Default: `create`.
+    pub missing_topics: MissingTopics,
     /// Partitions of a topic that domicile creates.
     #[schemars(range(min = 1, max = 1024))]
-    pub topic_partitions: u32,
+    pub topic_partitions: u16,
     /// Replicas of a topic that domicile creates.
     #[schemars(range(min = 1, max = 9))]
     pub topic_replicas: u16,
@@ -381,7 +406,10 @@ impl Default for Redpanda {
             brokers: Vec::new(),
             security: KafkaSecurity::Tls,
             ca_file: None,
+            client_certificate_file: None,
+            client_key_file: None,
             sasl: None,
+            missing_topics: MissingTopics::Create,
             topic_partitions: 6,
             topic_replicas: 3,
             topic_retention_hours: 0,
@@ -398,6 +426,19 @@ pub(crate) enum KafkaSecurity {
     Tls,
     /// None: for a broker on this machine.
     Plaintext,
+}
+
+/// What to do about a topic that does not exist yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum MissingTopics {
+    /// Create it as the keys beside this one say.
+    #[default]
+    Create,
+    /// Wait until somebody else has created it, and say so.
+    Refuse,
+    /// Leave it to the brokers' own automatic creation.
+    LeaveToBrokers,
 }
 
 /// A password for a broker.
@@ -423,12 +464,10 @@ pub(crate) enum SaslMechanism {
     /// SCRAM-SHA-512.
     #[serde(rename = "scram-sha-512")]
     ScramSha512,
-    /// PLAIN, only over TLS.
-    Plain,
 }
 
 /// The region's Snowflake account, or a folder that stands in for one.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Snowflake {
     /// The account identifier, e.g. `myorg-eu`.
@@ -449,8 +488,36 @@ pub(crate) struct Snowflake {
     pub database: Option<String>,
     /// The schema. Default: `PUBLIC`.
     pub schema: Option<String>,
+    /// Whether domicile creates database, schema and tables; otherwise it only checks whose they are.
+    pub create: bool,
+    /// Days of Time Travel on the tables. They are transient, without Fail-safe: what is erased is gone
+    /// after this.
+    #[schemars(range(min = 0, max = 1))]
+    pub retention_days: u8,
+    /// Values go out only with a granted consent for one of these purposes. Default: any granted purpose.
+    pub purposes: Vec<String>,
     /// Instead of an account: a folder, inside the region, that receives the rows as NDJSON files.
     pub folder: Option<PathBuf>,
+}
+
+impl Default for Snowflake {
+    fn default() -> Self {
+        Self {
+            account: None,
+            base_url: None,
+            user: None,
+            private_key: None,
+            password: None,
+            role: None,
+            warehouse: None,
+            database: None,
+            schema: None,
+            create: true,
+            retention_days: 1,
+            purposes: Vec::new(),
+            folder: None,
+        }
+    }
 }
 
 /// How the region log is carried to Redpanda and Snowflake.
@@ -463,6 +530,10 @@ pub(crate) struct Events {
     /// Log rows the forwarder merges at once.
     #[schemars(range(min = 1, max = 10_000))]
     pub forwarder_batch_rows_max: u32,
+    /// How long the first change of a forwarder's batch waits for company, in milliseconds: freshness
+    /// against the warehouse's bill.
+    #[schemars(range(min = 0, max = 600_000))]
+    pub forwarder_batch_ms_max: u64,
     /// How long an idle relay or forwarder sleeps at most before it looks again, in milliseconds.
     #[schemars(range(min = 10, max = 60_000))]
     pub idle_ms_max: u64,
@@ -473,7 +544,7 @@ pub(crate) struct Events {
 
 impl Default for Events {
     fn default() -> Self {
-        Self { relay_batch_rows_max: 2000, forwarder_batch_rows_max: 1000, idle_ms_max: 500, lease_s: 15 }
+        Self { relay_batch_rows_max: 5000, forwarder_batch_rows_max: 1000, forwarder_batch_ms_max: 2000, idle_ms_max: 500, lease_s: 15 }
     }
 }
 

@@ -473,6 +473,22 @@ fn no_secret_is_ever_shown() {
 }
 
 #[test]
+fn a_secret_in_plain_text_is_not_shown_either() {
+    let text = SOUND
+        .replace("file:pepper", PEPPER)
+        .replace("env:SNOWFLAKE_PASSWORD", "sneeuw")
+        .replace("file:eu-dsn", "postgres://d:geheim@db/eu")
+        .replace("file:password", PASSWORD);
+    let mut root: raw::Root = toml::from_str(&text).expect("its shape is sound");
+    redact(&mut root);
+    let shown = toml::to_string(&root).expect("writable");
+    for secret in [PASSWORD, PEPPER, "geheim", "sneeuw"] {
+        assert!(!shown.contains(secret), "a secret is shown:\n{shown}");
+    }
+    assert!(shown.contains("postgres://domicile@db.internal/directory"), "what is no secret is shown:\n{shown}");
+}
+
+#[test]
 fn the_annotated_example_is_sound_but_for_its_secrets() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/domicile.toml");
     let mistakes = load_with(&path, &BTreeMap::new()).err().expect("its secrets are not here");
@@ -500,7 +516,12 @@ fn the_annotated_example_holds_every_key_that_exists() {
 #[test]
 fn the_commented_defaults_of_the_example_are_the_defaults() {
     let text = include_str!("../../../../config/domicile.toml");
-    let root = serde_json::to_value(raw::Root::default()).expect("serializable");
+    let mut root = serde_json::to_value(raw::Root::default()).expect("serializable");
+    root["geoip"] = serde_json::to_value(raw::GeoIp::default()).expect("serializable");
+    root["region"] = serde_json::to_value(raw::Region::default()).expect("serializable");
+    root["redpanda"] = serde_json::to_value(raw::Redpanda::default()).expect("serializable");
+    root["snowflake"] = serde_json::to_value(raw::Snowflake::default()).expect("serializable");
+    root["otlp"] = serde_json::to_value(raw::Otlp::default()).expect("serializable");
     for (table, key) in [
         ("gateway/limits", "body_bytes_max"),
         ("gateway/limits", "batch_body_bytes_max"),
@@ -509,12 +530,32 @@ fn the_commented_defaults_of_the_example_are_the_defaults() {
         ("gateway/limits", "requests_at_once_max"),
         ("gateway/limits", "caller_requests_per_s_max"),
         ("gateway/limits", "caller_burst_max"),
+        ("gateway/limits", "connections_max"),
+        ("gateway/limits", "drain_notice_s"),
         ("gateway/limits", "drain_s_max"),
         ("directory", "cache_pins_max"),
         ("events", "relay_batch_rows_max"),
         ("events", "forwarder_batch_rows_max"),
+        ("events", "forwarder_batch_ms_max"),
         ("events", "idle_ms_max"),
         ("events", "lease_s"),
+        ("geoip", "networks_min"),
+        ("geoip", "coverage_percent_min"),
+        ("geoip", "reload_s"),
+        ("region", "audit_reads"),
+        ("region", "reader_connections"),
+        ("region", "committer_connections"),
+        ("redpanda", "security"),
+        ("redpanda", "missing_topics"),
+        ("redpanda", "topic_partitions"),
+        ("redpanda", "topic_replicas"),
+        ("redpanda", "topic_retention_hours"),
+        ("snowflake", "create"),
+        ("snowflake", "retention_days"),
+        ("otlp", "traces"),
+        ("otlp", "metrics"),
+        ("otlp", "trace_ratio"),
+        ("otlp", "metrics_every_s"),
     ] {
         let value = root.pointer(&format!("/{table}/{key}")).expect("a default");
         let written = format!("# {key} = {value}");

@@ -57,6 +57,7 @@ impl Check<'_> {
             region: region?,
             listen: listen?,
             admin_listen: admin_listen?,
+            cookie_secure: raw.cookie_secure.unwrap_or(true),
             limits: raw.limits.clone(),
             forwarding: forwarding?,
         })
@@ -117,7 +118,12 @@ impl Check<'_> {
             );
             sound = false;
         }
-        sound.then_some(Forwarding { source: raw.source, header: header.filter(|_| by_header), trusted })
+        sound.then_some(Forwarding {
+            source: raw.source,
+            header: header.filter(|_| by_header),
+            trusted,
+            peer_is_client: raw.peer_is_client.unwrap_or(true),
+        })
     }
 
     pub(super) fn geoip(&mut self, raw: &raw::GeoIp) -> Option<GeoIp> {
@@ -166,6 +172,7 @@ impl Check<'_> {
             sha256,
             age_days_max: raw.age_days_max,
             networks_min: raw.networks_min,
+            coverage_percent_min: raw.coverage_percent_min,
             reload_every,
             canaries,
         })

@@ -8,6 +8,7 @@ mod stores;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use residency::{Policy, presets};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -16,7 +17,7 @@ use super::dsn::{self, Dsn};
 use super::layers::Layered;
 use super::mistake::{Gravity, Mistake, Mistakes};
 use super::secret::{Secrets, is_reference};
-use super::{Config, Otlp, PolicyFiles, Postgres, Telemetry, raw};
+use super::{Config, Otlp, Postgres, Telemetry, raw};
 
 /// Checks the meaning of settings whose shape is right; `mistakes` are those of the shape.
 pub(super) fn check(
@@ -29,7 +30,7 @@ pub(super) fn check(
     let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut check = Check { layered, file, folder, secrets: Secrets { folder, variables }, mistakes };
 
-    let (policy, policy_files) = check.policy(&root.policy);
+    let policy = check.policy(&root.policy);
     let gateway = check.gateway(&root.gateway, root);
     let geoip = root.geoip.as_ref().map(|raw| check.geoip(raw));
     let directory = check.directory(&root.directory);
@@ -46,8 +47,7 @@ pub(super) fn check(
         (Some(gateway), Some(policy), geoip, Some(directory), jwt, Some((served, home_urls)), Some(telemetry)) => {
             Ok(Config {
                 gateway,
-                policy,
-                policy_files,
+                policy: Arc::new(policy),
                 geoip: geoip.flatten(),
                 directory,
                 jwt: jwt.flatten(),
@@ -144,7 +144,7 @@ impl Check<'_> {
             self.error(key, "This is not the URL of a Postgres database.", fix);
             return None;
         };
-        if dsn.has_password && !is_reference(written) {
+        if dsn.password.is_some() && !is_reference(written) {
             self.error(
                 key,
                 "A password stands here in plain text.",
@@ -154,7 +154,7 @@ impl Check<'_> {
             return None;
         }
         let Some((password_key, reference)) = password else { return Some(url) };
-        if dsn.has_password {
+        if dsn.password.is_some() {
             self.error(password_key, "The URL already holds a password.", "Remove one of the two.");
             return None;
         }
@@ -215,42 +215,32 @@ impl Check<'_> {
         self.folder.join(path)
     }
 
-    fn policy(&mut self, raw: &raw::Policy) -> (Option<Policy>, PolicyFiles) {
-        let files = PolicyFiles {
-            policy: raw.file.as_deref().map(|p| self.path(p)),
-            jurisdictions: raw.jurisdictions.as_deref().map(|p| self.path(p)),
-            locations: raw.locations.as_deref().map(|p| self.path(p)),
-        };
+    fn policy(&mut self, raw: &raw::Policy) -> Option<Policy> {
         let mut text = |key: &str, file: &Option<PathBuf>, shipped: &str| match file {
             None => Some(shipped.to_owned()),
-            Some(path) => std::fs::read_to_string(path)
+            Some(path) => std::fs::read_to_string(self.path(path))
                 .map_err(|error| {
                     let message = format!("{} cannot be read: {error}.", path.display());
                     self.error(key, message, "Correct the path; it is relative to this file.");
                 })
                 .ok(),
         };
-        let policy = text("policy.file", &files.policy, presets::SHIPPED_POLICY);
-        let jurisdictions = text("policy.jurisdictions", &files.jurisdictions, presets::JURISDICTIONS);
-        let locations = text("policy.locations", &files.locations, presets::LOCATIONS);
-        let (Some(policy), Some(jurisdictions), Some(locations)) = (policy, jurisdictions, locations) else {
-            return (None, files);
+        let policy = text("policy.file", &raw.file, presets::SHIPPED_POLICY);
+        let jurisdictions = text("policy.jurisdictions", &raw.jurisdictions, presets::JURISDICTIONS);
+        let locations = text("policy.locations", &raw.locations, presets::LOCATIONS);
+        let parsed = Policy::parse(&policy?, &jurisdictions?, &locations?);
+        let at = match &raw.file {
+            Some(path) => self.path(path).display().to_string(),
+            None => "the built-in policy".to_owned(),
         };
-        match Policy::parse(&policy, &jurisdictions, &locations) {
-            Ok(policy) => (Some(policy), files),
-            Err(problems) => {
-                let name = |p: &PathBuf| p.display().to_string();
-                let at = files.policy.as_ref().map_or_else(|| "the built-in policy".to_owned(), name);
-                self.mistakes.0.extend(problems.into_iter().map(|problem| Mistake {
-                    gravity: Gravity::Error,
-                    at: at.clone(),
-                    key: problem.key,
-                    message: problem.message,
-                    fix: problem.fix,
-                }));
-                (None, files)
-            }
-        }
+        let mistake = |problem: residency::policy::Problem| Mistake {
+            gravity: Gravity::Error,
+            at: at.clone(),
+            key: problem.key,
+            message: problem.message,
+            fix: problem.fix,
+        };
+        parsed.map_err(|problems| self.mistakes.0.extend(problems.into_iter().map(mistake))).ok()
     }
 
     fn telemetry(&mut self, raw: &raw::Telemetry) -> Option<Telemetry> {

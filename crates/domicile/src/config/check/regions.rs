@@ -9,7 +9,7 @@ use super::gateway::served;
 use super::Check;
 use crate::config::dsn::{Dsn, is_local_host};
 use crate::config::mistake::nearest;
-use crate::config::{Served, Snowflake, raw};
+use crate::config::{Destination, Served, raw};
 
 type Regions = (BTreeMap<Region, Served>, BTreeMap<Region, String>);
 
@@ -218,7 +218,7 @@ fn places(settings: &Served) -> Vec<(&'static str, String, bool)> {
         let host = broker.rsplit_once(':').map_or(broker.as_str(), |(host, _)| host);
         places.push(("redpanda", broker.to_ascii_lowercase(), is_local_host(host)));
     }
-    if let Some(Snowflake::Account(account)) = &settings.snowflake {
+    if let Some(Destination::Account(account)) = settings.snowflake.as_ref().map(|snowflake| &snowflake.destination) {
         let local = account.base_url.as_ref().is_some_and(|url| url.starts_with("http://"));
         places.push(("snowflake", account.account.to_ascii_lowercase(), local));
     }

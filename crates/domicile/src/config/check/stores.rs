@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use residency::Purpose;
+
 use super::Check;
 use crate::config::dsn::is_local_host;
-use crate::config::{Redpanda, Sasl, Snowflake, SnowflakeAccount, SnowflakeLogin, raw};
+use crate::config::{Destination, Redpanda, Sasl, Snowflake, SnowflakeAccount, SnowflakeLogin, raw};
 
 impl Check<'_> {
     pub(super) fn redpanda(&mut self, table: &str, raw: &raw::Redpanda) -> Option<Redpanda> {
@@ -41,6 +43,19 @@ impl Check<'_> {
             self.error(&key("ca_file"), format!("There is no file {}.", path.display()), "Correct the path.");
             sound = false;
         }
+        let certificate = raw.client_certificate_file.as_deref().map(|path| self.path(path));
+        let private_key = raw.client_key_file.as_deref().map(|path| self.path(path));
+        for (name, path) in [("client_certificate_file", &certificate), ("client_key_file", &private_key)] {
+            if let Some(path) = path.as_ref().filter(|path| !path.is_file()) {
+                self.error(&key(name), format!("There is no file {}.", path.display()), "Correct the path.");
+                sound = false;
+            }
+        }
+        if certificate.is_some() != private_key.is_some() {
+            let fix = "Write both client_certificate_file and client_key_file, or neither.";
+            self.error(&key("client_key_file"), "A certificate and its key belong together.", fix);
+            sound = false;
+        }
         let sasl = raw.sasl.as_ref().map(|sasl| {
             let user = self.text(&key("sasl.user"), sasl.user.as_ref(), "Write user = \"domicile\".");
             let password = self.secret(&key("sasl.password"), sasl.password.as_ref(), "Write password = \"file:…\".");
@@ -55,7 +70,9 @@ impl Check<'_> {
             brokers,
             security: raw.security,
             ca_file,
+            client_certificate: certificate.zip(private_key),
             sasl,
+            missing_topics: raw.missing_topics,
             topic_partitions: raw.topic_partitions,
             topic_replicas: raw.topic_replicas,
             topic_retention: (hours > 0).then(|| Duration::from_secs(hours * 3600)),
@@ -63,6 +80,14 @@ impl Check<'_> {
     }
 
     pub(super) fn snowflake(&mut self, table: &str, raw: &raw::Snowflake) -> Option<Snowflake> {
+        let mut purposes = Vec::with_capacity(raw.purposes.len());
+        for (index, purpose) in raw.purposes.iter().enumerate() {
+            purposes.extend(self.word(&format!("{table}.purposes[{index}]"), purpose, Purpose::new));
+        }
+        Some(Snowflake { purposes, destination: self.destination(table, raw)? })
+    }
+
+    fn destination(&mut self, table: &str, raw: &raw::Snowflake) -> Option<Destination> {
         let key = |name: &str| format!("{table}.{name}");
         if let Some(folder) = &raw.folder {
             if raw.account.is_some() {
@@ -70,7 +95,7 @@ impl Check<'_> {
                 self.error(&key("folder"), "Both an account and a folder are given.", fix);
                 return None;
             }
-            return Some(Snowflake::Folder(self.path(folder)));
+            return Some(Destination::Folder(self.path(folder)));
         }
         let fix = "Write account = \"myorg-eu\", or folder = \"…\" for files instead.";
         let account = self.text(&key("account"), raw.account.as_ref(), fix);
@@ -109,7 +134,7 @@ impl Check<'_> {
             None => None,
         };
         sound.then_some(())?;
-        Some(Snowflake::Account(Box::new(SnowflakeAccount {
+        Some(Destination::Account(Box::new(SnowflakeAccount {
             account: account?,
             base_url,
             user: user?,
@@ -118,6 +143,8 @@ impl Check<'_> {
             warehouse: warehouse?,
             database: database?,
             schema,
+            create: raw.create,
+            retention_days: raw.retention_days,
         })))
     }
 

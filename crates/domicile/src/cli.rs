@@ -1,0 +1,357 @@
+//! The command line. Its help teaches: what each command is for, an example of each, what the exit
+//! codes mean.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::DEFAULT_PATH;
+
+/// Keeps people's data in the region where it is at home, and proves it.
+#[derive(Debug, Parser)]
+#[command(name = "domicile", version, max_term_width = 110, arg_required_else_help = true, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Begin here:
+  domicile demo                                 see it work, on throw-away databases
+  domicile config check                         every mistake of config/domicile.toml at once
+  domicile migrate                              bring the databases up to date
+  domicile keys create billing --scopes records:read,records:write
+  domicile serve                                run gateway, relays and forwarders
+
+Exit codes:
+  0  done, or nothing wrong
+  1  a check found something wrong, or the deed failed
+  2  the command line or the configuration is wrong; nothing was tried";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// See it work on this machine: throw-away databases, brokers and a gateway, then a tour
+    Demo(crate::demo::Args),
+    /// Run the gateway, the relays and the forwarders of the regions served here
+    #[command(after_help = SERVE_HELP)]
+    Serve(Serve),
+    /// Bring the databases up to date: the directory's and each served region's
+    #[command(after_help = MIGRATE_HELP)]
+    Migrate(Migrate),
+    /// API keys of callers: create, list, revoke
+    #[command(subcommand, after_help = KEYS_HELP)]
+    Keys(Keys),
+    /// The configuration: check it, show it, print its JSON Schema
+    #[command(subcommand)]
+    Config(Config),
+    /// The residency policy: prove it, ask it
+    #[command(subcommand)]
+    Policy(Policy),
+    /// How a relay (region log -> Redpanda) is doing
+    #[command(subcommand)]
+    Relay(Status),
+    /// How a forwarder (region log -> Snowflake) is doing
+    #[command(subcommand)]
+    Forwarder(Status),
+    /// Ask a running process whether it is well: for container health checks
+    #[command(after_help = HEALTH_HELP)]
+    Health(Health),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ConfigFile {
+    /// The configuration file; the environment (DOMICILE__GATEWAY__LISTEN=…) lies over it
+    #[arg(long = "config", value_name = "FILE", env = "DOMICILE_CONFIG", default_value = DEFAULT_PATH)]
+    pub path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// What this process does; several with commas
+    #[arg(long = "role", value_enum, value_delimiter = ',', default_value = "all")]
+    pub roles: Vec<Role>,
+}
+
+const SERVE_HELP: &str = "\
+Examples:
+  domicile serve --config /etc/domicile/domicile.toml
+  domicile serve --role gateway                 the API alone; relays run elsewhere
+  domicile serve --role relay,forwarder         carry the region logs, no API
+  DOMICILE__GATEWAY__LISTEN=0.0.0.0:8080 domicile serve
+
+Signals:
+  TERM, INT   stop accepting, finish what is in flight (gateway.limits.drain_s_max), flush, end
+  HUP         read the policy again; a policy with a mistake is reported and the old one stays in force";
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Everything below
+    All,
+    /// The HTTP API
+    Gateway,
+    /// Region log -> Redpanda
+    Relay,
+    /// Region log -> Snowflake
+    Forwarder,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Also create missing databases, and the logins that the configuration's URLs name
+    #[arg(long, conflicts_with = "dry_run")]
+    pub create: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+const MIGRATE_HELP: &str = "\
+Uses postgres_owner where it is configured, otherwise postgres. Migrations only ever expand the schema, so the
+running version keeps working; two migrations at once wait for each other.
+
+Examples:
+  domicile migrate --dry-run                    what is pending, database by database
+  domicile migrate
+  domicile migrate --create                     a first installation: databases and logins too";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Create a key; its token is printed once and stored only as a hash
+    Create(KeysCreate),
+    /// List the keys
+    List(KeysList),
+    /// Revoke a key; every gateway forgets it within two seconds
+    Revoke(KeysRevoke),
+}
+
+const KEYS_HELP: &str = "\
+Examples:
+  domicile keys create billing --scopes records:read,records:write,classify
+  domicile keys create shop --scopes records:write --tenant acme
+  domicile keys list
+  domicile keys revoke 3f9a51c02b7e";
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysCreate {
+    /// Who will use it, e.g. the service's name
+    pub name: String,
+    /// What it may do, with commas: classify, subjects:read, subjects:write, subjects:any, records:read, records:write,
+    /// events:write, zero-party:read, zero-party:write, audit:read, console:read, metrics,
+    /// evidence:client-address, evidence:tenant
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub scopes: Vec<String>,
+    /// The tenant the caller belongs to
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysList {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysRevoke {
+    /// The key's id, as `keys list` shows it
+    pub id: String,
+    #[command(flatten)]
+    pub config: ConfigFile,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Name every mistake at once, with file, key and fix; exit 1 if there is one
+    Check(ConfigCheck),
+    /// Print the effective settings, defaults and environment included; secrets stay references
+    Show(ConfigShow),
+    /// Print the JSON Schema, for editors: `domicile config schema > domicile.schema.json`
+    Schema,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigCheck {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigShow {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Print JSON instead of TOML
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Prove the table: every country placed or refused on purpose, no dead rule, every placement lawful
+    #[command(after_help = POLICY_CHECK_HELP)]
+    Check(PolicyCheck),
+    /// Classify without a server: where would this person be at home, and why
+    #[command(after_help = POLICY_EXPLAIN_HELP)]
+    Explain(PolicyExplain),
+}
+
+const POLICY_CHECK_HELP: &str = "\
+Exit code 1 when a proof fails.
+
+Examples:
+  domicile policy check                         the policy of the configuration, or the built-in one
+  domicile policy check --file candidate.toml
+  domicile policy check --countries             also list where each country goes";
+
+const POLICY_EXPLAIN_HELP: &str = "\
+Nothing is stored or sent. Every option is a signal; the heaviest that says anything decides.
+
+Examples:
+  domicile policy explain --residence DE
+  domicile policy explain --client-address 80.67.169.12
+  domicile policy explain --residence FR --claim US-CA --json";
+
+/// Which policy.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PolicyFile {
+    /// A policy table, instead of the configuration's
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The table of jurisdictions to go with it; the built-in one by default
+    #[arg(long, value_name = "CSV", requires = "file")]
+    pub jurisdictions: Option<PathBuf>,
+    /// The table of locations to go with it; the built-in one by default
+    #[arg(long, value_name = "CSV", requires = "file")]
+    pub locations: Option<PathBuf>,
+    #[command(flatten)]
+    pub config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyCheck {
+    #[command(flatten)]
+    pub policy: PolicyFile,
+    /// List every country with its region or refusal
+    #[arg(long)]
+    pub countries: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyExplain {
+    #[command(flatten)]
+    pub policy: PolicyFile,
+    /// The tenant the caller may speak for
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// The residence in a verified token: DE, US-CA
+    #[arg(long, value_name = "PLACE")]
+    pub claim: Option<String>,
+    /// The residence the person declared: DE, US-CA
+    #[arg(long, value_name = "PLACE")]
+    pub residence: Option<String>,
+    /// The person's network address, looked up in the configured GeoIP database or the bundled one
+    #[arg(long, value_name = "IP")]
+    pub client_address: Option<IpAddr>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Status {
+    /// Cursor, head and lag of each region served here
+    Status(StatusArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Health {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The admin listener to ask, e.g. 127.0.0.1:9090; the configuration's by default
+    #[arg(long, value_name = "HOST:PORT")]
+    pub admin: Option<String>,
+    /// Ask whether it is ready for requests, not only alive
+    #[arg(long)]
+    pub ready: bool,
+}
+
+const HEALTH_HELP: &str = "\
+Exit code 0 when the process answers 200 within two seconds, 1 otherwise.
+
+Example of a health check in a compose file:
+  test: [\"CMD\", \"domicile\", \"health\"]";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_is_for_and_the_help_names_the_exit_codes() {
+        fn walk(command: &clap::Command) {
+            for inner in command.get_subcommands().filter(|c| c.get_name() != "help") {
+                assert!(inner.get_about().is_some(), "{} says what it is for", inner.get_name());
+                for argument in inner.get_arguments().filter(|a| !["help", "version"].contains(&a.get_id().as_str())) {
+                    let said = argument.get_help().is_some();
+                    assert!(said, "{} of {} says what it is for", argument.get_id(), inner.get_name());
+                }
+                walk(inner);
+            }
+        }
+        let mut command = Cli::command();
+        walk(&command);
+        let help = command.render_long_help().to_string();
+        for word in ["serve", "migrate", "keys", "config", "policy", "health", "Exit codes:", "domicile demo"] {
+            assert!(help.contains(word), "{word} is in the help:\n{help}");
+        }
+    }
+
+    #[test]
+    fn roles_are_given_with_commas_and_default_to_all() {
+        let roles = |words: &[&str]| match Cli::try_parse_from(words).expect("accepted").command {
+            Command::Serve(serve) => serve.roles,
+            other => panic!("serve, not {other:?}"),
+        };
+        assert_eq!(roles(&["domicile", "serve"]), [Role::All]);
+        assert_eq!(roles(&["domicile", "serve", "--role", "relay,forwarder"]), [Role::Relay, Role::Forwarder]);
+        assert!(Cli::try_parse_from(["domicile", "serve", "--role", "everything"]).is_err());
+    }
+}

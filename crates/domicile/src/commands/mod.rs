@@ -1,0 +1,52 @@
+//! Every command but `serve` and `demo`: each does one thing and says how it went.
+
+pub(crate) mod config;
+pub(crate) mod health;
+pub(crate) mod keys;
+pub(crate) mod migrate;
+pub(crate) mod policy;
+pub(crate) mod status;
+
+use std::process::ExitCode;
+
+use crate::cli::ConfigFile;
+use crate::config::{Config, Mistakes};
+
+/// A check found something wrong, or the deed failed.
+pub(crate) const FAILED: u8 = 1;
+/// The command line or the configuration is wrong.
+pub(crate) const MISUSED: u8 = 2;
+
+/// Why a command did not do its deed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The configuration is wrong.
+    #[error("the configuration has mistakes")]
+    Config(#[from] Mistakes),
+    /// The deed failed.
+    #[error(transparent)]
+    Deed(#[from] anyhow::Error),
+}
+
+impl Failure {
+    /// Says it on standard error, and gives the exit code.
+    pub(crate) fn report(&self) -> ExitCode {
+        match self {
+            Self::Config(mistakes) => {
+                let errors = mistakes.errors().count();
+                let noun = if errors == 1 { "mistake" } else { "mistakes" };
+                crate::print::note(format!("{mistakes}\nThe configuration has {errors} {noun}; nothing was started."));
+                ExitCode::from(MISUSED)
+            }
+            Self::Deed(error) => {
+                crate::print::note(format!("error: {error:#}"));
+                ExitCode::from(FAILED)
+            }
+        }
+    }
+}
+
+/// The checked configuration of a command.
+pub(crate) fn load(file: &ConfigFile) -> Result<Config, Failure> {
+    Ok(crate::config::load(&file.path)?)
+}

@@ -1,0 +1,216 @@
+//! From the configuration to the rooms of the house: each room's own settings, and the rooms
+//! themselves. Nothing is decided here; it is only carried over.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, anyhow};
+use forwarder::{Credentials, FolderSink, Forwarder, Sink, SnowflakeSettings, SnowflakeSink};
+use geoip::{Forwarding, ForwardingSource, GeoIp};
+use leaf::GatewayId;
+use relay::{ClientCertificate, MissingTopics, Relay, Scram, Security, Tls};
+use residency::Region;
+use secrecy::ExposeSecret as _;
+use storage::{DirectorySettings, Log, Pepper, Peppers, RegionSettings};
+
+use crate::config::{self, Config, Database, Destination, SnowflakeLogin, raw};
+
+/// The bundled country database: public domain, for demonstrations only (config/geoip/README.md).
+static DEMO_DATABASE: &[u8] = include_bytes!("../../../config/geoip/iptoasn-country.mmdb.xz");
+
+/// The name of this boot of this process in every leaf it writes.
+pub(crate) fn gateway_id(config: &Config) -> anyhow::Result<GatewayId> {
+    GatewayId::new(&config.gateway.instance, rand::random()).context("gateway.instance cannot be used in leaves")
+}
+
+/// The peppers of the directory.
+fn peppers(config: &config::Directory) -> anyhow::Result<Peppers> {
+    let (mut current, mut older) = (None, Vec::new());
+    for (key_id, secret) in &config.peppers {
+        let made = Pepper::new(*key_id, secret.expose_secret().as_bytes());
+        let pepper = made.map_err(|why| anyhow!("pepper {key_id} cannot be used: {why}"))?;
+        if *key_id == config.current_pepper { current = Some(pepper) } else { older.push(pepper) }
+    }
+    Ok(Peppers::new(current.context("no pepper is current")?, older))
+}
+
+/// How the directory is opened.
+pub(crate) fn directory(config: &Config) -> anyhow::Result<DirectorySettings> {
+    Ok(DirectorySettings {
+        dsn: config.directory.postgres.dsn.clone(),
+        peppers: peppers(&config.directory)?,
+        cache_pins_max: config.directory.cache_pins_max,
+        limits: limits(config),
+    })
+}
+
+/// How a region that is served here is opened.
+pub(crate) fn region(config: &Config, region: &Region, gateway: &GatewayId) -> anyhow::Result<RegionSettings> {
+    let served = config.served.get(region).with_context(|| format!("region {region} is not served here"))?;
+    Ok(RegionSettings {
+        region: region.clone(),
+        jurisdiction: served.jurisdiction.clone(),
+        dsn: served.postgres.dsn.clone(),
+        log_origin: served.log_origin.clone(),
+        audit_reads: match served.audit_reads {
+            raw::AuditReads::Durable => storage::AuditReads::Durable,
+            raw::AuditReads::Buffered => storage::AuditReads::Buffered,
+        },
+        gateway: gateway.clone(),
+        peppers: peppers(&config.directory)?,
+        reader_connections: served.reader_connections,
+        committer_connections: served.committer_connections,
+        limits: limits(config),
+    })
+}
+
+/// A store's bounds: its own, and never longer than the request that waits for it.
+fn limits(config: &Config) -> storage::Limits {
+    let mut limits = storage::Limits::default();
+    limits.answer_timeout = limits.answer_timeout.min(Duration::from_millis(config.gateway.limits.request_ms_max));
+    limits
+}
+
+/// The country database of the configuration; empty when there is none.
+///
+/// # Errors
+/// Every reason why it did not pass the gate.
+pub(crate) fn geoip(config: &Config) -> anyhow::Result<GeoIp> {
+    let Some(settings) = &config.geoip else { return Ok(GeoIp::empty()) };
+    let source = match &settings.database {
+        Database::Demo => geoip::Source::Bytes(DEMO_DATABASE),
+        Database::File(path) => geoip::Source::File(path.clone()),
+    };
+    load_geoip(&geoip::Settings {
+        source,
+        sha256: settings.sha256,
+        canaries: settings.canaries.clone(),
+        age_days_max: settings.age_days_max,
+        networks_min: settings.networks_min,
+        coverage_percent_min: settings.coverage_percent_min,
+    })
+}
+
+/// The bundled country database.
+pub(crate) fn demo_geoip() -> anyhow::Result<GeoIp> {
+    load_geoip(&geoip::Settings::new(geoip::Source::Bytes(DEMO_DATABASE)))
+}
+
+fn load_geoip(settings: &geoip::Settings) -> anyhow::Result<GeoIp> {
+    GeoIp::load(settings, now()).context("the GeoIP database was not accepted")
+}
+
+/// The machine's clock, for the age of files.
+#[expect(clippy::disallowed_methods, reason = "the binary is the front door of time")]
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Whose forwarding headers are believed.
+pub(crate) fn forwarding(settings: &config::Forwarding) -> Forwarding {
+    let source = match settings.source {
+        raw::ForwardingSource::None => ForwardingSource::None,
+        raw::ForwardingSource::XForwardedFor => ForwardingSource::XForwardedFor,
+        raw::ForwardingSource::Forwarded => ForwardingSource::Forwarded,
+        raw::ForwardingSource::Header => match &settings.header {
+            Some(name) => ForwardingSource::Header(name.clone()),
+            None => ForwardingSource::None, // believing nobody is the safe reading of a header without a name
+        },
+    };
+    Forwarding { source, trusted: settings.trusted.clone() }
+}
+
+/// A region's relay.
+pub(crate) fn relay(config: &Config, region: &Region, log: Log) -> Option<Relay> {
+    let served = config.served.get(region)?;
+    let redpanda = served.redpanda.as_ref()?;
+    let events = &config.events;
+    let settings = relay::Settings {
+        brokers: redpanda.brokers.join(","),
+        security: security(redpanda),
+        missing_topics: match redpanda.missing_topics {
+            raw::MissingTopics::Create => MissingTopics::Create {
+                partitions: redpanda.topic_partitions,
+                replication: redpanda.topic_replicas,
+                retention: redpanda.topic_retention,
+            },
+            raw::MissingTopics::Refuse => MissingTopics::Refuse,
+            raw::MissingTopics::LeaveToBrokers => MissingTopics::LeaveToBrokers,
+        },
+        log_origin: Some(served.log_origin.clone()),
+        limits: relay::Limits {
+            batch_rows_max: events.relay_batch_rows_max,
+            poll_max: Duration::from_millis(events.idle_ms_max),
+            lease: Duration::from_secs(events.lease_s),
+            ..relay::Limits::default()
+        },
+        ..relay::Settings::plain("")
+    };
+    Some(Relay::new(settings, log, region.clone()))
+}
+
+fn security(redpanda: &config::Redpanda) -> Security {
+    let client = redpanda.client_certificate.as_ref();
+    let tls = (redpanda.security == raw::KafkaSecurity::Tls).then(|| Tls {
+        authorities: redpanda.ca_file.clone(),
+        client: client.map(|(certificate, key)| ClientCertificate {
+            certificate: certificate.clone(),
+            key: key.clone(),
+            key_password: None,
+        }),
+    });
+    match (&redpanda.sasl, tls) {
+        (Some(sasl), tls) => Security::Scram(Scram {
+            tls,
+            sha512: sasl.mechanism == raw::SaslMechanism::ScramSha512,
+            username: sasl.user.clone(),
+            password: sasl.password.clone(),
+        }),
+        (None, Some(tls)) => Security::Tls(tls),
+        (None, None) => Security::Plain,
+    }
+}
+
+/// A region's forwarder.
+///
+/// # Errors
+/// When its sink cannot be made.
+pub(crate) fn forwarder(config: &Config, region: &Region, log: Log) -> anyhow::Result<Option<Forwarder>> {
+    let Some(snowflake) = config.served.get(region).and_then(|served| served.snowflake.as_ref()) else {
+        return Ok(None);
+    };
+    let sink: Arc<dyn Sink> = match &snowflake.destination {
+        Destination::Folder(path) => Arc::new(FolderSink::new(path, region.clone())),
+        Destination::Account(account) => {
+            let settings = SnowflakeSettings {
+                account: account.account.clone(),
+                user: account.user.clone(),
+                credentials: match &account.login {
+                    SnowflakeLogin::PrivateKey(key) => Credentials::KeyPair(key.clone()),
+                    SnowflakeLogin::Password(password) => Credentials::Password(password.clone()),
+                },
+                role: account.role.clone(),
+                warehouse: Some(account.warehouse.clone()),
+                database: account.database.clone(),
+                schema: account.schema.clone(),
+                base_url: account.base_url.clone(),
+                retention_days: account.retention_days,
+                create: account.create,
+            };
+            let made = SnowflakeSink::new(&settings, region.clone());
+            Arc::new(made.with_context(|| format!("the Snowflake of {region} cannot be used"))?)
+        }
+    };
+    let events = &config.events;
+    let rows = usize::try_from(events.forwarder_batch_rows_max).unwrap_or(usize::MAX);
+    let limits = forwarder::Limits {
+        batch_rows_max: rows,
+        batch_age_max: Duration::from_millis(events.forwarder_batch_ms_max),
+        poll_max: Duration::from_millis(events.idle_ms_max),
+        lease: Duration::from_secs(events.lease_s),
+        ..forwarder::Limits::default()
+    };
+    let settings = forwarder::Settings { purposes: snowflake.purposes.clone(), limits };
+    Ok(Some(Forwarder::new(settings, log, region.clone(), sink)))
+}
+

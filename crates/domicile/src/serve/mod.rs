@@ -1,0 +1,135 @@
+//! `domicile serve`: wires the rooms, runs the roles, shuts down in order.
+//!
+//! The order of a shutdown is the order of promises: first nobody new is let in and whoever is inside
+//! gets an answer, then the stores finish what was accepted, then relays and forwarders store their
+//! cursors, and last the telemetry of all that is sent.
+
+mod admin;
+mod face;
+mod policy;
+mod signals;
+mod tasks;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use geoip::GeoIp;
+use routing::{Parts, Routing, SystemClock};
+use storage::{Directory, RegionStore};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::cli::{self, Role};
+use crate::commands::{FAILED, Failure, load};
+use crate::config::{Config, Database};
+use crate::telemetry::{self, Telemetry};
+use crate::rooms;
+
+/// How long relays and forwarders may take to store their cursors.
+const CARRIERS_STOP_MAX: Duration = Duration::from_secs(15);
+/// How long the last telemetry may take to be sent.
+const FLUSH_MAX: Duration = Duration::from_secs(6);
+
+/// Runs until it is told to end.
+pub(crate) async fn run(args: &cli::Serve) -> Result<ExitCode, Failure> {
+    let config = Arc::new(load(&args.config)?);
+    let telemetry = telemetry::start(&config)?;
+    for warning in config.warnings.warnings() {
+        warn!(key = %warning.key, at = %warning.at, fix = %warning.fix, "{}", warning.message);
+    }
+    let outcome = serve(&config, args, &telemetry).await;
+    if let Err(error) = &outcome {
+        error!("The process ends: {error:#}");
+    }
+    let flushed = tokio::task::spawn_blocking(move || telemetry.flush());
+    if timeout(FLUSH_MAX, flushed).await.is_err() {
+        crate::print::note("The last telemetry could not be sent in time.");
+    }
+    Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -> anyhow::Result<()> {
+    let does = |role: Role| args.roles.contains(&Role::All) || args.roles.contains(&role);
+    let gateway = rooms::gateway_id(config)?;
+    let stop = signals::stop_token()?;
+    let carriers_stop = CancellationToken::new();
+
+    let stores = config
+        .served
+        .keys()
+        .map(|region| Ok(RegionStore::open(rooms::region(config, region, &gateway)?)))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let mut tasks = tasks::Tasks::new(carriers_stop.clone());
+    tasks.upkeep(telemetry.metrics.clone());
+    if does(Role::Relay) {
+        tasks.relays(config, &stores);
+    }
+    if does(Role::Forwarder) {
+        tasks.forwarders(config, &stores)?;
+    }
+    if does(Role::Gateway) {
+        let geoip = load_geoip(config).await?;
+        let policy = Arc::new(ArcSwap::new(Arc::clone(&config.policy)));
+        let routing = Routing::new(Parts {
+            policy: Arc::clone(&policy),
+            geoip: geoip.clone(),
+            directory: Directory::open(rooms::directory(config)?),
+            regions: stores.clone(),
+            homes: config.home_urls.clone(),
+            own_region: config.gateway.region.clone(),
+            clock: Arc::new(SystemClock),
+        })?;
+        tasks.geoip(config, geoip);
+        tasks.policy(args.config.path.clone(), policy)?;
+        face::run(config, routing, telemetry.metrics.clone(), stop, || announce(config, args, &gateway)).await?;
+    } else {
+        announce(config, args, &gateway);
+        admin::run(config.gateway.admin_listen, telemetry.metrics.clone(), &stores, stop).await?;
+    }
+
+    info!("Nobody new is let in; what was accepted is being finished");
+    for store in &stores {
+        store.shutdown().await;
+    }
+    carriers_stop.cancel();
+    if timeout(CARRIERS_STOP_MAX, tasks.join()).await.is_err() {
+        warn!("Relays or forwarders did not end in time; what they had not acknowledged is carried again");
+    }
+    info!("The process ends");
+    Ok(())
+}
+
+/// Reads the country database off the async threads: it takes a second, and some memory for as long.
+async fn load_geoip(config: &Arc<Config>) -> anyhow::Result<GeoIp> {
+    let config = Arc::clone(config);
+    tokio::task::spawn_blocking(move || rooms::geoip(&config)).await.context("reading the GeoIP database panicked")?
+}
+
+/// One calm line about what runs.
+fn announce(config: &Config, args: &cli::Serve, gateway: &leaf::GatewayId) {
+    let list = |names: Vec<String>| names.join(",");
+    let regions = list(config.served.keys().map(ToString::to_string).collect());
+    let roles = list(args.roles.iter().map(|role| format!("{role:?}").to_lowercase()).collect());
+    let geoip = match config.geoip.as_ref().map(|geoip| &geoip.database) {
+        None => "none",
+        Some(Database::Demo) => "demo, not for production",
+        Some(Database::File(_)) => "file",
+    };
+    info!(
+        %gateway,
+        roles,
+        regions,
+        listen = %config.gateway.listen,
+        admin = %config.gateway.admin_listen,
+        policy = config.policy.version(),
+        policy_sha256 = config.policy.hash_hex(),
+        geoip,
+        "domicile {} serves {regions} under policy {}",
+        env!("CARGO_PKG_VERSION"),
+        config.policy.version(),
+    );
+}

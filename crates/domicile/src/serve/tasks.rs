@@ -1,0 +1,215 @@
+//! What runs beside the requests: relays, forwarders, and the small chores. A chore that panics is
+//! started again after a pause; none of them can stop the gateway.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use geoip::{GeoIp, Reload};
+use residency::Policy;
+use storage::RegionStore;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, warn};
+
+use super::{policy, signals};
+use crate::config::Config;
+use crate::rooms;
+use crate::telemetry::Metrics;
+
+/// How often histograms are tidied.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// The first pause before a task that failed is started again.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+/// The longest such pause.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A task that ran for this long before it failed begins again with the shortest pause.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// The tasks of this process.
+pub(super) struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    /// Tasks that end when `stop` is cancelled.
+    pub(super) fn new(stop: CancellationToken) -> Self {
+        Self { tracker: TaskTracker::new(), stop }
+    }
+
+    /// Waits for all of them.
+    pub(super) async fn join(self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// A relay for each region that has brokers.
+    pub(super) fn relays(&mut self, config: &Arc<Config>, stores: &[RegionStore]) {
+        for store in stores {
+            if rooms::relay(config, store.region(), store.log()).is_none() {
+                warn!(region = %store.region(), "The region has no brokers: its events wait in its log");
+                continue;
+            }
+            let (config, store) = (Arc::clone(config), store.clone());
+            self.supervise("relay", store.region().to_string(), move |stop| {
+                let relay = rooms::relay(&config, store.region(), store.log());
+                async move {
+                    if let Some(relay) = relay {
+                        relay.run(stop).await;
+                    }
+                }
+            });
+        }
+    }
+
+    /// A forwarder for each region that has a Snowflake.
+    ///
+    /// # Errors
+    /// When a sink cannot be made from the configuration.
+    pub(super) fn forwarders(&mut self, config: &Arc<Config>, stores: &[RegionStore]) -> anyhow::Result<()> {
+        for store in stores {
+            if rooms::forwarder(config, store.region(), store.log())?.is_none() {
+                warn!(region = %store.region(), "The region has no Snowflake: its zero-party data waits in its log");
+                continue;
+            }
+            let (config, store) = (Arc::clone(config), store.clone());
+            self.supervise("forwarder", store.region().to_string(), move |stop| {
+                let forwarder = rooms::forwarder(&config, store.region(), store.log());
+                async move {
+                    match forwarder {
+                        Ok(Some(forwarder)) => forwarder.run(stop).await,
+                        Ok(None) => {}
+                        Err(error) => error!("The forwarder cannot be made: {error:#}"),
+                    }
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Looks for a newer country database.
+    pub(super) fn geoip(&mut self, config: &Config, geoip: GeoIp) {
+        let Some(every) = config.geoip.as_ref().and_then(|settings| settings.reload_every) else { return };
+        self.every(every, move || {
+            let geoip = geoip.clone();
+            async move {
+                let looked = tokio::task::spawn_blocking(move || geoip.reload_if_changed(rooms::now())).await;
+                match looked {
+                    Ok(Ok(Reload::Unchanged | Reload::Replaced(_))) => {}
+                    Ok(Err(refused)) => warn!("The new GeoIP database was not accepted, the old one stays: {refused}"),
+                    Err(_) => error!("Reading the new GeoIP database panicked; the old one stays"),
+                }
+            }
+        });
+    }
+
+    /// Reads the policy again at each HUP.
+    ///
+    /// # Errors
+    /// When signals cannot be received.
+    pub(super) fn policy(&mut self, file: PathBuf, current: Arc<ArcSwap<Policy>>) -> anyhow::Result<()> {
+        let mut hangups = signals::hangups()?;
+        let stop = self.stop.clone();
+        self.tracker.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = hangups.recv() => {}
+                }
+                let (file, current) = (file.clone(), Arc::clone(&current));
+                if tokio::task::spawn_blocking(move || policy::reload(&file, &current)).await.is_err() {
+                    error!("Reading the policy panicked; the old one stays in force");
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Tidies the metrics.
+    pub(super) fn upkeep(&mut self, metrics: Metrics) {
+        self.every(UPKEEP_EVERY, move || {
+            metrics.upkeep();
+            std::future::ready(())
+        });
+    }
+
+    fn every<F: Future<Output = ()> + Send>(
+        &mut self,
+        period: Duration,
+        mut chore: impl FnMut() -> F + Send + 'static,
+    ) {
+        let stop = self.stop.clone();
+        self.tracker.spawn(async move {
+            let mut ticks = interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks.tick().await; // the first one comes at once
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = ticks.tick() => chore().await,
+                }
+            }
+        });
+    }
+
+    /// Runs a task until it is told to stop; starts it again after a pause if it panics or ends early.
+    fn supervise<F: Future<Output = ()> + Send + 'static>(
+        &mut self,
+        what: &'static str,
+        region: String,
+        mut start: impl FnMut(CancellationToken) -> F + Send + 'static,
+    ) {
+        let stop = self.stop.clone();
+        self.tracker.spawn(async move {
+            let mut pause = PAUSE_MIN;
+            loop {
+                let begun = Instant::now();
+                let ended = tokio::spawn(start(stop.clone())).await;
+                if stop.is_cancelled() {
+                    return;
+                }
+                metrics::counter!("domicile_task_restarts_total", "task" => what, "region" => region.clone())
+                    .increment(1);
+                pause = if begun.elapsed() >= STEADY { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+                let how = if ended.is_err() { "panicked" } else { "ended early" };
+                error!(region, "The {what} of {region} {how}; it is started again in {} ms", pause.as_millis());
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = sleep(pause) => {}
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_is_started_again_until_it_is_told_to_stop() {
+        let stop = CancellationToken::new();
+        let mut tasks = Tasks::new(stop.clone());
+        let starts = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&starts);
+        tasks.supervise("relay", "eu-central".into(), move |stop| {
+            let start = counted.fetch_add(1, Ordering::SeqCst);
+            async move {
+                assert!(start >= 2, "the first two starts fail");
+                stop.cancelled().await;
+            }
+        });
+        while starts.load(Ordering::SeqCst) < 3 {
+            sleep(Duration::from_millis(100)).await;
+        }
+        stop.cancel();
+        tasks.join().await;
+        assert_eq!(starts.load(Ordering::SeqCst), 3);
+    }
+}
