@@ -1,8 +1,6 @@
 //! From a request to a permit: directory, evidence, policy, and for a first write the claim of a pin.
 
-use residency::{
-    Access, Decision, Denial, DenialReason, Outcome, Permit, Pin, Policy, Read, Verdict, Write,
-};
+use residency::{Access, Decision, Denial, DenialReason, Outcome, Permit, Pin, Policy, Read, Verdict, Write};
 
 use crate::signals::evidence;
 use crate::{Error, Request, Routing};
@@ -51,7 +49,8 @@ impl Routing {
         }
         let claim = self.0.directory.claim(&request.subject, region).await.map_err(Error::Directory)?;
         // Somebody else may have claimed first: then theirs is the home, and our evidence is only history.
-        let verdict = if claim.pin.region == *region { verdict } else { self.weigh(&policy, Some(&claim.pin), &request) };
+        let verdict =
+            if claim.pin.region == *region { verdict } else { self.weigh(&policy, Some(&claim.pin), &request) };
         let decision = self.decision(&policy, &request, verdict);
         self.permit(&policy, request, &claim.pin, decision).await
     }
@@ -118,8 +117,6 @@ fn reason_against(verdict: &Verdict) -> Option<DenialReason> {
     match &verdict.outcome {
         Outcome::Home { .. } => None,
         Outcome::Unresolved(why) => Some(DenialReason::Unresolved(*why)),
-        Outcome::Refused { place, reason } => {
-            Some(DenialReason::Refused { place: *place, reason: reason.clone() })
-        }
+        Outcome::Refused { place, reason } => Some(DenialReason::Refused { place: *place, reason: reason.clone() }),
     }
 }

@@ -168,7 +168,7 @@ impl Routing {
     }
 
     fn gone_wrong(&self, store: &RegionStore, subject: &residency::SubjectId, source: storage::Error) -> Error {
-        if matches!(source, storage::Error::Moved | storage::Error::NotAtHome(_)) {
+        if matches!(source, storage::Error::Moved | storage::Error::NotAtHome { .. }) {
             self.0.directory.forget(subject);
         }
         Error::Region { region: store.region().clone(), source }
