@@ -1,8 +1,6 @@
 //! Embeds `migrations/{directory,region}` into the library, in the order of their numbers, and has it
 //! rebuilt when a file is added, changed or removed.
 
-#![expect(clippy::print_stdout, reason = "a build script speaks to cargo by standard output")]
-
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};

@@ -53,9 +53,8 @@ impl fmt::Display for Planned {
         if let Err(error) = &self.migrations {
             return writeln!(f, "{database}: {error}");
         }
-        let mut say = |what: &str, one: &MigrationState| {
-            writeln!(f, "{database}: {what} {} {}", one.version, one.description)
-        };
+        let mut say =
+            |what: &str, one: &MigrationState| writeln!(f, "{database}: {what} {} {}", one.version, one.description);
         self.newer().try_for_each(|migration| say("leaves as it is, from a newer program,", migration))?;
         self.pending().try_for_each(|migration| say("would apply", migration))?;
         self.held().try_for_each(|migration| say("would leave for later", migration))?;

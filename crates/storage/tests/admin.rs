@@ -89,7 +89,9 @@ async fn migrators_that_start_together_do_the_work_once() {
     let together: Vec<_> = (0..6)
         .map(|_| {
             let dsn = dsn.clone();
-            tokio::spawn(async move { admin::migrate_directory(&dsn, &quiet).await.expect("a migration").applied.len() })
+            tokio::spawn(
+                async move { admin::migrate_directory(&dsn, &quiet).await.expect("a migration").applied.len() },
+            )
         })
         .collect();
     let mut applied = Vec::new();
@@ -141,13 +143,14 @@ async fn a_region_is_founded_once_and_never_as_another() {
     for _ in 0..2 {
         admin::migrate_region(&dsn, &home, &eu, origin, &quiet).await.expect("a founded region");
     }
-    for (other, law, log) in [
-        ("us-east", "eu", origin),
-        ("eu-central", "us", origin),
-        ("eu-central", "eu", "log.example/other"),
-    ] {
+    for (other, law, log) in
+        [("us-east", "eu", origin), ("eu-central", "us", origin), ("eu-central", "eu", "log.example/other")]
+    {
         let refused = admin::migrate_region(&dsn, &region(other), &jurisdiction(law), log, &quiet).await;
-        assert!(matches!(&refused, Err(Error::Founding { reason, .. }) if reason.contains("eu-central")), "{refused:?}");
+        assert!(
+            matches!(&refused, Err(Error::Founding { reason, .. }) if reason.contains("eu-central")),
+            "{refused:?}"
+        );
     }
     let founded = sqlx::query("SELECT region, jurisdiction, origin FROM domicile.region_identity")
         .fetch_all(&mut connect(&cluster, "eu_central").await)

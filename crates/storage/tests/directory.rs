@@ -26,7 +26,8 @@ async fn cluster_with_directory() -> (Cluster, SecretString) {
 }
 
 fn peppers(ids: &[u16]) -> Peppers {
-    let mut peppers = ids.iter().map(|&id| Pepper::new(id, &[u8::try_from(id).expect("a small id"); 32]).expect("a pepper"));
+    let mut peppers =
+        ids.iter().map(|&id| Pepper::new(id, &[u8::try_from(id).expect("a small id"); 32]).expect("a pepper"));
     Peppers::new(peppers.next().expect("a current pepper"), peppers.collect())
 }
 
@@ -168,6 +169,30 @@ async fn a_thousand_subjects_claimed_by_everyone_at_once_have_one_home_each() {
 }
 
 #[tokio::test]
+async fn lookups_and_claims_that_wait_together_travel_together() {
+    const TOGETHER: i64 = 4_000;
+    let (_cluster, dsn) = cluster_with_directory().await;
+    let directory = directory(&dsn, &[OLD]);
+    until("a connection", async || directory.home_of(&subject("nobody")).await == Ok(None)).await;
+    // Statements of other sessions are counted a second after they became idle.
+    let statements = "SELECT xact_commit FROM pg_stat_database WHERE datname = 'directory'";
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let before = count(&dsn, statements).await;
+
+    let home = region("eu-central");
+    let subjects: Vec<_> = (0..TOGETHER).map(subject).collect();
+    let claims = join_all(subjects.iter().map(|subject| directory.claim(subject, &home))).await;
+    assert!(claims.into_iter().all(|claim| claim.expect("a claim").fresh));
+    subjects.iter().for_each(|subject| directory.forget(subject));
+    let homes = join_all(subjects.iter().map(|subject| directory.home_of(subject))).await;
+    assert!(homes.into_iter().all(|home| home == Ok(Some(first_home("eu-central")))));
+
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let used = count(&dsn, statements).await - before;
+    assert!(used < 60, "{used} transactions for {TOGETHER} claims and as many lookups");
+}
+
+#[tokio::test]
 async fn a_pepper_is_rotated_without_losing_or_moving_a_pin() {
     let (_cluster, dsn) = cluster_with_directory().await;
     let before = directory(&dsn, &[OLD]);
@@ -220,10 +245,7 @@ async fn rows_that_contradict_each_other_are_refused_and_do_not_hold_up_their_ne
 
     let both = directory(&dsn, &[NEW, OLD]);
     let (anna, bert, us_east) = (subject("anna"), subject("bert"), region("us-east"));
-    let (of_anna, of_bert) = tokio::join!(
-        both.claim(&anna, &us_east),
-        both.claim(&bert, &us_east)
-    );
+    let (of_anna, of_bert) = tokio::join!(both.claim(&anna, &us_east), both.claim(&bert, &us_east));
     assert!(matches!(of_anna, Err(Error::Internal(_))), "{of_anna:?}");
     assert_eq!(of_bert.expect("a claim").pin, first_home("us-east"));
     assert!(matches!(both.home_of(&anna).await, Err(Error::Internal(_))));
@@ -333,9 +355,10 @@ async fn a_directory_that_hangs_is_given_up_in_time_and_its_queue_is_bounded() {
 async fn a_database_that_is_no_directory_is_reported_as_down_with_the_reason() {
     let cluster = Cluster::start_new();
     let directory = directory(&cluster.dsn("postgres").into(), &[OLD]);
-    until("a verdict", async || {
-        matches!(directory.health(), Health::Down { reason, .. } if reason.contains("domicile.pins"))
-    })
+    until(
+        "a verdict",
+        async || matches!(directory.health(), Health::Down { reason, .. } if reason.contains("domicile.pins")),
+    )
     .await;
     assert!(directory.home_of(&subject("anna")).await.is_err());
 }

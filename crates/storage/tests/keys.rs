@@ -151,7 +151,8 @@ async fn unknown_keys_cannot_hammer_the_database() {
     let gateway = keys(&dsn);
     let made = gateway.create("known", &["metrics"], None).await.expect("a key");
     assert!(gateway.find(made.token.expose_secret()).await.expect("an answer").is_some());
-    let scans = "SELECT coalesce(seq_scan, 0) + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relname = 'api_keys'";
+    let scans =
+        "SELECT coalesce(seq_scan, 0) + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relname = 'api_keys'";
     let before: i64 = run(&dsn, scans).await[0].get(0);
 
     let begun = Instant::now();
@@ -170,7 +171,9 @@ async fn unknown_keys_cannot_hammer_the_database() {
     for guess in futures::future::join_all(guesses).await {
         assert!(guess.expect("no panic") > 0);
     }
-    let flood = futures::future::join_all((0..5_000).map(|_| gateway.find("dom_BBBBBBBBBBBB_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")));
+    let flood = futures::future::join_all(
+        (0..5_000).map(|_| gateway.find("dom_BBBBBBBBBBBB_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")),
+    );
     let taken = Instant::now();
     assert!(flood.await.into_iter().all(|answer| answer == Ok(None)));
     assert!(taken.elapsed() < Duration::from_secs(3), "{:?}", taken.elapsed());

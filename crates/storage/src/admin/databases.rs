@@ -138,8 +138,11 @@ pub async fn create_login_role(
 /// Runs a statement whose names (`%I`) and texts (`%L`) the server quotes by its own rules: what a
 /// driver's parameters cannot do for statements like `CREATE ROLE`.
 async fn run(connection: &mut PgConnection, template: &'static str, parts: &[&str]) -> Result<(), sqlx::Error> {
-    let statement: String =
-        sqlx::query_scalar("SELECT format($1, VARIADIC $2)").bind(template).bind(parts).fetch_one(&mut *connection).await?;
+    let statement: String = sqlx::query_scalar("SELECT format($1, VARIADIC $2)")
+        .bind(template)
+        .bind(parts)
+        .fetch_one(&mut *connection)
+        .await?;
     // Audited: a literal of this file, and parts that `format` has quoted.
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await?;
     Ok(())

@@ -57,7 +57,8 @@ pub(super) async fn enter(
     connection: &mut PgConnection,
     entries: &[Entry],
 ) -> Result<Vec<Result<Option<Claim>, Error>>, Trouble> {
-    let backfills: Vec<_> = entries.iter().filter_map(|e| if let Entry::Backfill(b) = e { Some(b) } else { None }).collect();
+    let backfills: Vec<_> =
+        entries.iter().filter_map(|e| if let Entry::Backfill(b) = e { Some(b) } else { None }).collect();
     let bids: Vec<_> = entries.iter().filter_map(|e| if let Entry::Bid(b) = e { Some(b) } else { None }).collect();
     if !backfills.is_empty() {
         complete(connection, &backfills).await?;

@@ -142,7 +142,8 @@ impl ApiKeys {
             .await
         })
         .await?;
-        let told = |column| row.try_get::<bool, _>(column).map_err(|e| KeysError::Storage(Trouble::from(e).into_error(None)));
+        let told =
+            |column| row.try_get::<bool, _>(column).map_err(|e| KeysError::Storage(Trouble::from(e).into_error(None)));
         if !told("known")? {
             return Err(KeysError::NotFound);
         }

@@ -54,7 +54,8 @@ impl Snapshot {
                 warn!("An API key in the directory is malformed and is not accepted");
                 continue;
             };
-            let caller = Caller { id: id_text(&id), name: row.try_get("name")?, scopes: row.try_get("scopes")?, tenant };
+            let caller =
+                Caller { id: id_text(&id), name: row.try_get("name")?, scopes: row.try_get("scopes")?, tenant };
             keys.insert(id, Known { hash: SecretHash(hash), caller: Arc::new(caller) });
         }
         Ok(Self { keys, read_at: begun_at })

@@ -5,7 +5,6 @@
 //! `initdb` runs once per machine and user; later clusters are copies of its result, so a start costs
 //! a fraction of a second.
 
-#![expect(clippy::allow_attributes, reason = "whether an `expect` would hold differs from test file to test file")]
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 use std::fs;
@@ -169,7 +168,8 @@ fn binaries() -> &'static Path {
         folders.sort();
         let usual = ["/usr/local/bin", "/usr/bin", "/opt/homebrew/bin"].map(PathBuf::from);
         let mut all = folders.into_iter().rev().chain(usual);
-        all.find(|folder| folder.join("initdb").exists()).expect("a PostgreSQL server is installed, or PG_BIN says where")
+        all.find(|folder| folder.join("initdb").exists())
+            .expect("a PostgreSQL server is installed, or PG_BIN says where")
     });
     &FOUND
 }
@@ -179,9 +179,11 @@ fn template() -> &'static Path {
     static MADE: LazyLock<PathBuf> = LazyLock::new(|| {
         let version = Command::new(binaries().join("initdb")).arg("--version").output().expect("initdb runs").stdout;
         let version: String = String::from_utf8_lossy(&version).chars().filter(char::is_ascii_digit).collect();
-        let ready = PathBuf::from(format!("/tmp/domicile-pg-template-{version}-{}", if am_root() { "root" } else { "user" }));
+        let ready =
+            PathBuf::from(format!("/tmp/domicile-pg-template-{version}-{}", if am_root() { "root" } else { "user" }));
         if !ready.exists() {
-            let work = tempfile::Builder::new().prefix("domicile-pg-init-").tempdir_in("/tmp").expect("a temporary folder");
+            let work =
+                tempfile::Builder::new().prefix("domicile-pg-init-").tempdir_in("/tmp").expect("a temporary folder");
             own(work.path());
             let data = work.path().join("data");
             let mut initdb = as_server_user(binaries().join("initdb"));
