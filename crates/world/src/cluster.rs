@@ -264,7 +264,7 @@ impl Cluster {
 ///
 /// # Errors
 /// When `initdb` fails.
-pub async fn template(nursery: &Arc<Nursery>, postgres: &Postgres, scratch: &Path) -> Result<PathBuf> {
+pub(crate) async fn template(nursery: &Arc<Nursery>, postgres: &Postgres, scratch: &Path) -> Result<PathBuf> {
     let owner = postgres.run_as().map_or("own", |user| user.name.as_str());
     let cached = cache_dir().join(format!("postgres-{}-{owner}", postgres.version_major()));
     if cached.join("PG_VERSION").is_file() {

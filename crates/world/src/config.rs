@@ -4,7 +4,7 @@ use crate::broker::Broker;
 use crate::cluster::Cluster;
 use crate::found::log_origin;
 use crate::layout::{Layout, write_private};
-use crate::snowflake::Snowflake;
+use crate::snowflake::{LOGIN, PASSWORD, Snowflake, account};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -165,17 +165,21 @@ pub(crate) fn write(layout: &Layout, plan: &GatewayPlan, around: &Around<'_>) ->
             set(&at("redpanda.brokers"), Value::Array(vec![broker.addresses().into()]))?;
             set(&at("redpanda.security"), "plaintext".into())?;
             set(&at("redpanda.topic_partitions"), 3.into())?;
+            if broker.mock().is_some() {
+                // librdkafka's broker knows no request that creates a topic; it makes those that are mentioned.
+                set(&at("redpanda.missing_topics"), "leave-to-brokers".into())?;
+            }
             set(&at("redpanda.topic_replicas"), 1.into())?;
         }
         match snowflake.map(|snowflake| (snowflake, snowflake.folder())) {
             Some((_, Some(folder))) => set(&at("snowflake.folder"), folder.to_string_lossy().as_ref().into())?,
             Some((snowflake, None)) => {
-                set(&at("snowflake.account"), format!("world-{}", region.jurisdiction).into())?;
+                set(&at("snowflake.account"), account(region.name).into())?;
                 set(&at("snowflake.base_url"), snowflake.url().into())?;
-                set(&at("snowflake.user"), "DOMICILE".into())?;
-                set(&at("snowflake.password"), secret(layout, &format!("{}-snowflake", region.name), "stand-in")?)?;
-                set(&at("snowflake.warehouse"), "DOMICILE".into())?;
-                set(&at("snowflake.database"), "DOMICILE".into())?;
+                set(&at("snowflake.user"), LOGIN.into())?;
+                set(&at("snowflake.password"), secret(layout, &format!("{}-snowflake", region.name), PASSWORD)?)?;
+                set(&at("snowflake.warehouse"), LOGIN.into())?;
+                set(&at("snowflake.database"), LOGIN.into())?;
             }
             None => {}
         }

@@ -1,7 +1,7 @@
 //! The real `domicile` binary as a child process: `domicile serve --config <file>`.
 
-use crate::client;
 use crate::nursery::{Nursery, Process, Spec};
+use crate::{client, tools};
 use anyhow::Result;
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,6 @@ pub struct Gateway {
     serves: Vec<String>,
     url: String,
     admin_url: String,
-    program: PathBuf,
     config: PathBuf,
     log: PathBuf,
     env: Vec<(String, String)>,
@@ -33,7 +32,6 @@ pub(crate) struct Parts {
     pub(crate) serves: Vec<String>,
     pub(crate) port: u16,
     pub(crate) admin_port: u16,
-    pub(crate) program: PathBuf,
     pub(crate) config: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) env: Vec<(String, String)>,
@@ -47,7 +45,6 @@ impl Gateway {
             serves: parts.serves,
             url: format!("http://127.0.0.1:{}", parts.port),
             admin_url: format!("http://127.0.0.1:{}", parts.admin_port),
-            program: parts.program,
             config: parts.config,
             log: parts.log,
             env: parts.env,
@@ -157,9 +154,10 @@ impl Gateway {
             return Ok(());
         }
         *slot = None;
+        let program = tools::domicile()?;
         let spec = Spec {
             name: format!("The gateway {}", self.name),
-            program: &self.program,
+            program: &program,
             args: vec!["serve".into(), "--config".into(), self.config.clone().into()],
             env: self.env.iter().map(|(key, value)| (key.into(), value.into())).collect(),
             folder: self.config.parent().unwrap_or(Path::new("/")),

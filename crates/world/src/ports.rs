@@ -13,7 +13,7 @@ const TRIES_MAX: usize = 200;
 ///
 /// # Errors
 /// When none was found in 200 tries.
-pub fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     let mut rng = rand::rng();
     for _ in 0..TRIES_MAX {
         let port = rng.random_range(PORTS);
@@ -25,6 +25,6 @@ pub fn free_port() -> Result<u16> {
 }
 
 /// A number for a PostgreSQL that listens on a unix socket only; it is a part of the socket's name.
-pub fn socket_number() -> u16 {
+pub(crate) fn socket_number() -> u16 {
     rand::rng().random_range(PORTS)
 }

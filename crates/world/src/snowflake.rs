@@ -2,7 +2,9 @@
 
 use crate::nursery::{Nursery, Process, Spec};
 use crate::{ports, tools};
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use forwarder::{Credentials, FolderSink, Row, Sink, SnowflakeSettings, SnowflakeSink};
+use residency::Region;
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +17,20 @@ const COMPAT: &str = include_str!("../assets/fakesnow_compat.py");
 /// Python imports half a gigabyte of libraries, on a cold disk.
 const START_PATIENCE: Duration = Duration::from_secs(120);
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The user, the warehouse and the database of every stand-in.
+pub(crate) const LOGIN: &str = "DOMICILE";
+/// Believed by every stand-in, as any other would be.
+pub(crate) const PASSWORD: &str = "stand-in";
+/// What Snowflake answers when it is asked about a table or a database that does not exist.
+const ABSENT: [&str; 2] = ["002003", "002043"];
+/// At most so many rows are read.
+const ROWS_MAX: u32 = 100_000;
+
+/// The account of a region's stand-in.
+pub(crate) fn account(region: &str) -> String {
+    format!("world-{region}")
+}
 
 /// What a region's zero-party data is forwarded to.
 pub struct Snowflake {
@@ -96,6 +112,43 @@ impl Snowflake {
         match &self.kind {
             Kind::Fakesnow(_) => None,
             Kind::Folder(folder) => Some(folder),
+        }
+    }
+
+    /// What was forwarded to it, tombstones included; nothing when it is a folder that the forwarder has not made
+    /// yet.
+    ///
+    /// # Errors
+    /// When it does not answer, or holds more than 100,000 rows.
+    pub async fn rows(&self) -> Result<Vec<Row>> {
+        let region = Region::new(&self.region)?;
+        let sink: Box<dyn Sink> = match &self.kind {
+            Kind::Folder(folder) => Box::new(FolderSink::new(folder, region)),
+            Kind::Fakesnow(_) => Box::new(SnowflakeSink::new(&self.settings(), region)?),
+        };
+        let rows = match forwarder::inspect(&*sink, None, ROWS_MAX).await {
+            Ok(rows) => rows,
+            // The tables are the forwarder's to make: setting them up here would clear what it is just staging.
+            Err(forwarder::Error::Refused { code, .. }) if ABSENT.contains(&code.as_str()) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        ensure!(rows.len() < ROWS_MAX as usize, "The Snowflake of {} holds more rows than are read", self.region);
+        Ok(rows)
+    }
+
+    /// How the gateway and we log in; the stand-in believes anything.
+    fn settings(&self) -> SnowflakeSettings {
+        SnowflakeSettings {
+            account: account(&self.region),
+            user: LOGIN.into(),
+            credentials: Credentials::Password(PASSWORD.into()),
+            role: None,
+            warehouse: Some(LOGIN.into()),
+            database: LOGIN.into(),
+            schema: "PUBLIC".into(),
+            base_url: Some(self.url()),
+            retention_days: 0,
+            create: true,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::progress::Progress;
 use crate::snowflake::Snowflake;
 use crate::tools::{self, Postgres};
 use anyhow::{Context, Result, ensure};
+use forwarder::Row;
 use futures::future::{join_all, try_join_all};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -119,7 +120,9 @@ impl Builder {
         ensure!(!plans.is_empty(), "A world needs at least one region");
         let distinct: BTreeSet<&str> = plans.iter().map(|plan| plan.name).collect();
         ensure!(distinct.len() == plans.len(), "A region was named twice");
-        let program = tools::domicile()?;
+        if self.start_gateways {
+            tools::domicile()?; // better said now than after all the rest
+        }
         let postgres = Postgres::find()?;
         let layout = Layout::open(self.folder.as_deref())?;
         let nursery = Arc::new(Nursery::open()?);
@@ -147,7 +150,7 @@ impl Builder {
         let (directory, regions) = tokio::try_join!(directory, regions)?;
         let keys = found::keys(&layout, &directory).await.context("The API keys could not be made")?;
 
-        let gateways = self.gateways(&program, &nursery, &layout, &directory, &regions)?;
+        let gateways = self.gateways(&nursery, &layout, &directory, &regions)?;
         let world = World { gateways, regions, directory, keys, nursery, layout };
         if self.start_gateways {
             try_join_all(world.gateways.iter().map(|gateway| {
@@ -162,7 +165,6 @@ impl Builder {
 
     fn gateways(
         &self,
-        program: &Path,
         nursery: &Arc<Nursery>,
         layout: &Layout,
         directory: &Cluster,
@@ -196,7 +198,6 @@ impl Builder {
                 serves: plan.serves.clone(),
                 port: plan.port,
                 admin_port: plan.admin_port,
-                program: program.to_owned(),
                 config: layout.config(&plan.name),
                 log: layout.log(&plan.name),
                 env: self.env.clone(),
@@ -334,15 +335,27 @@ impl RegionWorld {
         Ok(messages)
     }
 
-    /// The rows that were forwarded to its Snowflake, each as a line of JSON; none without one.
+    /// The rows that were forwarded to its Snowflake, tombstones included; none without one.
     ///
     /// # Errors
     /// When the Snowflake does not answer.
-    pub async fn forwarded(&self) -> Result<Vec<String>> {
+    pub async fn forwarded_rows(&self) -> Result<Vec<Row>> {
         match &self.snowflake {
             Some(snowflake) => snowflake.rows().await,
             None => Ok(Vec::new()),
         }
+    }
+
+    /// The same, each row as a line of text.
+    ///
+    /// # Errors
+    /// When the Snowflake does not answer.
+    pub async fn forwarded(&self) -> Result<Vec<String>> {
+        let in_words = |row: Row| {
+            let (value, consents) = (row.value.unwrap_or_default(), row.consents.unwrap_or_default());
+            format!("{} {} {} {} {value} {consents}", row.seq, row.region, row.subject_digest, row.attribute)
+        };
+        Ok(self.forwarded_rows().await?.into_iter().map(in_words).collect())
     }
 }
 
@@ -472,5 +485,43 @@ impl Drop for World {
     fn drop(&mut self) {
         // Every child is told before any is waited for; then the fields go, in their order.
         self.nursery.dismiss_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_world_is_founded_with_its_regions_apart_and_is_taken_up_again_as_it_was() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let folder = parent.path().join("world");
+        let builder = || {
+            let builder = World::with_regions(["eu-central", "us-east"]).data_dir(&folder).gateways_not_started();
+            builder.in_process_brokers().snowflake_folders()
+        };
+        let world = builder().start().await.expect("it starts");
+        let identity = "SELECT region || ' ' || jurisdiction FROM domicile.region_identity";
+        assert_eq!(world.region("eu-central").sql(identity).await.expect("a row"), ["eu-central eu"]);
+        let stray = "INSERT INTO domicile.records (region, subject, collection, key, version, body, updated_at) \
+                     VALUES ('us-east', 's', 'c', 'k', 1, '{}', now())";
+        let refusal = world.region("eu-central").sql(stray).await.expect_err("Postgres refuses it").to_string();
+        assert!(refusal.contains("no partition"), "{refusal}");
+        let description = world.write_description().await.expect("written");
+        let described: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(description).expect("there")).expect("JSON");
+        assert_eq!(described["regions"]["us-east"]["jurisdiction"], "us");
+        let keys = world.keys().clone();
+        assert!(builder().start().await.is_err(), "somebody has it");
+        world.shutdown().await;
+
+        let again = builder().start().await.expect("it starts again");
+        assert!(*again.keys() == keys, "the keys of the first start go on working");
+        assert_eq!(again.region("us-east").sql(identity).await.expect("a row"), ["us-east us"]);
+    }
+
+    #[tokio::test]
+    async fn a_world_of_an_unknown_region_is_refused() {
+        assert!(World::with_regions(["atlantis"]).gateways_not_started().start().await.is_err());
     }
 }
