@@ -184,7 +184,12 @@ fn print_verdict(policy: &Policy, verdict: &Verdict) {
         Outcome::Refused { place, .. } => format!("Refused for {place}: {why}"),
         Outcome::Unresolved(_) => format!("Unresolved: {why}"),
     };
-    print::line(format!("\n{}, by rule {} of policy {}.", sentence.trim_end_matches('.'), verdict.rule, policy.version()));
+    print::line(format!(
+        "\n{}, by rule {} of policy {}.",
+        sentence.trim_end_matches('.'),
+        verdict.rule,
+        policy.version()
+    ));
 }
 
 fn mark(won: bool) -> String {

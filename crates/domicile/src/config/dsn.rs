@@ -50,7 +50,8 @@ impl Dsn {
         let (scheme, rest) = url.split_once("://")?;
         let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
         let authority = rest.split_once('/').map_or(rest, |(authority, _)| authority);
-        let kept: Vec<&str> = query.into_iter().flat_map(|q| q.split('&')).filter(|p| !p.starts_with("dbname=")).collect();
+        let kept: Vec<&str> =
+            query.into_iter().flat_map(|q| q.split('&')).filter(|p| !p.starts_with("dbname=")).collect();
         let query = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
         Some(format!("{scheme}://{authority}/{database}{query}"))
     }
@@ -128,13 +129,19 @@ mod tests {
     #[test]
     fn another_database_of_the_same_server_is_named_with_everything_else_kept() {
         let url = "postgres://a:b@db:1/eu?sslmode=require&dbname=x";
-        assert_eq!(Dsn::with_database(url, "postgres").as_deref(), Some("postgres://a:b@db:1/postgres?sslmode=require"));
+        assert_eq!(
+            Dsn::with_database(url, "postgres").as_deref(),
+            Some("postgres://a:b@db:1/postgres?sslmode=require")
+        );
         assert_eq!(Dsn::with_database("postgres://db", "p").as_deref(), Some("postgres://db/p"));
     }
 
     #[test]
     fn a_password_is_put_in_escaped() {
-        assert_eq!(with_password("postgres://a@db/eu", "p@/:é").as_deref(), Some("postgres://a:p%40%2F%3A%C3%A9@db/eu"));
+        assert_eq!(
+            with_password("postgres://a@db/eu", "p@/:é").as_deref(),
+            Some("postgres://a:p%40%2F%3A%C3%A9@db/eu")
+        );
         assert_eq!(with_password("postgres://db/eu", "p"), None);
     }
 }

@@ -65,7 +65,9 @@ impl Mistakes {
     /// Whether a key, or something inside it, already has a mistake: saying more about it would only distract.
     pub(crate) fn mention(&self, key: &str) -> bool {
         self.0.iter().any(|m| {
-            m.key.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.') || rest.starts_with('['))
+            m.key
+                .strip_prefix(key)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.') || rest.starts_with('['))
         })
     }
 }

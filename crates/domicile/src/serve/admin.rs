@@ -39,15 +39,15 @@ pub(super) async fn run(
             false => (StatusCode::SERVICE_UNAVAILABLE, format!("not reachable: {}\n", down.join(", "))),
         })
     };
-    let router = Router::new()
-        .route("/healthz", get(|| async { "well\n" }))
-        .route("/readyz", get(ready))
-        .route(
-            "/metrics",
-            get(move || {
-                let text = metrics.render();
-                async move { ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response() }
-            }),
-        );
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await.context("the admin listener failed")
+    let router = Router::new().route("/healthz", get(|| async { "well\n" })).route("/readyz", get(ready)).route(
+        "/metrics",
+        get(move || {
+            let text = metrics.render();
+            async move { ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response() }
+        }),
+    );
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+        .context("the admin listener failed")
 }

@@ -26,8 +26,8 @@ use tracing::{error, info, warn};
 use crate::cli::{self, Role};
 use crate::commands::{FAILED, Failure, load};
 use crate::config::{Config, Database};
-use crate::telemetry::{self, Telemetry};
 use crate::rooms;
+use crate::telemetry::{self, Telemetry};
 
 /// How long relays and forwarders may take to store their cursors.
 const CARRIERS_STOP_MAX: Duration = Duration::from_secs(15);
@@ -85,7 +85,9 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
         })?;
         tasks.geoip(config, geoip);
         tasks.policy(args.config.path.clone(), policy)?;
-        face::run(config, routing, telemetry.metrics.clone(), stop, || announce(config, args, &gateway)).await?;
+        let face = face::bind(config, routing, telemetry.metrics.clone()).await?;
+        announce(config, args, &gateway);
+        face.serve(stop.cancelled_owned()).await;
     } else {
         announce(config, args, &gateway);
         admin::run(config.gateway.admin_listen, telemetry.metrics.clone(), &stores, stop).await?;

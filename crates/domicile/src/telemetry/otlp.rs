@@ -68,9 +68,59 @@ pub(super) fn meter(settings: &Otlp, resource: Resource) -> anyhow::Result<SdkMe
         .with_timeout(EXPORT_MAX)
         .build()
         .context("the exporter of metrics cannot be made")?;
-    let reader = PeriodicReader::builder(exporter, Tokio)
-        .with_interval(settings.metrics_every)
-        .with_timeout(EXPORT_MAX)
-        .build();
+    let reader =
+        PeriodicReader::builder(exporter, Tokio).with_interval(settings.metrics_every).with_timeout(EXPORT_MAX).build();
     Ok(SdkMeterProvider::builder().with_reader(reader).with_resource(resource).build())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::Router;
+    use axum::extract::State;
+    use axum::http::Uri;
+    use opentelemetry::metrics::MeterProvider as _;
+    use opentelemetry::trace::Tracer as _;
+
+    use super::*;
+
+    type Seen = Arc<Mutex<Vec<String>>>;
+
+    /// A collector that notes what it was sent.
+    async fn collector() -> (String, Seen) {
+        let seen = Seen::default();
+        let note = |State(seen): State<Seen>, uri: Uri, body: axum::body::Bytes| async move {
+            let said = String::from_utf8_lossy(&body).contains("gateway-7");
+            seen.lock().expect("not poisoned").push(format!("{} {said}", uri.path()));
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("bound"));
+        let routes = Router::new().fallback(note).with_state(Arc::clone(&seen));
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        (endpoint, seen)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn spans_and_metrics_reach_the_collector_before_a_shutdown_ends() {
+        let (endpoint, seen) = collector().await;
+        let settings = Otlp {
+            endpoint,
+            traces: true,
+            metrics: true,
+            trace_ratio: 1.0,
+            metrics_every: Duration::from_secs(3600),
+        };
+        let traces = tracer(&settings, resource("gateway-7")).expect("an exporter");
+        let metrics = meter(&settings, resource("gateway-7")).expect("an exporter");
+        traces.tracer("test").in_span("a deed", |_| {});
+        metrics.meter("test").u64_counter("deeds").build().add(1, &[]);
+        let flushed = tokio::task::spawn_blocking(move || (traces.shutdown(), metrics.shutdown())).await;
+        let (traces, metrics) = flushed.expect("it does not panic");
+        traces.expect("sent");
+        metrics.expect("sent");
+        let mut seen = seen.lock().expect("not poisoned").clone();
+        seen.sort();
+        assert_eq!(seen, ["/v1/metrics true", "/v1/traces true"]);
+    }
 }

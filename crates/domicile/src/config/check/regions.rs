@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use residency::{Jurisdiction, Policy, Region};
 use secrecy::ExposeSecret as _;
 
-use super::gateway::served;
 use super::Check;
+use super::gateway::served;
 use crate::config::dsn::{Dsn, is_local_host};
 use crate::config::mistake::nearest;
 use crate::config::{Destination, Served, raw};

@@ -159,9 +159,7 @@ impl Check<'_> {
             (Some(key_reference), None) => {
                 self.secret(&key("private_key"), Some(key_reference), "").map(SnowflakeLogin::PrivateKey)
             }
-            (None, Some(password)) => {
-                self.secret(&key("password"), Some(password), "").map(SnowflakeLogin::Password)
-            }
+            (None, Some(password)) => self.secret(&key("password"), Some(password), "").map(SnowflakeLogin::Password),
             (None, None) => {
                 if !self.mistakes.mention(&key("private_key")) && !self.mistakes.mention(&key("password")) {
                     let fix = "Write private_key = \"file:…\" (PKCS#8, PEM), or password = \"file:…\".";

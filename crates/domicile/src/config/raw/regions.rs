@@ -1,0 +1,221 @@
+//! `[regions.*]` as they are written.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One region: either served here (`postgres`, `log_origin`) or elsewhere (`home_url`).
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Region {
+    /// Whether this process holds a handle to the region. Default: true when `postgres` is given.
+    pub served: Option<bool>,
+    /// The jurisdiction, said again so that a mix-up is noticed: it must be the policy's.
+    pub jurisdiction: Option<String>,
+    /// Which of the policy's placements these stores are, as `cloud/location`. Default: its first.
+    pub placement: Option<String>,
+    /// The gateway that serves this region, named in a 421, e.g. `https://us.api.example.com`.
+    pub home_url: Option<String>,
+    /// The region's Postgres: `file:…`, `env:…` or a `postgres://` URL without a password.
+    pub postgres: Option<String>,
+    /// The password, as `file:…` or `env:…`, when the URL is written here.
+    pub postgres_password: Option<String>,
+    /// The owner's URL, used by `domicile migrate` only. Default: `postgres`.
+    pub postgres_owner: Option<String>,
+    /// The origin of the region's audit log (C2SP tlog-checkpoint), for ever:
+    /// e.g. `eu-central.log.example.com`.
+    pub log_origin: Option<String>,
+    /// When a read's leaf is durable: before the answer, or within a second. Default: `durable`.
+    pub audit_reads: AuditReads,
+    /// Connections that carry coalesced reads.
+    #[schemars(range(min = 1, max = 64))]
+    pub reader_connections: u32,
+    /// Connections of the committer: two overlap building and flushing.
+    #[schemars(range(min = 1, max = 8))]
+    pub committer_connections: u32,
+    /// The region's Redpanda. Without it events wait in the region log.
+    pub redpanda: Option<Redpanda>,
+    /// The region's Snowflake. Without it zero-party data waits in the region log.
+    pub snowflake: Option<Snowflake>,
+}
+
+impl Default for Region {
+    fn default() -> Self {
+        Self {
+            served: None,
+            jurisdiction: None,
+            placement: None,
+            home_url: None,
+            postgres: None,
+            postgres_password: None,
+            postgres_owner: None,
+            log_origin: None,
+            audit_reads: AuditReads::Durable,
+            reader_connections: 2,
+            committer_connections: 2,
+            redpanda: None,
+            snowflake: None,
+        }
+    }
+}
+
+/// When a read's leaf is durable.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum AuditReads {
+    /// Before the answer leaves.
+    #[default]
+    Durable,
+    /// Within one second; a crash shows as a gap in the gateway's counter.
+    Buffered,
+}
+
+/// The region's Redpanda, inside the region's jurisdiction.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Redpanda {
+    /// Brokers to begin with, as `host:port`.
+    pub brokers: Vec<String>,
+    /// How connections are protected. Default: `tls`.
+    pub security: KafkaSecurity,
+    /// The CA's certificate, PEM. Default: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Our own certificate chain, PEM, for mutual TLS; then also `client_key_file`.
+    pub client_certificate_file: Option<PathBuf>,
+    /// The private key of our certificate, PEM, readable by the owner only.
+    pub client_key_file: Option<PathBuf>,
+    /// Present when the cluster asks for a password.
+    pub sasl: Option<Sasl>,
+    /// What to do about a topic that does not exist yet. Default: `create`.
+    pub missing_topics: MissingTopics,
+    /// Partitions of a topic that domicile creates.
+    #[schemars(range(min = 1, max = 1024))]
+    pub topic_partitions: u16,
+    /// Replicas of a topic that domicile creates.
+    #[schemars(range(min = 1, max = 9))]
+    pub topic_replicas: u16,
+    /// How long a topic that domicile creates keeps its events, in hours; 0 means the broker's default.
+    #[schemars(range(min = 0, max = 876_000))]
+    pub topic_retention_hours: u32,
+}
+
+impl Default for Redpanda {
+    fn default() -> Self {
+        Self {
+            brokers: Vec::new(),
+            security: KafkaSecurity::Tls,
+            ca_file: None,
+            client_certificate_file: None,
+            client_key_file: None,
+            sasl: None,
+            missing_topics: MissingTopics::Create,
+            topic_partitions: 6,
+            topic_replicas: 3,
+            topic_retention_hours: 0,
+        }
+    }
+}
+
+/// How connections to a broker are protected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum KafkaSecurity {
+    /// TLS.
+    #[default]
+    Tls,
+    /// None: for a broker on this machine.
+    Plaintext,
+}
+
+/// What to do about a topic that does not exist yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum MissingTopics {
+    /// Create it as the keys beside this one say.
+    #[default]
+    Create,
+    /// Wait until somebody else has created it, and say so.
+    Refuse,
+    /// Leave it to the brokers' own automatic creation.
+    LeaveToBrokers,
+}
+
+/// A password for a broker.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Sasl {
+    /// How it is proven. Default: `scram-sha-256`.
+    pub mechanism: SaslMechanism,
+    /// The user.
+    pub user: Option<String>,
+    /// The password, as `file:…` or `env:…`.
+    pub password: Option<String>,
+}
+
+/// How a password is proven to a broker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SaslMechanism {
+    /// SCRAM-SHA-256 (RFC 7677).
+    #[default]
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
+    /// SCRAM-SHA-512.
+    #[serde(rename = "scram-sha-512")]
+    ScramSha512,
+}
+
+/// The region's Snowflake account, or a folder that stands in for one.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Snowflake {
+    /// The account identifier, e.g. `myorg-eu`.
+    pub account: Option<String>,
+    /// Another host than `https://<account>.snowflakecomputing.com`: a private link or a stand-in.
+    pub base_url: Option<String>,
+    /// The service user.
+    pub user: Option<String>,
+    /// The user's unencrypted PKCS#8 key, PEM, as `file:…` or `env:…`. Preferred.
+    pub private_key: Option<String>,
+    /// The user's password, as `file:…` or `env:…`.
+    pub password: Option<String>,
+    /// The role. Default: the user's.
+    pub role: Option<String>,
+    /// The warehouse that merges.
+    pub warehouse: Option<String>,
+    /// The database.
+    pub database: Option<String>,
+    /// The schema. Default: `PUBLIC`.
+    pub schema: Option<String>,
+    /// Whether domicile creates database, schema and tables; otherwise it only checks whose they are.
+    pub create: bool,
+    /// Days of Time Travel on the tables. They are transient, without Fail-safe: what is erased is gone
+    /// after this.
+    #[schemars(range(min = 0, max = 1))]
+    pub retention_days: u8,
+    /// Values go out only with a granted consent for one of these purposes. Default: any granted purpose.
+    pub purposes: Vec<String>,
+    /// Instead of an account: a folder, inside the region, that receives the rows as NDJSON files.
+    pub folder: Option<PathBuf>,
+}
+
+impl Default for Snowflake {
+    fn default() -> Self {
+        Self {
+            account: None,
+            base_url: None,
+            user: None,
+            private_key: None,
+            password: None,
+            role: None,
+            warehouse: None,
+            database: None,
+            schema: None,
+            create: true,
+            retention_days: 1,
+            purposes: Vec::new(),
+            folder: None,
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The gateway, its callers, addresses and telemetry.
+
+use super::*;
+
+#[test]
+fn the_gateways_own_region_must_be_served_by_it() {
+    Scene::new().with("region = \"eu-central\"", "region = \"us-east\"").refused("gateway.region", "served = true");
+    Scene::new().with("region = \"eu-central\"", "").refused("gateway.region", "Name the region");
+}
+
+#[test]
+fn an_admin_listener_for_the_world_is_warned_of() {
+    Scene::new()
+        .with("region = ", "admin_listen = \"0.0.0.0:9090\"\nregion = ")
+        .warned("gateway.admin_listen", "other machines");
+    Scene::new()
+        .with("region = ", "admin_listen = \"127.0.0.1:8080\"\nregion = ")
+        .refused("gateway.admin_listen", "same address");
+}
+
+#[test]
+fn forwarding_headers_need_proxies_that_are_trusted_and_named() {
+    let forwarding = |text: &str| Scene::new().and(&format!("[gateway.forwarding]\n{text}\n"));
+    forwarding("source = \"x-forwarded-for\"").refused("gateway.forwarding.trusted", "no proxy is trusted");
+    let everyone = "source = \"forwarded\"\ntrusted = [\"0.0.0.0/0\"]";
+    forwarding(everyone).refused("gateway.forwarding.trusted[0]", "whole internet");
+    let nonsense = "source = \"forwarded\"\ntrusted = [\"10.0.0.0/8\", \"proxy\"]";
+    forwarding(nonsense).refused("gateway.forwarding.trusted[1]", "not a network");
+    forwarding("source = \"header\"\ntrusted = [\"10.0.0.1\"]").refused("gateway.forwarding.header", "header");
+    forwarding("trusted = [\"10.0.0.0/8\"]").warned("gateway.forwarding.trusted", "no header is read");
+}
+
+#[test]
+fn geoip_settings_are_checked_and_the_demonstration_is_marked() {
+    let geoip = |text: &str| Scene::new().and(&format!("[geoip]\n{text}\n"));
+    geoip("path = \"demo\"").warned("geoip.path", "demonstrations");
+    geoip("path = \"missing.mmdb\"").refused("geoip.path", "missing.mmdb");
+    geoip("").refused("geoip.path", "path = ");
+    geoip("path = \"demo\"\nsha256 = \"abc\"").refused("geoip.sha256", "sha256sum");
+    geoip("path = \"demo\"\ncanaries = { \"2.160.0.1\" = \"Germany\" }").refused("geoip.canaries.2.160.0.1", "\"DE\"");
+}
+
+#[test]
+fn tokens_need_an_issuer_an_audience_and_keys_over_tls() {
+    let jwt = |text: &str| Scene::new().and(&format!("[auth.jwt]\n{text}\n"));
+    let keys: Vec<String> = jwt("").mistakes().errors().map(|m| m.key.clone()).collect();
+    assert_eq!(keys, ["auth.jwt.issuer", "auth.jwt.audience", "auth.jwt.jwks"]);
+    let with = |jwks: &str| jwt(&format!("issuer = \"i\"\naudience = \"a\"\njwks = \"{jwks}\""));
+    with("http://login.example.com/jwks").refused("auth.jwt.jwks", "https");
+    with("file:none.json").refused("auth.jwt.jwks", "none.json");
+    assert!(with("https://login.example.com/jwks").sound().jwt.is_some());
+    assert!(with("http://127.0.0.1:9/jwks").sound().jwt.is_some());
+    jwt("issuer = \"i\"\naudience = \"a\"\njwks = \"https://x\"\nalgorithms = [\"HS256\"]")
+        .refused("auth.jwt.algorithms[0]", "RS256");
+}
+
+#[test]
+fn telemetry_is_checked() {
+    Scene::new().and("[telemetry]\nfilter = \"info,,=x=\"\n").refused("telemetry.filter", "info,storage=debug");
+    Scene::new()
+        .and("[telemetry.otlp]\nendpoint = \"https://collector:4318\"\n")
+        .refused("telemetry.otlp.endpoint", "plain http");
+}

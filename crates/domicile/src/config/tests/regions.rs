@@ -1,0 +1,113 @@
+//! Regions: each alone, all together, against the policy; their stores.
+
+use super::*;
+
+#[test]
+fn a_region_that_the_policy_lacks_is_refused_with_the_one_that_was_meant() {
+    let mistakes = Scene::new().with("[regions.us-east]", "[regions.us-eats]").mistakes();
+    let errors: Vec<_> = mistakes.errors().collect();
+    assert!(errors.iter().any(|m| m.key == "regions.us-eats" && m.fix.contains("us-east")), "{mistakes}");
+    assert!(errors.iter().any(|m| m.key == "regions.us-east" && m.message.contains("The policy sends")), "{mistakes}");
+    assert_eq!(errors.len(), 2, "{mistakes}");
+}
+
+#[test]
+fn a_region_of_the_policy_that_the_file_lacks_is_refused() {
+    let lacking = "[regions.uk-south]\nhome_url = \"https://uk.example.com\"\n";
+    Scene::new().with(lacking, "").refused("regions.uk-south", "[regions.uk-south]");
+}
+
+#[test]
+fn a_region_name_that_is_none_is_refused() {
+    let mistakes = Scene::new().and("[regions.all]\nhome_url = \"https://x.example\"\n").mistakes();
+    assert_eq!(mistakes.errors().map(|m| m.key.as_str()).collect::<Vec<_>>(), ["regions.all"], "{mistakes}");
+}
+
+#[test]
+fn a_jurisdiction_that_contradicts_the_policy_is_refused() {
+    Scene::new()
+        .with("log_origin", "jurisdiction = \"us\"\nlog_origin")
+        .refused("regions.eu-central.jurisdiction", "jurisdiction eu");
+}
+
+#[test]
+fn a_placement_that_the_policy_does_not_allow_is_refused() {
+    Scene::new()
+        .with("log_origin", "placement = \"aws/us-east-1\"\nlog_origin")
+        .refused("regions.eu-central.placement", "azure/germanywestcentral");
+    Scene::new().with("log_origin", "placement = \"azure/germanywestcentral\"\nlog_origin").sound();
+}
+
+#[test]
+fn two_regions_in_one_database_are_refused_however_the_url_is_written() {
+    let scene = Scene::new().with(
+        "[regions.us-east]\nhome_url = \"https://us.example.com/\"",
+        "[regions.us-east]\npostgres = \"postgres://other@DB.eu.internal:5432/eu\"\nlog_origin = \"us.log.example.com\"",
+    );
+    let mistakes = scene.mistakes();
+    assert!(mistakes.errors().any(|m| m.message.contains("share one database")), "{mistakes}");
+}
+
+#[test]
+fn a_server_in_two_jurisdictions_is_refused_and_on_this_machine_warned_of() {
+    let two = |eu: &str, us: &str| {
+        let scene = Scene::new().with(
+            "[regions.us-east]\nhome_url = \"https://us.example.com/\"",
+            &format!("[regions.us-east]\npostgres = \"{us}\"\nlog_origin = \"us.log.example.com\""),
+        );
+        scene.file("eu-dsn", eu, 0o600);
+        scene
+    };
+    two("postgres://d@db.internal/eu", "postgres://d@db.internal/us")
+        .refused("regions.us-east.postgres", "one place only");
+    two("postgres://d@127.0.0.1/eu", "postgres://d@127.0.0.1/us").warned("regions.us-east.postgres", "one place only");
+    assert_eq!(two("postgres://d@a.internal/d", "postgres://d@b.internal/d").sound().warnings, Mistakes::default());
+}
+
+#[test]
+fn two_logs_of_one_name_are_refused() {
+    Scene::new()
+        .with(
+            "[regions.us-east]\nhome_url = \"https://us.example.com/\"",
+            "[regions.us-east]\npostgres = \"postgres://d@db.us/us\"\nlog_origin = \"eu.log.example.com\"",
+        )
+        .refused("regions.us-east.log_origin", "same name");
+}
+
+#[test]
+fn a_region_served_elsewhere_must_say_where() {
+    Scene::new()
+        .with("home_url = \"https://us.example.com/\"", "served = false")
+        .refused("regions.us-east.home_url", "https://");
+}
+
+#[test]
+fn a_way_into_a_region_that_is_not_served_here_is_warned_of() {
+    Scene::new()
+        .with("[regions.us-east]", "[regions.us-east]\nserved = false\npostgres = \"postgres://d@db.us/us\"")
+        .warned("regions.us-east.postgres", "not served here");
+}
+
+#[test]
+fn a_broker_needs_a_host_a_port_and_a_protected_password() {
+    let broker = |old: &str, new: &str| Scene::new().with(old, new);
+    let list = "brokers = [\"broker.eu.internal:9092\"]";
+    broker(list, "brokers = []").refused("regions.eu-central.redpanda.brokers", "no broker");
+    broker(list, "brokers = [\"broker\"]").refused("regions.eu-central.redpanda.brokers[0]", "host and port");
+    let plaintext = format!("{list}\nsecurity = \"plaintext\"");
+    broker(list, &plaintext).warned("regions.eu-central.redpanda.security", "plain text");
+    let sasl = format!("{plaintext}\nsasl = {{ user = \"u\", password = \"file:password\" }}");
+    broker(list, &sasl).refused("regions.eu-central.redpanda.sasl", "tls");
+}
+
+#[test]
+fn snowflake_needs_an_account_or_a_folder_and_one_way_to_prove_itself() {
+    let table = "regions.eu-central.snowflake";
+    Scene::new()
+        .with("password = \"env:SNOWFLAKE_PASSWORD\"", "")
+        .refused(&format!("{table}.private_key"), "prove itself");
+    Scene::new()
+        .with("account = \"example-eu\"", "account = \"example-eu\"\nfolder = \"rows\"")
+        .refused(&format!("{table}.folder"), "Both");
+    Scene::new().with("database = \"D\"", "database = \"D;DROP\"").refused(&format!("{table}.database"), "identifier");
+}
