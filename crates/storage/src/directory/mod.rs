@@ -14,9 +14,11 @@ mod cache;
 mod pins;
 mod post;
 
+use std::fmt;
 use std::sync::Arc;
 
 use futures::future::join_all;
+use metrics::{Counter, counter};
 use residency::{Pin, Region, SubjectId};
 use secrecy::SecretString;
 
@@ -72,10 +74,9 @@ pub struct Rekeyed {
 }
 
 /// The directory of pins. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Directory(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     peppers: Peppers,
     cache: Cache,
@@ -83,6 +84,15 @@ struct Inner {
     claims: Office<Claims>,
     address: Arc<Address>,
     keys: ApiKeys,
+    /// Homes that were told from memory, and such that the database was asked for.
+    from_memory: Counter,
+    from_database: Counter,
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directory").field("health", &self.health()).finish_non_exhaustive()
+    }
 }
 
 impl Directory {
@@ -99,6 +109,8 @@ impl Directory {
             claims: Office::open(Claims, Arc::clone(&address)),
             keys: ApiKeys::open(&dsn, Arc::clone(&address)),
             address,
+            from_memory: counter!("domicile_directory_homes_total", "from" => "memory"),
+            from_database: counter!("domicile_directory_homes_total", "from" => "database"),
         }))
     }
 
@@ -110,8 +122,10 @@ impl Directory {
     pub async fn home_of(&self, subject: &SubjectId) -> Result<Option<Pin>, Error> {
         let digest = self.0.peppers.digest(subject);
         if let Some(pin) = self.0.cache.get(&digest) {
+            self.0.from_memory.increment(1);
             return Ok(Some(pin));
         }
+        self.0.from_database.increment(1);
         let ticket = self.0.cache.ticket();
         let Some(pinned) = self.look_up(subject).await? else { return Ok(None) };
         self.0.cache.put(&digest, &pinned.pin, ticket);

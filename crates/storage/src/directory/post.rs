@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::{counter, histogram};
 use sqlx::postgres::PgConnection;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -240,6 +241,7 @@ impl<W: Work> Clerk<W> {
     /// Answers a batch. A question that the database refuses fails alone: the batch is halved until it is
     /// found. When the connection breaks, what is unanswered is carried over to the next one.
     async fn answer(&mut self, batch: Vec<Letter<W>>) -> Result<(), Cause> {
+        histogram!("domicile_directory_batch_questions", "work" => W::NAME).record(batch.len() as f64);
         let mut parts = vec![batch];
         while let Some(part) = parts.pop() {
             if part.is_empty() {
@@ -258,6 +260,7 @@ impl<W: Work> Clerk<W> {
                 }
                 Err(trouble) => trouble,
             };
+            counter!("domicile_directory_retries_total", "work" => W::NAME).increment(1);
             self.attempts += 1;
             let again = self.attempts < self.address.limits.attempts_max;
             match &trouble {

@@ -97,12 +97,7 @@ impl ApiKeys {
     /// Starts reading the keys in the background. Must be called within a tokio runtime.
     pub(crate) fn open(dsn: &SecretString, directory: Arc<Address>) -> Self {
         let management = Address::new(dsn, "domicile_keys", None, directory.limits.clone());
-        let shared = Arc::new(Shared {
-            snapshot: ArcSwapOption::empty(),
-            wanted: Notify::new(),
-            begun: AtomicU64::new(0),
-            ended: watch::Sender::new(0),
-        });
+        let shared = Arc::new(Shared::new());
         let reader = tokio::spawn(Arc::clone(&shared).read_for_ever(directory)).abort_handle();
         Self(Arc::new(Inner { shared, management, unknown_waiting: Semaphore::new(UNKNOWN_WAITING_MAX), reader }))
     }
@@ -138,6 +133,15 @@ impl ApiKeys {
 }
 
 impl Shared {
+    fn new() -> Self {
+        Self {
+            snapshot: ArcSwapOption::empty(),
+            wanted: Notify::new(),
+            begun: AtomicU64::new(0),
+            ended: watch::Sender::new(0),
+        }
+    }
+
     fn standing(&self, token: &Token) -> Result<Standing, Error> {
         match &*self.snapshot.load() {
             None => Ok(Standing::Unknown),
@@ -188,6 +192,29 @@ impl Shared {
             tokio::select! {
                 () = sleep_until(begun_at + KEYS_REFRESH_INTERVAL) => {}
                 () = self.wanted.notified() => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[test]
+    fn what_was_read_a_minute_ago_lets_nobody_in() {
+        let (made, text) = Token::generate();
+        let token = Token::parse(text.expose_secret()).expect("a token");
+        let shared = Shared::new();
+        for (age_s, accepted) in [(0, true), (59, true), (61, false)] {
+            let read_at = Instant::now().checked_sub(Duration::from_secs(age_s)).expect("the machine is up that long");
+            shared.snapshot.store(Some(Arc::new(Snapshot::of_one(&made, read_at))));
+            match shared.standing(&token) {
+                Ok(Standing::Caller(_)) => assert!(accepted, "accepted after {age_s} s"),
+                Err(Error::Unavailable { region: None, .. }) => assert!(!accepted, "refused after {age_s} s"),
+                _ => panic!("neither accepted nor refused after {age_s} s"),
             }
         }
     }

@@ -61,6 +61,13 @@ impl Snapshot {
         Ok(Self { keys, read_at: begun_at })
     }
 
+    /// A memory of one key.
+    #[cfg(test)]
+    pub(super) fn of_one(token: &Token, read_at: Instant) -> Self {
+        let caller = Caller { id: id_text(&token.id), name: "test".to_owned(), scopes: Vec::new(), tenant: None };
+        Self { keys: HashMap::from([(token.id, Known { hash: token.hash, caller: Arc::new(caller) })]), read_at }
+    }
+
     pub(super) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.read_at)
     }
