@@ -1,0 +1,209 @@
+//! From a change in the log to a row that may go out: consent is applied here and nowhere else. Pure.
+
+use std::collections::BTreeMap;
+
+use residency::{Purpose, Region};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::error::Error;
+use crate::source::Entry;
+
+/// What a sink keeps of one (subject digest, attribute).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The subject's digest, 64 hexadecimal digits. The identifier itself never goes out.
+    pub subject_digest: String,
+    /// The attribute's name.
+    pub attribute: String,
+    /// The value as JSON text; `None` in a tombstone.
+    pub value: Option<String>,
+    /// The granted consents for forwarded purposes, a JSON array; `None` in a tombstone.
+    pub consents: Option<String>,
+    /// The attribute's version.
+    pub version: u64,
+    /// The change's position in the region log: the higher one wins.
+    pub seq: u64,
+    /// The home region.
+    pub region: Region,
+    /// Whether this is a tombstone: deleted, or not (any longer) consented to.
+    pub deleted: bool,
+}
+
+impl Row {
+    /// The same position without anything personal.
+    #[must_use]
+    pub fn tombstone(&self) -> Self {
+        Self { value: None, consents: None, deleted: true, ..self.clone() }
+    }
+
+    /// About how many bytes it is.
+    pub(crate) fn bytes(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        160 + self.attribute.len() + text(&self.value) + text(&self.consents)
+    }
+
+    pub(crate) fn key(&self) -> (String, String) {
+        (self.subject_digest.clone(), self.attribute.clone())
+    }
+}
+
+/// The event that `storage` writes for a zero-party change.
+#[derive(Deserialize)]
+struct Change<'a> {
+    attribute: String,
+    #[serde(borrow, default)]
+    value: Option<&'a RawValue>,
+    version: u64,
+    #[serde(borrow, default)]
+    consents: Vec<&'a RawValue>,
+    #[serde(default)]
+    deleted: bool,
+}
+
+#[derive(Deserialize)]
+struct Consent {
+    purpose: String,
+    granted: bool,
+}
+
+/// The row that goes out for an entry.
+///
+/// # Errors
+/// [`Error::Abroad`] when the entry is of another region, [`Error::Change`] when it cannot be understood.
+pub(crate) fn row(entry: &Entry, region: &Region, purposes: &[Purpose]) -> Result<Row, Error> {
+    let home = entry.topic.split_once('.').map_or("", |(home, _)| home);
+    if home != region.as_str() {
+        return Err(match Region::new(home) {
+            Ok(found) => Error::Abroad { region: region.clone(), found },
+            Err(_) => Error::Change { seq: entry.seq },
+        });
+    }
+    let change: Change<'_> = serde_json::from_slice(&entry.data).map_err(|_| Error::Change { seq: entry.seq })?;
+    let mut granted = Vec::new();
+    for text in &change.consents {
+        let consent: Consent = serde_json::from_str(text.get()).map_err(|_| Error::Change { seq: entry.seq })?;
+        let forwarded = purposes.is_empty() || purposes.iter().any(|purpose| purpose.as_str() == consent.purpose);
+        if consent.granted && forwarded {
+            granted.push(text.get());
+        }
+    }
+    let consents = format!("[{}]", granted.join(","));
+    let row = Row {
+        subject_digest: entry.subject_digest.clone(),
+        attribute: change.attribute,
+        value: Some(change.value.map_or("null", RawValue::get).to_owned()),
+        consents: Some(consents),
+        version: change.version,
+        seq: entry.seq,
+        region: region.clone(),
+        deleted: false,
+    };
+    Ok(if change.deleted || granted.is_empty() { row.tombstone() } else { row })
+}
+
+/// Changes on their way to a sink, reduced to the newest of each (subject digest, attribute).
+#[derive(Default)]
+pub(crate) struct Batch {
+    newest: BTreeMap<(String, String), Row>,
+    bytes: usize,
+}
+
+impl Batch {
+    pub(crate) fn add(&mut self, row: Row) {
+        let key = row.key();
+        if self.newest.get(&key).is_some_and(|known| known.seq >= row.seq) {
+            return;
+        }
+        self.bytes += row.bytes();
+        if let Some(replaced) = self.newest.insert(key, row) {
+            self.bytes -= replaced.bytes();
+        }
+    }
+
+    /// The rows in log order.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        let mut rows: Vec<Row> = self.newest.values().cloned().collect();
+        rows.sort_by_key(|row| row.seq);
+        rows
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.newest.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.newest.is_empty()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::testing::change;
+
+    fn region() -> Region {
+        Region::new("eu-central").unwrap()
+    }
+
+    fn purposes(names: &[&str]) -> Vec<Purpose> {
+        names.iter().map(|name| Purpose::new(name).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_value_goes_out_only_with_a_granted_consent_for_a_forwarded_purpose() {
+        let granted = change(5, "a1", "colour", r#""blue""#, &[("recommendations", true), ("research", false)]);
+        let row_for = |names: &[&str]| row(&granted, &region(), &purposes(names)).unwrap();
+        assert_eq!(row_for(&[]).value.as_deref(), Some(r#""blue""#));
+        assert_eq!(row_for(&["recommendations"]).value.as_deref(), Some(r#""blue""#));
+        for refused in [&["research"][..], &["advertising"]] {
+            let row = row_for(refused);
+            assert!(row.deleted && row.value.is_none() && row.consents.is_none(), "{row:?}");
+            assert_eq!(row.seq, 5, "the tombstone keeps its place in the log");
+        }
+    }
+
+    #[test]
+    fn consents_that_were_not_granted_do_not_go_out() {
+        let mixed = change(5, "a1", "colour", "1", &[("recommendations", true), ("health-research", false)]);
+        let row = row(&mixed, &region(), &[]).unwrap();
+        assert!(!row.consents.unwrap().contains("health-research"));
+    }
+
+    #[test]
+    fn a_withdrawal_and_a_deletion_are_tombstones() {
+        let withdrawn = change(9, "a1", "colour", r#""blue""#, &[("recommendations", false)]);
+        assert!(row(&withdrawn, &region(), &[]).unwrap().deleted);
+        let mut deleted = change(10, "a1", "colour", "null", &[]);
+        deleted.data = br#"{"attribute":"colour","version":3,"deleted":true}"#.to_vec();
+        let row = row(&deleted, &region(), &[]).unwrap();
+        assert!(row.deleted && row.version == 3);
+    }
+
+    #[test]
+    fn a_row_of_another_region_is_refused() {
+        for topic in ["us-east.domicile.zero-party-changed.v1", "eu-central-2.domicile.zero-party-changed.v1"] {
+            let mut foreign = change(5, "a1", "colour", "1", &[("recommendations", true)]);
+            foreign.topic = topic.to_owned();
+            assert!(matches!(row(&foreign, &region(), &[]), Err(Error::Abroad { .. })), "{topic}");
+        }
+    }
+
+    #[test]
+    fn a_batch_keeps_the_newest_of_each_attribute() {
+        let mut batch = Batch::default();
+        for seq in [3, 9, 5] {
+            let entry = change(seq, "a1", "colour", &seq.to_string(), &[("recommendations", true)]);
+            batch.add(row(&entry, &region(), &[]).unwrap());
+        }
+        let other = change(4, "b2", "colour", "4", &[("recommendations", true)]);
+        batch.add(row(&other, &region(), &[]).unwrap());
+        let seqs: Vec<u64> = batch.rows().iter().map(|row| row.seq).collect();
+        assert_eq!(seqs, [4, 9]);
+        assert_eq!(batch.bytes(), batch.rows().iter().map(Row::bytes).sum::<usize>());
+    }
+}
