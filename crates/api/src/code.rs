@@ -166,9 +166,6 @@ catalogue! {
     /// A commit's outcome is not known.
     OutcomeUnknown, "outcome_unknown", 503, "It is not known whether the change was made",
         "Read before repeating, or repeat with the same `If-Match` or `Idempotency-Key`.";
-    /// The process is shutting down.
-    ShuttingDown, "shutting_down", 503, "The gateway is shutting down",
-        "Send the request again; nothing was done.";
     /// The request's deadline passed.
     DeadlineExceeded, "deadline_exceeded", 504, "The request took longer than its deadline",
         "A read may be repeated; after a write, read before repeating.";

@@ -11,7 +11,7 @@ pub struct SubjectHome {
     /// The home region.
     #[schema(example = "eu-central")]
     pub region: String,
-    /// `active`, `departing`, `arriving` or `erased`.
+    /// `active`, `departing`, `arriving`, `departed` or `erased`.
     #[schema(example = "active")]
     pub state: String,
     /// Which home this is; grows by one at each relocation.

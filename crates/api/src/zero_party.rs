@@ -50,6 +50,8 @@ pub struct AttributeItem {
     pub value: Box<RawValue>,
     /// The version, as in `ETag`.
     pub version: u64,
+    /// Where they declared it.
+    pub source: String,
     /// What it may be used for.
     pub consents: Vec<ConsentItem>,
     /// When it was last changed, RFC 3339.

@@ -1,0 +1,93 @@
+//! The outermost layer: names the request on the way in; on the way out writes what problems there are,
+//! and the headers that every answer has.
+
+use std::sync::Arc;
+
+use api::headers as names;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
+use http::{HeaderMap, HeaderValue};
+
+use crate::app::App;
+use crate::problem;
+
+/// Characters of a request id that a caller gives.
+const CHARS_MAX: usize = 64;
+
+/// Names one request: in its answer, in problems and in the logs.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(Arc<str>);
+
+impl RequestId {
+    /// The name as text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name as the `instance` of a problem.
+    pub(crate) fn instance(&self) -> String {
+        format!("urn:domicile:request:{}", self.0)
+    }
+}
+
+pub(super) async fn envelope(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let id = RequestId(given(request.headers()).unwrap_or_else(|| app.fresh_id()).into());
+    request.extensions_mut().insert(id.clone());
+    let mut response = problem::write(next.run(request).await, &id);
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        headers.insert(names::REQUEST_ID, value);
+    }
+    secure(headers);
+    response
+}
+
+/// The caller's own name for the request, if it is a sober one: it will stand in our logs.
+fn given(headers: &HeaderMap) -> Option<String> {
+    let mut values = headers.get_all(names::REQUEST_ID).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let text = value.to_str().ok()?;
+    let sober = (1..=CHARS_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    sober.then(|| text.to_owned())
+}
+
+/// What browsers should know about every answer. Pages bring policies of their own.
+fn secure(headers: &mut HeaderMap) {
+    let defaults = [
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (X_FRAME_OPTIONS, "DENY"),
+        (REFERRER_POLICY, "no-referrer"),
+        (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        // Answers are about people: nothing in between may keep them.
+        (CACHE_CONTROL, "no-store"),
+        // Without effect on plain http; behind the edge's TLS it holds browsers to it.
+        (STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
+    ];
+    for (name, value) in defaults {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_sober_request_id_is_taken_over() {
+        let with = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(names::REQUEST_ID, HeaderValue::from_str(value).unwrap());
+            given(&headers)
+        };
+        assert_eq!(with("a-B_3.4").as_deref(), Some("a-B_3.4"));
+        for value in ["", "a b", "anna@example.org", "a\"b", "{}", &"x".repeat(CHARS_MAX + 1)] {
+            assert_eq!(with(value), None, "{value}");
+        }
+    }
+}

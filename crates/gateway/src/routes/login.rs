@@ -1,0 +1,74 @@
+//! How a browser becomes a caller: the console's login page sends an API key, and gets a cookie.
+
+use api::{Scope, paths};
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::{Form, RequestExt as _};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+
+use crate::app::App;
+use crate::callers::{SESSION_S_MAX, cookie};
+use crate::error::Error;
+use crate::layers::same_site;
+
+/// Bytes of a key that is worth looking up.
+const KEY_BYTES_MAX: usize = 512;
+
+/// The form of the login page.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Login {
+    key: String,
+}
+
+/// Takes a key with `console:read`; answers with a cookie that opens pages for 12 hours, and nothing else.
+pub(crate) async fn login(State(app): State<App>, request: Request) -> Result<Response, Error> {
+    same_site(request.headers())?;
+    let Form(Login { key }) = request.extract().await.map_err(|_| Error::BadRequest)?;
+    let refused =
+        |sentence| (StatusCode::UNAUTHORIZED, page_headers(), console::login_page(Some(sentence))).into_response();
+    let key = SecretString::from(key);
+    let trimmed = key.expose_secret().trim();
+    if trimmed.is_empty() || trimmed.len() > KEY_BYTES_MAX {
+        return Ok(refused("That is not an API key."));
+    }
+    let caller = match app.callers.by_key(trimmed).await {
+        Ok(caller) => caller,
+        Err(Error::Credentials(_)) => return Ok(refused("There is no such key, or it has been revoked.")),
+        Err(error) => return Err(error),
+    };
+    if caller.may(Scope::ConsoleRead).is_err() {
+        return Ok(refused("This key may not open the console: it lacks the scope console:read."));
+    }
+    let session =
+        app.callers.sessions.begin(trimmed.to_owned().into()).ok_or(Error::Nonsense("the system's randomness"))?;
+    let mut response = Redirect::to(paths::CONSOLE).into_response();
+    set_cookie(&app, &mut response, &session, SESSION_S_MAX);
+    Ok(response)
+}
+
+/// Ends the session, here and in the browser.
+pub(crate) async fn logout(State(app): State<App>, headers: HeaderMap) -> Result<Response, Error> {
+    same_site(&headers)?;
+    app.callers.sessions.end(headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()));
+    let mut response = Redirect::to(paths::CONSOLE_LOGIN).into_response();
+    set_cookie(&app, &mut response, "", 0);
+    Ok(response)
+}
+
+fn set_cookie(app: &App, response: &mut Response, value: &str, seconds: u64) {
+    let secure = app.settings.cookie_secure;
+    let name = cookie(secure);
+    let tail = if secure { "; Secure" } else { "" };
+    let text = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{tail}");
+    if let Ok(text) = HeaderValue::try_from(text) {
+        response.headers_mut().insert(SET_COOKIE, text);
+    }
+}
+
+fn page_headers() -> [(http::HeaderName, &'static str); 2] {
+    [(CONTENT_SECURITY_POLICY, console::CONTENT_SECURITY_POLICY), (CACHE_CONTROL, "no-store")]
+}

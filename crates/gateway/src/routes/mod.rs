@@ -1,0 +1,85 @@
+//! What the public listener serves. Every route of the API is registered with its description, so that
+//! neither can be without the other.
+
+mod batch;
+mod classify;
+mod conditions;
+mod decisions;
+mod events;
+mod health;
+mod login;
+mod pages;
+mod records;
+mod subjects;
+mod zero_party;
+
+use axum::Router;
+use axum::routing::{get, post};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::layers;
+use crate::problem::{no_method, no_route};
+
+pub use health::RenderMetrics;
+pub(crate) use health::admin;
+
+/// The API: routes and description, still without what stands around them.
+pub(crate) fn api() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(classify::classify))
+        .routes(routes!(subjects::read, subjects::pin))
+        .routes(routes!(records::read, records::put, records::patch, records::delete))
+        .routes(routes!(records::list))
+        .routes(routes!(events::publish))
+        .routes(routes!(zero_party::list))
+        .routes(routes!(zero_party::read, zero_party::put, zero_party::delete))
+        .routes(routes!(decisions::list))
+        .routes(routes!(decisions::read))
+        .routes(routes!(decisions::explain))
+}
+
+/// The one route whose body has no end that it must wait for.
+pub(crate) fn streamed() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(batch::batch))
+}
+
+/// The description of the API, to be served by it.
+pub(crate) fn description() -> utoipa::openapi::OpenApi {
+    let mut description = api().into_openapi();
+    description.merge(streamed().into_openapi());
+    description
+}
+
+/// Everything on the public listener.
+pub(crate) fn public(app: &App, console: Option<Router>, doorstep: Option<Router>) -> Router {
+    let bytes_max = app.settings.limits.body_bytes_max;
+    let (api, _) = api().split_for_parts();
+    let (streamed, _) = streamed().split_for_parts();
+    // The fallback is behind the callers' layer: even what does not exist is told to callers only.
+    let for_callers =
+        layers::bounded(api, bytes_max).merge(streamed).fallback(no_route).method_not_allowed_fallback(no_method);
+    let mut pages = Router::new()
+        .route(api::paths::OPENAPI, get(pages::openapi))
+        .route(api::paths::DOCS, get(pages::docs))
+        .with_state(app.clone());
+    if let Some(console) = console {
+        pages = pages.merge(console);
+    }
+    let mut open = Router::new()
+        .route(api::paths::HEALTHZ, get(health::healthz))
+        .route(api::paths::CONSOLE_LOGIN, post(login::login))
+        .route(api::paths::CONSOLE_LOGOUT, post(login::logout))
+        .with_state(app.clone());
+    if let Some(doorstep) = doorstep {
+        open = open.merge(doorstep);
+    }
+    let pages = layers::bounded(pages.method_not_allowed_fallback(no_method), bytes_max);
+    let open = layers::bounded(open.method_not_allowed_fallback(no_method), bytes_max);
+    let routes = layers::for_callers(for_callers, app)
+        .with_state(app.clone())
+        .merge(layers::for_browsers(pages, app))
+        .merge(open);
+    layers::around(routes, app)
+}

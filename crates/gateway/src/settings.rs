@@ -1,0 +1,121 @@
+//! What an operator can set of the HTTP face. Plain values: the binary has checked them already.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use geoip::Forwarding;
+
+use crate::callers::JwtSettings;
+
+/// The settings of one gateway process.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the API listens. TLS ends at the edge in front of it.
+    pub listen: SocketAddr,
+    /// Where health, readiness and metrics listen. Never to be exposed.
+    pub admin_listen: SocketAddr,
+    /// Who may forward a client's address, and how.
+    pub forwarding: Forwarding,
+    /// Whether the address of the connection's peer is evidence of where a person is, when nobody
+    /// forwarded or stated a better one. Switch it off where all callers are application servers.
+    pub peer_address: bool,
+    /// The identity provider; without one only API keys are accepted.
+    pub jwt: Option<JwtSettings>,
+    /// Whether the console's cookie is for TLS only. Browsers then refuse it on plain http, except
+    /// (most of them) on this machine's own addresses.
+    pub cookie_secure: bool,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let here = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        Self {
+            listen: here(8080),
+            admin_listen: here(9090),
+            forwarding: Forwarding::none(),
+            peer_address: true,
+            jwt: None,
+            cookie_secure: true,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// The bounds of the HTTP face.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of one request's body; more is answered 413.
+    pub body_bytes_max: usize,
+    /// Bytes of one line of a batch; more fails that line.
+    pub batch_line_bytes_max: usize,
+    /// Bytes of a whole batch, which is streamed; the lines beyond are not read.
+    pub batch_bytes_max: u64,
+    /// Lines of one batch that are under way or waiting for one another.
+    pub batch_lines_in_flight_max: usize,
+    /// Bytes of those lines together; one line more may be read.
+    pub batch_bytes_in_flight_max: usize,
+    /// Batches at once; more are answered 503.
+    pub batches_max: usize,
+    /// Bytes of request line and headers together; more is answered 431. At least 8 KiB.
+    pub head_bytes_max: usize,
+    /// Headers of one request.
+    pub headers_max: usize,
+    /// How long a client may take to send its request's head.
+    pub head_read_max: Duration,
+    /// How long a client may take to send a body, or between two lines of a batch.
+    pub body_read_max: Duration,
+    /// How long a request may take in all; then it is answered 504. A batch's stream is not under it.
+    pub request_max: Duration,
+    /// How long a client may leave an answer unread before its connection is closed.
+    pub write_stall_max: Duration,
+    /// How long a connection may stand without a request.
+    pub idle_max: Duration,
+    /// Requests at once; more are answered 503 without delay.
+    pub requests_max: usize,
+    /// Connections at once; more wait in the kernel's backlog.
+    pub connections_max: usize,
+    /// Streams at once on one HTTP/2 connection.
+    pub streams_per_connection_max: u32,
+    /// Requests per second of one caller, on average; more are answered 429. `None`: no limit.
+    pub caller_requests_per_s_max: Option<NonZeroU32>,
+    /// Requests of one caller that may come at once.
+    pub caller_burst_max: NonZeroU32,
+    /// Callers that are counted apart; the rest share one count.
+    pub callers_counted_max: usize,
+    /// How long the process says that it is not ready before it stops accepting, so that balancers notice.
+    pub drain_notice: Duration,
+    /// How long a shutdown waits for requests under way.
+    pub drain_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let one = NonZeroU32::MIN;
+        Self {
+            body_bytes_max: 1024 * 1024,
+            batch_line_bytes_max: 1024 * 1024,
+            batch_bytes_max: 64 * 1024 * 1024,
+            batch_lines_in_flight_max: 256,
+            batch_bytes_in_flight_max: 8 * 1024 * 1024,
+            batches_max: 32,
+            head_bytes_max: 64 * 1024,
+            headers_max: 100,
+            head_read_max: Duration::from_secs(10),
+            body_read_max: Duration::from_secs(15),
+            request_max: Duration::from_secs(30),
+            write_stall_max: Duration::from_secs(30),
+            idle_max: Duration::from_secs(75),
+            requests_max: 4_096,
+            connections_max: 8_192,
+            streams_per_connection_max: 256,
+            caller_requests_per_s_max: NonZeroU32::new(20_000),
+            caller_burst_max: NonZeroU32::new(40_000).unwrap_or(one),
+            callers_counted_max: 100_000,
+            drain_notice: Duration::from_secs(0),
+            drain_max: Duration::from_secs(20),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! What the HTTP face promises without a database.
