@@ -90,10 +90,6 @@ impl Client {
     }
 
     /// A request with key and evidence, its path given as segments that are percent-encoded here.
-    ///
-    /// # Panics
-    /// Never: the base is an http URL, which has segments.
-    #[must_use]
     pub fn request<'a>(&self, method: Method, segments: impl IntoIterator<Item = &'a str>) -> RequestBuilder {
         let mut url = self.url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -181,7 +177,6 @@ impl Client {
     }
 
     /// A request for one record, to add headers to.
-    #[must_use]
     pub fn record(&self, method: Method, subject: &str, collection: &str, key: &str) -> RequestBuilder {
         self.request(method, ["v1", "subjects", subject, "records", collection, key])
     }

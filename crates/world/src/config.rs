@@ -1,10 +1,10 @@
 //! What a gateway of a world is told: its configuration, its secrets, its callers' keys.
 
-use crate::broker::Broker;
 use crate::cluster::Cluster;
 use crate::found::log_origin;
 use crate::layout::{Layout, write_private};
-use crate::snowflake::{LOGIN, PASSWORD, Snowflake, account};
+use crate::snowflake::{LOGIN, PASSWORD, account};
+use crate::world::RegionWorld;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -115,7 +115,7 @@ pub(crate) struct GatewayPlan {
 /// What a gateway is surrounded by.
 pub(crate) struct Around<'a> {
     pub(crate) directory: &'a Cluster,
-    pub(crate) regions: &'a [(RegionPlan, Option<&'a Cluster>, Option<&'a Broker>, Option<&'a Snowflake>)],
+    pub(crate) regions: &'a [RegionWorld],
     pub(crate) gateways: &'a [GatewayPlan],
     pub(crate) settings: &'a [(String, Value)],
 }
@@ -148,14 +148,16 @@ pub(crate) fn write(layout: &Layout, plan: &GatewayPlan, around: &Around<'_>) ->
     peppers.insert("key_id".into(), 1.into());
     peppers.insert("secret".into(), reference(layout, "directory-pepper-1").into());
     set("directory.peppers", Value::Array(vec![Value::Table(peppers)]))?;
-    for (region, cluster, broker, snowflake) in around.regions {
+    // A region of the policy that this world does not have is one that is served elsewhere.
+    for region in RegionPlan::ALL {
         let at = |key: &str| format!("regions.{}.{key}", region.name);
         let served = plan.serves.iter().any(|name| name == region.name);
         let home = around.gateways.iter().find(|gateway| gateway.serves.iter().any(|name| name == region.name));
         let home = home.map_or_else(|| "http://127.0.0.1:9".into(), |home| format!("http://127.0.0.1:{}", home.port));
         set(&at("home_url"), home.into())?;
         set(&at("served"), served.into())?;
-        let (true, Some(cluster)) = (served, cluster) else { continue };
+        let stores = around.regions.iter().find(|world| world.name() == region.name);
+        let (true, Some(RegionWorld { cluster, broker, snowflake, .. })) = (served, stores) else { continue };
         let dsn = cluster.dsn(GATEWAY_LOGIN, REGION_DATABASE);
         set(&at("postgres"), secret(layout, &format!("{}-postgres", region.name), &dsn)?)?;
         let owner = cluster.superuser_dsn(REGION_DATABASE);
@@ -171,7 +173,7 @@ pub(crate) fn write(layout: &Layout, plan: &GatewayPlan, around: &Around<'_>) ->
             }
             set(&at("redpanda.topic_replicas"), 1.into())?;
         }
-        match snowflake.map(|snowflake| (snowflake, snowflake.folder())) {
+        match snowflake.as_ref().map(|snowflake| (snowflake, snowflake.folder())) {
             Some((_, Some(folder))) => set(&at("snowflake.folder"), folder.to_string_lossy().as_ref().into())?,
             Some((snowflake, None)) => {
                 set(&at("snowflake.account"), account(region.name).into())?;

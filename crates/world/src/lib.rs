@@ -13,6 +13,7 @@
 //! Children die with the thread that keeps them ([`nursery`]), even when this process is killed.
 
 mod broker;
+mod builder;
 mod client;
 mod cluster;
 mod config;
@@ -29,6 +30,7 @@ pub mod tools;
 mod world;
 
 pub use broker::{Broker, Message};
+pub use builder::Builder;
 pub use client::{Answer, Client, Evidence};
 pub use cluster::Cluster;
 pub use config::{Keys, RegionPlan, RoleKey};
@@ -36,4 +38,4 @@ pub use forwarder::Row;
 pub use gateway::Gateway;
 pub use progress::{Progress, Step};
 pub use snowflake::Snowflake;
-pub use world::{Builder, RegionWorld, World};
+pub use world::{RegionWorld, World};

@@ -1,0 +1,275 @@
+//! What a world is to be, and how it is started: everything that can be at once.
+
+use crate::broker::Broker;
+use crate::cluster::{self, Cluster};
+use crate::config::{self, Around, GatewayPlan, RegionPlan};
+use crate::found;
+use crate::gateway::{Gateway, Parts};
+use crate::layout::Layout;
+use crate::nursery::Nursery;
+use crate::ports::free_port;
+use crate::progress::Progress;
+use crate::snowflake::Snowflake;
+use crate::tools::{self, Postgres};
+use crate::world::{RegionWorld, World};
+use anyhow::{Context, Result, ensure};
+use futures::future::try_join_all;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a world is to be. Begin with [`World::with_regions`].
+pub struct Builder {
+    regions: Vec<String>,
+    gateways: Vec<(String, Vec<String>)>,
+    folder: Option<PathBuf>,
+    brokers: Choice,
+    snowflakes: Choice,
+    settings: Vec<(String, toml::Value)>,
+    env: Vec<(String, String)>,
+    progress: Progress,
+    start_gateways: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    BestInstalled,
+    Simplest,
+    Absent,
+}
+
+impl Builder {
+    pub(crate) fn new(regions: Vec<String>) -> Self {
+        Self {
+            regions,
+            gateways: Vec::new(),
+            folder: None,
+            brokers: Choice::BestInstalled,
+            snowflakes: Choice::BestInstalled,
+            settings: Vec::new(),
+            env: Vec::new(),
+            progress: Progress::default(),
+            start_gateways: true,
+        }
+    }
+
+    /// A gateway that serves these regions. Without one, `gateway-1` serves all.
+    #[must_use]
+    pub fn gateway<'a>(mut self, name: &str, serves: impl IntoIterator<Item = &'a str>) -> Self {
+        self.gateways.push((name.to_owned(), serves.into_iter().map(str::to_owned).collect()));
+        self
+    }
+
+    /// Keeps everything in this folder, and leaves it there. Without it a temporary folder is used and removed.
+    #[must_use]
+    pub fn data_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// The in-process broker even where `nisshi` is installed.
+    #[must_use]
+    pub fn in_process_brokers(mut self) -> Self {
+        self.brokers = Choice::Simplest;
+        self
+    }
+
+    /// No brokers: events wait in the region log.
+    #[must_use]
+    pub fn without_brokers(mut self) -> Self {
+        self.brokers = Choice::Absent;
+        self
+    }
+
+    /// Folders rather than `fakesnow`, even where it is installed.
+    #[must_use]
+    pub fn snowflake_folders(mut self) -> Self {
+        self.snowflakes = Choice::Simplest;
+        self
+    }
+
+    /// No Snowflake: zero-party data waits in the region log.
+    #[must_use]
+    pub fn without_snowflakes(mut self) -> Self {
+        self.snowflakes = Choice::Absent;
+        self
+    }
+
+    /// Sets a key of every gateway's configuration, e.g. `gateway.limits.request_ms_max`.
+    #[must_use]
+    pub fn setting(mut self, path: &str, value: impl Into<toml::Value>) -> Self {
+        self.settings.push((path.to_owned(), value.into()));
+        self
+    }
+
+    /// Sets an environment variable of every gateway.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Does everything but start the gateways: [`Gateway::start_again`] does.
+    #[must_use]
+    pub fn gateways_not_started(mut self) -> Self {
+        self.start_gateways = false;
+        self
+    }
+
+    /// Who is told of the steps.
+    #[must_use]
+    pub fn progress(mut self, progress: Progress) -> Self {
+        self.progress = progress;
+        self
+    }
+
+    /// Starts everything, the independent things at once.
+    ///
+    /// # Errors
+    /// When something is not installed or does not start; what had been started is ended.
+    pub async fn start(self) -> Result<World> {
+        let progress = self.progress.clone();
+        let plans = self.regions.iter().map(|name| RegionPlan::named(name)).collect::<Result<Vec<_>>>()?;
+        ensure!(!plans.is_empty(), "A world needs at least one region");
+        let distinct: BTreeSet<&str> = plans.iter().map(|plan| plan.name).collect();
+        ensure!(distinct.len() == plans.len(), "A region was named twice");
+        if self.start_gateways {
+            tools::domicile()?; // better said now than after all the rest
+        }
+        let postgres = Postgres::find()?;
+        let layout = Layout::open(self.folder.as_deref())?;
+        let nursery = Arc::new(Nursery::open()?);
+
+        let template = cluster::template(&nursery, &postgres, &layout.folder("postgres", "template")?).await?;
+        let founded = Founding { nursery: &nursery, postgres: &postgres, layout: &layout, template: &template };
+        let directory = async {
+            let cluster = founded.cluster("directory", &progress).await?;
+            let work = async { found::directory(&cluster).await.map(|()| ((), "migrated".into())) };
+            progress.step("The directory's schema", work).await?;
+            Ok::<_, anyhow::Error>(cluster)
+        };
+        let (brokers, snowflakes) = (self.brokers, self.snowflakes);
+        let regions = try_join_all(plans.iter().map(|plan| {
+            let (founded, progress) = (&founded, &progress);
+            async move {
+                let (cluster, broker, snowflake) = tokio::try_join!(
+                    founded.region(*plan, progress),
+                    founded.broker(plan.name, brokers, progress),
+                    founded.snowflake(plan.name, snowflakes, progress),
+                )?;
+                Ok::<_, anyhow::Error>(RegionWorld { plan: *plan, cluster, broker, snowflake })
+            }
+        }));
+        let (directory, regions) = tokio::try_join!(directory, regions)?;
+        let keys = found::keys(&layout, &directory).await.context("The API keys could not be made")?;
+
+        let gateways = self.gateways(&nursery, &layout, &directory, &regions)?;
+        let world = World { gateways, regions, directory, keys, nursery, layout };
+        if self.start_gateways {
+            try_join_all(world.gateways.iter().map(|gateway| {
+                let work = async { gateway.start_again().await.map(|()| ((), gateway.url().to_owned())) };
+                progress.step(format!("The gateway {}", gateway.name()), work)
+            }))
+            .await?;
+        }
+        try_join_all(world.regions.iter().filter_map(|region| region.snowflake.as_ref()).map(Snowflake::ready)).await?;
+        Ok(world)
+    }
+
+    fn gateways(
+        &self,
+        nursery: &Arc<Nursery>,
+        layout: &Layout,
+        directory: &Cluster,
+        regions: &[RegionWorld],
+    ) -> Result<Vec<Gateway>> {
+        let wishes = match self.gateways.as_slice() {
+            [] => vec![("gateway-1".to_owned(), self.regions.clone())],
+            wishes => wishes.to_vec(),
+        };
+        let mut plans = Vec::new();
+        for (name, serves) in wishes {
+            let known = serves.iter().all(|region| self.regions.contains(region));
+            ensure!(known, "The gateway {name} is to serve a region that this world does not have");
+            plans.push(GatewayPlan { name, serves, port: free_port()?, admin_port: free_port()? });
+        }
+        let around = Around { directory, regions, gateways: &plans, settings: &self.settings };
+        for plan in &plans {
+            config::write(layout, plan, &around)?;
+        }
+        let gateways = plans.iter().map(|plan| {
+            Gateway::new(Parts {
+                name: plan.name.clone(),
+                serves: plan.serves.clone(),
+                port: plan.port,
+                admin_port: plan.admin_port,
+                config: layout.config(&plan.name),
+                log: layout.log(&plan.name),
+                env: self.env.clone(),
+                nursery: Arc::clone(nursery),
+            })
+        });
+        gateways.collect()
+    }
+}
+
+/// What every piece is started with.
+struct Founding<'a> {
+    nursery: &'a Arc<Nursery>,
+    postgres: &'a Postgres,
+    layout: &'a Layout,
+    template: &'a Path,
+}
+
+impl Founding<'_> {
+    async fn cluster(&self, name: &str, progress: &Progress) -> Result<Cluster> {
+        let (home, log) = (self.layout.folder("postgres", name)?, self.layout.log(&format!("postgres-{name}")));
+        let work = async {
+            let cluster = Cluster::start(self.nursery, self.postgres, name, &home, &log, self.template).await?;
+            let note = format!("PostgreSQL {}, socket {}", self.postgres.version_major(), cluster.number());
+            Ok((cluster, note))
+        };
+        progress.step(format!("The cluster of {name}"), work).await
+    }
+
+    async fn region(&self, plan: RegionPlan, progress: &Progress) -> Result<Cluster> {
+        let cluster = self.cluster(plan.name, progress).await?;
+        let work = async { found::region(&cluster, plan).await.map(|()| ((), "migrated and founded".into())) };
+        progress.step(format!("The schema of {}", plan.name), work).await?;
+        Ok(cluster)
+    }
+
+    async fn broker(&self, name: &str, choice: Choice, progress: &Progress) -> Result<Option<Broker>> {
+        let work = async {
+            let broker = match choice {
+                Choice::Absent => return Ok((None, "none".into())),
+                Choice::Simplest => Broker::in_process(name)?,
+                Choice::BestInstalled => {
+                    let log = self.layout.log(&format!("broker-{name}"));
+                    Broker::start(self.nursery, name, &self.layout.folder("brokers", name)?, &log).await?
+                }
+            };
+            let note = format!("{}, {}", broker.addresses(), broker.in_words());
+            Ok((Some(broker), note))
+        };
+        progress.step(format!("The broker of {name}"), work).await
+    }
+
+    async fn snowflake(&self, name: &str, choice: Choice, progress: &Progress) -> Result<Option<Snowflake>> {
+        let folder = self.layout.folder("snowflake", name)?;
+        let work = async {
+            let snowflake = match choice {
+                Choice::Absent => return Ok((None, "none".into())),
+                Choice::Simplest => Snowflake::in_folder(name, &folder),
+                Choice::BestInstalled => {
+                    let log = self.layout.log(&format!("snowflake-{name}"));
+                    Snowflake::start(self.nursery, name, &folder, &log).await?
+                }
+            };
+            snowflake.ready().await?;
+            let note = format!("{}, {}", snowflake.url(), snowflake.in_words());
+            Ok((Some(snowflake), note))
+        };
+        progress.step(format!("The Snowflake of {name}"), work).await
+    }
+}
