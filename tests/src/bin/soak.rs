@@ -1,0 +1,50 @@
+//! `cargo xtask soak <name> [--short]`: one long acceptance run.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, ValueEnum};
+use system_tests::soak::{self, Length};
+
+/// Plays one long acceptance run in a world of real servers.
+#[derive(Parser)]
+struct Args {
+    /// Which one.
+    name: Name,
+    /// The form that the test command plays.
+    #[arg(long)]
+    short: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Name {
+    /// The gateway is killed under write load: nothing acknowledged is lost, doubled or alone.
+    Crash,
+    /// Every store but their own is searched for people of many countries.
+    Residency,
+    /// Two gateways pin the same new subject at the same instant.
+    Race,
+}
+
+#[tokio::main]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to its terminal")]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let length = if args.short { Length::Short } else { Length::Full };
+    let begun = Instant::now();
+    let outcome = match args.name {
+        Name::Crash => soak::crash(length).await,
+        Name::Residency => soak::residency(length).await,
+        Name::Race => soak::race(length).await,
+    };
+    match outcome {
+        Ok(held) => {
+            println!("held after {:.1} s: {held}", begun.elapsed().as_secs_f32());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("did not hold: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The long acceptance runs. The test command plays the short form of each.
+
+mod crash;
+mod race;
+mod residency;
+
+pub use crash::crash;
+pub use race::race;
+pub use residency::residency;
+
+/// How long a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// For the test command: about half a minute.
+    Short,
+    /// For acceptance: minutes.
+    Full,
+}
+
+impl Length {
+    fn of<T>(self, short: T, full: T) -> T {
+        match self {
+            Self::Short => short,
+            Self::Full => full,
+        }
+    }
+}

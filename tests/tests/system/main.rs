@@ -1,0 +1,14 @@
+//! The promises of the design, each as a scene in a world of real servers: Postgres, a Kafka-protocol broker,
+//! a Snowflake stand-in, and the real binary.
+
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a scene that cannot be set is a failed test")]
+
+mod callers;
+mod decisions;
+mod evidence;
+mod input;
+mod outage;
+mod pinned;
+mod records;
+mod short_soaks;
+mod streams;

@@ -1,0 +1,18 @@
+//! The short form of each long acceptance run.
+
+use system_tests::soak::{self, Length};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killing_the_gateway_loses_nothing_acknowledged() {
+    soak::crash(Length::Short).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_gateways_that_disagree_make_one_pin() {
+    soak::race(Length::Short).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_is_written_at_home_and_nowhere_else() {
+    soak::residency(Length::Short).await.unwrap();
+}
