@@ -51,6 +51,11 @@ DECLARE
     parent text;
     part   text;
 BEGIN
+    -- Names and texts come from all over the world.
+    IF current_setting('server_encoding') <> 'UTF8' THEN
+        RAISE EXCEPTION 'a region needs a database in UTF8, and this one is in %', current_setting('server_encoding')
+            USING ERRCODE = '55000';
+    END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('domicile.found', 0));
     SELECT i.* INTO known FROM domicile.region_identity AS i;
     IF FOUND THEN
@@ -76,13 +81,3 @@ BEGIN
 END
 $$;
 REVOKE ALL ON FUNCTION domicile.found(text, text, text) FROM PUBLIC;
-
--- Undoes the statement that calls it: somebody else was faster, and the batch must look again. The
--- SQLSTATE is our own.
-CREATE FUNCTION domicile.overtaken(what text) RETURNS bigint
-LANGUAGE plpgsql
-AS $$
-BEGIN
-    RAISE EXCEPTION 'overtaken at the %', what USING ERRCODE = 'DM001';
-END
-$$;

@@ -34,4 +34,3 @@ GRANT SELECT, INSERT, UPDATE ON domicile.cursors TO domicile_gateway;
 GRANT SELECT, INSERT, DELETE ON domicile.idempotency TO domicile_gateway;
 GRANT SELECT, INSERT, DELETE ON domicile.decision_index TO domicile_gateway;
 GRANT EXECUTE ON FUNCTION domicile.extend_log() TO domicile_gateway;
-GRANT EXECUTE ON FUNCTION domicile.overtaken(text) TO domicile_gateway;

@@ -169,8 +169,6 @@ fn from_sqlstate(sqlstate: &str, message: &str) -> Trouble {
         "40" => Trouble::Conflict(told()),
         // lock not available
         "55" => Trouble::Conflict(told()),
-        // our own guard functions: somebody else was faster
-        "DM" => Trouble::Conflict(told()),
         "57" if sqlstate == "57014" => Trouble::Conflict(Cause::new("the statement took too long (SQLSTATE 57014)")),
         // connection, authorization, resources, operator intervention, unknown database, read-only standby
         "08" | "28" | "3D" | "53" | "57" | "58" | "25" | "42" | "3F" => Trouble::Lost(told()),

@@ -24,7 +24,7 @@ use super::outbox::Channel;
 use super::subjects::{Fresh, Known, why};
 use super::{Shared, idempotency, records, zero_party};
 use crate::deeds::{Change, Consent, Effect, Idempotency, OutgoingEvent, Precondition};
-use crate::error::Error;
+use crate::error::{Cause, Error, Trouble};
 
 /// What is known of the subjects of a batch.
 pub(super) type Homes<'a> = HashMap<&'a str, Home>;
@@ -285,7 +285,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The leaves as canonical lines, one behind the other, and where each one ends.
-    pub(super) fn lines(&self, shared: &Shared, numbers: &[u64]) -> (String, Vec<usize>) {
+    pub(super) fn lines(&self, shared: &Shared, numbers: &[u64]) -> Result<(String, Vec<usize>), Trouble> {
         let mut bytes = Vec::with_capacity(self.leaves.len() * 640);
         let mut ends = Vec::with_capacity(self.leaves.len());
         let mut numbers = numbers.iter().copied();
@@ -305,9 +305,9 @@ impl<'a> Draft<'a> {
             line.encode_into(&mut bytes);
             ends.push(bytes.len());
         }
-        // Leaves are written from strings, so they are one; were they not, their hashes would not match and the
-        // batch would be refused rather than a leaf be lost.
-        (String::from_utf8(bytes).unwrap_or_default(), ends)
+        // They are written from strings.
+        let text = String::from_utf8(bytes).map_err(|_| Trouble::Internal(Cause::new("a leaf is not text")))?;
+        Ok((text, ends))
     }
 
     fn deed(&mut self, fold: &mut Fold<'a>, deed: &'a Deed, homes: &Homes<'a>, place: usize) {

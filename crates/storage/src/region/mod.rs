@@ -1,7 +1,7 @@
 //! One region's database: the doors that a permit opens, and the tasks behind them.
 //!
 //! - `reader`: concurrent lookups travel in one SELECT;
-//! - `collector`, `committer`: concurrent deeds travel in one transaction, which also holds every leaf;
+//! - `collector`, `committer`, `transaction`: concurrent deeds travel in one transaction, with every leaf;
 //! - `draft`: what a batch of deeds comes to, folded in memory; `head`: the end of the log;
 //! - `log`: reading the region log; `index`: what makes its decisions searchable;
 //! - the rest: each table's SQL at home in the table's file.
@@ -24,6 +24,7 @@ mod queue;
 mod reader;
 mod records;
 mod subjects;
+mod transaction;
 mod zero_party;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -60,6 +60,30 @@ pub(super) fn version(column: i64) -> Result<u64, Trouble> {
     u64::try_from(column).map_err(|_| Trouble::Internal(Cause::new("a version is negative")))
 }
 
+/// Locks what stands under these names, in the order of the names.
+pub(super) async fn lock(
+    connection: &mut PgConnection,
+    region: &Region,
+    names: &[(Name<'_>, bool)],
+) -> Result<(), Trouble> {
+    let mut names: Vec<Name<'_>> = names.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    sqlx::query(
+        "SELECT count(*) FROM ( \
+             SELECT 1 FROM unnest($2::text[], $3::text[], $4::text[]) AS k(subject, collection, key) \
+             JOIN domicile.records AS r \
+               ON r.region = $1 AND r.subject = k.subject AND r.collection = k.collection AND r.key = k.key \
+             FOR UPDATE OF r) AS locked",
+    )
+    .bind(region.as_str())
+    .bind(names.iter().map(|name| name.subject).collect::<Vec<_>>())
+    .bind(names.iter().map(|name| name.collection).collect::<Vec<_>>())
+    .bind(names.iter().map(|name| name.key).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// What stands under these names, in their order. Bodies are read where they are wanted.
 pub(super) async fn load(
     connection: &mut PgConnection,

@@ -81,6 +81,25 @@ pub(super) fn consents(column: &str) -> Result<Vec<Consent>, Trouble> {
         .collect()
 }
 
+/// Locks what stands under these names, in the order of the names.
+pub(super) async fn lock(connection: &mut PgConnection, region: &Region, names: &[Name<'_>]) -> Result<(), Trouble> {
+    let mut names = names.to_vec();
+    names.sort_unstable();
+    sqlx::query(
+        "SELECT count(*) FROM ( \
+             SELECT 1 FROM unnest($2::text[], $3::text[]) AS k(subject, attribute) \
+             JOIN domicile.zero_party AS z \
+               ON z.region = $1 AND z.subject = k.subject AND z.attribute = k.attribute \
+             FOR UPDATE OF z) AS locked",
+    )
+    .bind(region.as_str())
+    .bind(names.iter().map(|name| name.subject).collect::<Vec<_>>())
+    .bind(names.iter().map(|name| name.attribute).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// What stands under these names, in their order.
 pub(super) async fn load(
     connection: &mut PgConnection,

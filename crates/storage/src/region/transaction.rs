@@ -1,0 +1,211 @@
+//! One batch, one transaction: what is read, folded and written, and in which order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use residency::{Epoch, SubjectId};
+use sqlx::postgres::PgConnection;
+use tlog::leaf_hash;
+
+use super::draft::{Draft, Home, Homes, Loaded, Outcome, Wants};
+use super::entry::{Deed, Entry};
+use super::head::{self, Page, Stop};
+use super::outbox::Columns;
+use super::subjects::{self, Fresh};
+use super::{Shared, idempotency, records, zero_party};
+use crate::error::{Cause, Trouble};
+use crate::link::within;
+
+/// A batch that is in the log: what everybody is to be told.
+pub(super) struct Sealed {
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) hashes: Vec<[u8; 32]>,
+    pub(super) registered: Vec<(SubjectId, Arc<Fresh>)>,
+    pub(super) fence: u64,
+}
+
+/// Why an attempt at a batch did not succeed.
+pub(super) enum Failure {
+    /// Nothing of it was done.
+    Not(Trouble),
+    /// It may have been done; if so, this is what everybody is to be told.
+    Unknown { sealed: Box<Sealed>, numbers: Vec<u64>, cause: Cause, seq: u64, hash: [u8; 32] },
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        Self::Not(trouble)
+    }
+}
+
+/// Does a batch in one transaction.
+///
+/// Nothing is locked before it is written, unless `careful`: after the batch was overtaken again and again.
+pub(super) async fn transact(
+    shared: &Shared,
+    connection: &mut PgConnection,
+    entries: &[Entry],
+    careful: bool,
+) -> Result<(Sealed, u64), Failure> {
+    let (homes, fence) = homes(shared, connection, entries).await?;
+    let wants = Wants::of(entries);
+    if careful {
+        head::begin(shared, connection).await?;
+        lock(shared, connection, &wants).await?;
+    }
+    let loaded = load(shared, connection, &wants).await?;
+    let draft = Draft::fold(shared, entries, &homes, &wants, loaded);
+    let changes = draft.changes();
+    if changes && !careful {
+        head::begin(shared, connection).await?;
+    }
+    write(shared, connection, &draft).await?;
+    let numbers = shared.numbers.take(draft.leaves.iter().filter(|leaf| leaf.gseq.is_none()).count());
+    let (text, ends) = draft.lines(shared, &numbers)?;
+    let mut start = 0;
+    let mut lines = Vec::with_capacity(ends.len());
+    for end in ends {
+        lines.push(&text[start..end]);
+        start = end;
+    }
+    let hashes: Vec<[u8; 32]> = lines.iter().map(|line| leaf_hash(line.as_bytes())).collect();
+    let at_us = entries.first().map_or(0, |entry| entry.decision().at_us);
+    let page = Page { lines, hashes, events: Columns::of(&draft.events), fence, at_us };
+    let appended = head::append(shared, connection, &page, careful || changes).await;
+    let hashes = page.hashes;
+    let registered = draft.registered.iter().map(|(subject, fresh)| ((*subject).clone(), Arc::clone(fresh))).collect();
+    let fence = fence.unwrap_or_default();
+    let sealed = Sealed { outcomes: draft.outcomes, hashes, registered, fence };
+    match appended {
+        Ok(first) => Ok((sealed, first)),
+        Err(Stop::Not(trouble)) => {
+            shared.numbers.give_back(numbers);
+            Err(Failure::Not(trouble))
+        }
+        Err(Stop::Unknown { cause, seq, hash }) => {
+            Err(Failure::Unknown { sealed: Box::new(sealed), numbers, cause, seq, hash })
+        }
+    }
+}
+
+/// What is known of the batch's subjects, and the fence under which it is true.
+async fn homes<'a>(
+    shared: &Shared,
+    connection: &mut PgConnection,
+    entries: &'a [Entry],
+) -> Result<(Homes<'a>, Option<u64>), Trouble> {
+    let patience = shared.address.patience();
+    let mut homes = HashMap::new();
+    let deeds = || entries.iter().filter_map(|entry| if let Entry::Deed(deed) = entry { Some(deed) } else { None });
+    if deeds().next().is_none() {
+        return Ok((homes, None));
+    }
+    let fence = match shared.head.fence() {
+        Some(fence) => fence,
+        None => within(patience, head::look_at_fence(shared, connection)).await?,
+    };
+    let mut missing: HashMap<&str, &Deed> = HashMap::new();
+    for deed in deeds() {
+        let subject = deed.permit.subject();
+        if homes.contains_key(subject.expose()) || missing.contains_key(subject.expose()) {
+            continue;
+        }
+        match shared.subjects.get(subject, fence) {
+            Some(known) => drop(homes.insert(subject.expose(), Home::Known(known))),
+            None => drop(missing.insert(subject.expose(), deed)),
+        }
+    }
+    if !missing.is_empty() {
+        let names: Vec<&str> = missing.keys().copied().collect();
+        let mut found = within(patience, subjects::load(connection, &names, &shared.origin)).await?;
+        for (name, deed) in missing {
+            let subject = deed.permit.subject();
+            let home = match found.remove(name) {
+                Some(known) => {
+                    let known = Arc::new(known);
+                    shared.subjects.insert(subject.clone(), fence, Arc::clone(&known));
+                    Home::Known(known)
+                }
+                None if deed.permit.epoch() == Epoch::FIRST => {
+                    let digest = shared.peppers.digest(subject);
+                    Home::Fresh(Arc::new(Fresh::draw(digest, deed.permit.decision().at_us, &shared.origin)))
+                }
+                None => Home::Nobody,
+            };
+            homes.insert(name, home);
+        }
+    }
+    Ok((homes, Some(fence)))
+}
+
+/// Locks the rows that are there, so that nobody overtakes this time.
+async fn lock(shared: &Shared, connection: &mut PgConnection, wants: &Wants<'_>) -> Result<(), Trouble> {
+    let patience = shared.address.patience();
+    if !wants.records.is_empty() {
+        within(patience, records::lock(connection, &shared.region, &wants.records)).await?;
+    }
+    if !wants.attributes.is_empty() {
+        within(patience, zero_party::lock(connection, &shared.region, &wants.attributes)).await?;
+    }
+    Ok(())
+}
+
+async fn load(shared: &Shared, connection: &mut PgConnection, wants: &Wants<'_>) -> Result<Loaded, Trouble> {
+    let patience = shared.address.patience();
+    let mut loaded = Loaded::default();
+    if !wants.records.is_empty() {
+        loaded.records = within(patience, records::load(connection, &shared.region, &wants.records)).await?;
+    }
+    if !wants.attributes.is_empty() {
+        loaded.attributes = within(patience, zero_party::load(connection, &shared.region, &wants.attributes)).await?;
+    }
+    if !wants.keys.is_empty() {
+        loaded.keys = within(patience, idempotency::load(connection, &wants.keys)).await?;
+    }
+    Ok(loaded)
+}
+
+/// Writes the changes, every table in the same order and every table's rows in the order of their keys.
+/// A row that is missing from a count was changed by somebody else since it was loaded.
+async fn write(shared: &Shared, connection: &mut PgConnection, draft: &Draft<'_>) -> Result<(), Trouble> {
+    let patience = shared.address.patience();
+    let region = &shared.region;
+    if !draft.registered.is_empty() {
+        let fresh: Vec<_> = draft.registered.iter().map(|(subject, fresh)| (*subject, &**fresh)).collect();
+        let done = within(patience, subjects::register(connection, &fresh)).await?;
+        all(done, fresh.len(), "a subject was registered meanwhile")?;
+    }
+    if !draft.floors.is_empty() {
+        let done = within(patience, subjects::lift_floors(connection, &draft.floors)).await?;
+        all(done, draft.floors.len(), "a subject is missing")?;
+    }
+    if !draft.replaced.is_empty() {
+        let done = within(patience, records::replace(connection, region, &draft.replaced)).await?;
+        all(done, draft.replaced.len(), "a record was changed meanwhile")?;
+    }
+    if !draft.created.is_empty() {
+        let done = within(patience, records::create(connection, region, &draft.created)).await?;
+        all(done, draft.created.len(), "a record was created meanwhile")?;
+    }
+    if !draft.deleted.is_empty() {
+        let done = within(patience, records::delete(connection, region, &draft.deleted)).await?;
+        all(done, draft.deleted.len(), "a record was changed meanwhile")?;
+    }
+    if !draft.attributes_written.is_empty() {
+        let done = within(patience, zero_party::write(connection, region, &draft.attributes_written)).await?;
+        all(done, draft.attributes_written.len(), "an attribute was changed meanwhile")?;
+    }
+    if !draft.attributes_deleted.is_empty() {
+        let done = within(patience, zero_party::delete(connection, region, &draft.attributes_deleted)).await?;
+        all(done, draft.attributes_deleted.len(), "an attribute was changed meanwhile")?;
+    }
+    if !draft.keys_used.is_empty() {
+        let done = within(patience, idempotency::remember(connection, &draft.keys_used)).await?;
+        all(done, draft.keys_used.len(), "an idempotency key was used meanwhile")?;
+    }
+    Ok(())
+}
+
+fn all(done: u64, expected: usize, otherwise: &'static str) -> Result<(), Trouble> {
+    if done == expected as u64 { Ok(()) } else { Err(Trouble::Conflict(Cause::new(otherwise))) }
+}

@@ -1,0 +1,185 @@
+//! What happens when the database is away, slow, or full of work.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use storage::{Effect, Error, Health, Limits, Precondition, RegionStore};
+
+use crate::scene::{Scene, commit, denial, done, eventually, put, record, subject, up};
+
+#[tokio::test]
+async fn a_stopped_region_is_refused_quickly_and_served_again_without_a_restart() {
+    let scene = Scene::new().await;
+    let (store, anna) = (scene.open(), subject("anna"));
+    done(&store, &anna, put("a", "1", Precondition::None)).await;
+    up(&store).await;
+    scene.cluster.stop();
+    let begun = Instant::now();
+    let outcome = commit(&store, &anna, put("a", "2", Precondition::None)).await;
+    assert!(matches!(outcome, Err(Error::Unavailable { .. })), "{outcome:?}");
+    assert!(matches!(store.note(denial()).await, Err(Error::Unavailable { .. })));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(matches!(store.health(), Health::Down { .. }));
+    scene.cluster.start();
+    eventually("it is served again", async || commit(&store, &anna, put("a", "3", Precondition::None)).await.is_ok())
+        .await;
+    assert_eq!(record(&store, &anna, "a").await.unwrap().body.get(), "3");
+    assert_eq!(store.health(), Health::Up);
+}
+
+#[tokio::test]
+async fn a_region_that_comes_up_after_its_gateway_is_served() {
+    let scene = Scene::new().await;
+    scene.cluster.stop();
+    let store = scene.open();
+    eventually(
+        "it is known to be down",
+        async || matches!(store.health(), Health::Down { reason, .. } if !reason.contains("yet")),
+    )
+    .await;
+    scene.cluster.start();
+    eventually("it is up", async || store.health() == Health::Up).await;
+    done(&store, &subject("anna"), put("a", "1", Precondition::None)).await;
+}
+
+#[tokio::test]
+async fn an_outage_shows_although_nobody_asks() {
+    let scene = Scene::new().await;
+    let store = scene.open();
+    up(&store).await;
+    scene.cluster.stop();
+    eventually("the outage shows", async || matches!(store.health(), Health::Down { .. })).await;
+    scene.cluster.start();
+    up(&store).await;
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_given_up_within_the_deadline() {
+    let scene = Scene::new().await;
+    let mut settings = scene.settings(1);
+    settings.limits = Limits {
+        statement_timeout: Duration::from_millis(500),
+        connect_timeout: Duration::from_millis(500),
+        answer_timeout: Duration::from_secs(4),
+        ..Limits::default()
+    };
+    let (store, anna) = (RegionStore::open(settings), subject("anna"));
+    done(&store, &anna, put("a", "1", Precondition::None)).await;
+    scene.cluster.freeze();
+    let begun = Instant::now();
+    let outcome = commit(&store, &anna, put("a", "2", Precondition::None)).await;
+    assert!(matches!(outcome, Err(Error::Unavailable { .. } | Error::OutcomeUnknown { .. })), "{outcome:?}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    scene.cluster.thaw();
+    eventually("it is served again", async || commit(&store, &anna, put("a", "3", Precondition::None)).await.is_ok())
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_acknowledged_write_is_lost_when_the_server_crashes_under_load() {
+    let scene = Scene::new().await;
+    let store = scene.open();
+    up(&store).await;
+    let running = Arc::new(AtomicBool::new(true));
+    let writers: Vec<_> = (0..32)
+        .map(|n| {
+            let (store, running) = (store.clone(), Arc::clone(&running));
+            tokio::spawn(async move {
+                let subject = subject(n);
+                let mut acknowledged = BTreeMap::new();
+                let (mut attempts, mut unknown) = (0_u64, 0_u64);
+                while running.load(Ordering::Relaxed) {
+                    let key = format!("k{attempts}");
+                    attempts += 1;
+                    match commit(&store, &subject, put(&key, &attempts.to_string(), Precondition::Absent)).await {
+                        Ok(answer) => {
+                            assert_eq!(answer.value, Effect::Created { version: 1 });
+                            acknowledged.insert(key, answer.position.unwrap());
+                        }
+                        Err(Error::Unavailable { .. }) => tokio::time::sleep(Duration::from_millis(5)).await,
+                        Err(Error::OutcomeUnknown { .. }) => unknown += 1,
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+                (subject, acknowledged, unknown)
+            })
+        })
+        .collect();
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        scene.cluster.kill();
+        scene.cluster.start();
+        up(&store).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    running.store(false, Ordering::Relaxed);
+    let (mut total, mut unknowns) = (0, 0);
+    let mut outside = scene.outside().await;
+    for writer in writers {
+        let (subject, acknowledged, unknown) = writer.await.unwrap();
+        unknowns += unknown;
+        total += acknowledged.len();
+        for (key, position) in acknowledged {
+            let leaf: Vec<u8> = sqlx::query_scalar(
+                "SELECT l.hash FROM domicile.records AS r, domicile.leaves AS l, domicile.outbox AS o \
+                 WHERE r.subject = $1 AND r.key = $2 AND r.version = 1 AND l.seq = $3 AND o.seq = $3",
+            )
+            .bind(subject.expose())
+            .bind(&key)
+            .bind(i64::try_from(position.seq).unwrap())
+            .fetch_one(&mut outside)
+            .await
+            .expect("an acknowledged write is there, with its leaf and its event");
+            assert_eq!(leaf, position.leaf_hash);
+        }
+    }
+    assert!(total > 100, "{total} writes");
+    let records = scene.number("SELECT count(*) FROM domicile.records").await;
+    let leaves =
+        "SELECT count(*) FROM domicile.leaves WHERE line LIKE '%decision.write%' AND line LIKE '%\"out\":\"allow\"%'";
+    assert_eq!(scene.number(leaves).await, records, "no leaf is without its write and no write without its leaf");
+    let events = "SELECT count(*) FROM domicile.outbox WHERE event_type = 'domicile.record-changed'";
+    assert_eq!(scene.number(events).await, records);
+    let extra = records - i64::try_from(total).unwrap();
+    assert!(extra <= i64::try_from(unknowns).unwrap(), "{extra} writes were not acknowledged, {unknowns} are unknown");
+    assert_eq!(scene.number("SELECT max(seq) + 1 - count(*) FROM domicile.leaves").await, 0, "dense");
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_before_anything_is_executed() {
+    let scene = Scene::new().await;
+    let mut settings = scene.settings(1);
+    settings.limits = Limits { queue_deeds_max: 10, batch_bytes_max: 100_000, ..Limits::default() };
+    let (store, anna) = (RegionStore::open(settings), subject("anna"));
+    let outcomes =
+        join_all((0..50).map(|n| commit(&store, &anna, put(&format!("k{n}"), "1", Precondition::None)))).await;
+    let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    let refused = outcomes.iter().filter(|outcome| matches!(outcome, Err(Error::Overloaded { .. }))).count();
+    assert_eq!((done, refused), (10, 40));
+    assert_eq!(scene.number("SELECT count(*) FROM domicile.records").await, 10);
+    let large = format!("\"{}\"", "x".repeat(200_000));
+    let outcome = commit(&store, &anna, put("large", &large, Precondition::None)).await;
+    assert_eq!(outcome.unwrap_err(), Error::TooLarge { max_bytes: 100_000 });
+}
+
+#[tokio::test]
+async fn a_closing_store_finishes_what_it_took() {
+    let scene = Scene::new().await;
+    let (store, anna) = (scene.open(), subject("anna"));
+    let deeds = join_all((0..200).map(|n| {
+        let (store, anna) = (store.clone(), anna.clone());
+        tokio::spawn(async move { commit(&store, &anna, put(&format!("k{n}"), "1", Precondition::None)).await })
+    }));
+    let closing = async {
+        tokio::task::yield_now().await;
+        store.shutdown().await;
+    };
+    let (outcomes, ()) = tokio::join!(deeds, closing);
+    let done = outcomes.into_iter().filter(|outcome| outcome.as_ref().unwrap().is_ok()).count();
+    assert_eq!(scene.number("SELECT count(*) FROM domicile.records").await, i64::try_from(done).unwrap());
+    let late = commit(&store, &anna, put("late", "1", Precondition::None)).await;
+    assert!(matches!(late, Err(Error::Unavailable { .. })));
+}

@@ -1,0 +1,104 @@
+//! Who may be whose: a region's database refuses what is not its own, and is refused where it does not belong.
+
+use sqlx::Executor;
+use storage::{Error, Health, Precondition, RegionStore};
+
+use crate::scene::{ORIGIN, REGION, Scene, commit, done, eventually, put, subject};
+
+fn refused(outcome: Result<impl Sized, sqlx::Error>) -> String {
+    match outcome.err().expect("it is refused") {
+        sqlx::Error::Database(error) => error.code().unwrap_or_default().into_owned(),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn postgres_itself_refuses_another_regions_row() {
+    let scene = Scene::new().await;
+    let mut superuser = scene.outside().await;
+    let record = "INSERT INTO domicile.records VALUES ('us-east', 's', 'c', 'k', 1, '{}', now())";
+    assert_eq!(refused(superuser.execute(record).await), "23514", "no partition of records for it");
+    let attribute = "INSERT INTO domicile.zero_party VALUES ('us-east', 's', 'a', 1, '{}', '[]', 'x', now())";
+    assert_eq!(refused(superuser.execute(attribute).await), "23514", "no partition of zero_party for it");
+    let partition = "INSERT INTO domicile.\"records_eu-central\" VALUES ('us-east', 's', 'c', 'k', 1, '{}', now())";
+    assert_eq!(refused(superuser.execute(partition).await), "23514", "not through the partition either");
+}
+
+#[tokio::test]
+async fn a_region_is_founded_once() {
+    let scene = Scene::new().await;
+    scene.found("region", REGION, "eu", ORIGIN).await.unwrap();
+    for (region, jurisdiction, origin) in
+        [("us-east", "eu", ORIGIN), (REGION, "us", ORIGIN), (REGION, "eu", "audit.example.com/other")]
+    {
+        let error = scene.found("region", region, jurisdiction, origin).await.unwrap_err();
+        assert!(!error.is_empty());
+    }
+    assert_eq!(scene.strings("SELECT region FROM domicile.region_identity").await, [REGION]);
+    assert_eq!(scene.number("SELECT count(*) FROM domicile.head").await, 1);
+}
+
+#[tokio::test]
+async fn a_connection_string_that_leads_to_another_region_is_refused_for_good() {
+    let scene = Scene::new().await;
+    scene.found("elsewhere", "us-east", "us", "audit.example.com/domicile/us-east").await.unwrap();
+    let mut settings = scene.settings(1);
+    settings.dsn = scene.cluster.dsn("elsewhere").into();
+    let store = RegionStore::open(settings);
+    eventually("the database is recognised", async || matches!(store.health(), Health::Misplaced { .. })).await;
+    let Health::Misplaced { reason } = store.health() else { panic!() };
+    assert!(reason.contains("us-east"), "{reason}");
+    assert!(matches!(store.verify().await, Err(Error::Misplaced { .. })));
+    let outcome = commit(&store, &subject("anna"), put("a", "{}", Precondition::None)).await;
+    assert!(matches!(outcome, Err(Error::Misplaced { .. })), "{outcome:?}");
+    store.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_database_on_another_cluster_than_it_was_founded_on_is_refused() {
+    let scene = Scene::new().await;
+    let mut superuser = scene.outside().await;
+    superuser.execute("UPDATE domicile.region_identity SET system_identifier = 1").await.unwrap();
+    let store = scene.open();
+    assert!(matches!(store.verify().await, Err(Error::Misplaced { reason, .. }) if reason.contains("copy")));
+}
+
+#[tokio::test]
+async fn a_gateway_cannot_change_or_take_back_what_is_in_the_log() {
+    let scene = Scene::new().await;
+    let store = scene.open();
+    done(&store, &subject("anna"), put("a", "{}", Precondition::None)).await;
+    let mut gateway = scene.outside().await;
+    gateway.execute("SET ROLE domicile_gateway").await.unwrap();
+    for forbidden in [
+        "UPDATE domicile.leaves SET line = ''",
+        "DELETE FROM domicile.leaves",
+        "TRUNCATE domicile.leaves",
+        "UPDATE domicile.leaves_000000 SET line = ''",
+        "DELETE FROM domicile.outbox",
+        "UPDATE domicile.outbox SET topic = ''",
+        "UPDATE domicile.tiles SET hashes = ''",
+        "UPDATE domicile.head SET epoch = 2",
+        "DELETE FROM domicile.head",
+        "UPDATE domicile.region_identity SET region = 'us-east'",
+        "UPDATE domicile.subjects SET secret = secret",
+        "DELETE FROM domicile.subjects",
+        "ALTER TABLE domicile.leaves DETACH PARTITION domicile.leaves_000000",
+        "CREATE TABLE domicile.records_us PARTITION OF domicile.records FOR VALUES IN ('us-east')",
+        "SELECT domicile.found('us-east', 'us', 'x')",
+    ] {
+        assert_eq!(refused(gateway.execute(forbidden).await), "42501", "{forbidden}");
+    }
+}
+
+#[tokio::test]
+async fn an_owners_login_works_with_a_gateways_rights() {
+    let scene = Scene::new().await;
+    let store = scene.open();
+    done(&store, &subject("anna"), put("a", "{}", Precondition::None)).await;
+    let roles = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'domicile'";
+    assert!(scene.number(roles).await >= 1);
+    // The superuser's own sessions may do what the store's sessions, on the same login, may not.
+    let identity = store.verify().await.unwrap();
+    assert_eq!((identity.region.as_str(), identity.founded_on), (REGION, identity.found_on));
+}

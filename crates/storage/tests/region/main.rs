@@ -1,0 +1,12 @@
+//! A region's store against a real PostgreSQL.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod changes;
+mod failures;
+mod identity;
+mod log;
+mod reads;
+mod scene;
+#[path = "../support/mod.rs"]
+mod support;
