@@ -127,20 +127,20 @@ fn winner(parsed: &Parsed) -> Option<&Evidence> {
 fn sentence(parsed: &Parsed) -> String {
     let decision = &parsed.decision;
     let (when, who) = (words::at_utc(decision.at_us), decision.actor.as_str());
-    let what = decision.resource.as_ref().map_or_else(String::new, |resource| format!(" ({resource})"));
+    let what = words::resource(parsed).map_or_else(String::new, |resource| format!(" ({resource})"));
     let home = parsed.home.as_ref().map_or_else(|| "no region".to_owned(), ToString::to_string);
     match parsed.out {
         Out::Allow => {
             let why = winner(parsed).map_or_else(|| format!("rule {} says so", decision.rule), words::because_of);
-            let did = words::did(decision.operation);
+            let did = words::did(parsed);
             format!("On {when}, {who} {did}{what} in {home}, because {why}.")
         }
         Out::Deny => {
-            let (deed, why) = (words::deed(decision.operation), words::because_denied(parsed));
+            let (deed, why) = (words::deed(parsed), words::because_denied(parsed));
             format!("On {when}, {who} asked to {deed}{what} and was turned away, because {why}; nothing was done.")
         }
         Out::Error => {
-            let (deed, why) = (words::deed(decision.operation), parsed.why.as_deref().unwrap_or("no code"));
+            let (deed, why) = (words::deed(parsed), parsed.why.as_deref().unwrap_or("no code"));
             format!("On {when}, {who} was allowed to {deed}{what} in {home}, which failed ({why}); nothing was done.")
         }
     }
@@ -369,6 +369,17 @@ pub(crate) mod tests {
         );
         assert!(explanation.basis.contains("the GeoIP database was built on 1 June 2026"), "{}", explanation.basis);
         assert_eq!(explanation.replay, Replay::OtherPolicy);
+    }
+
+    #[test]
+    fn the_leaf_of_a_new_home_tells_of_the_home_and_not_of_the_record() {
+        let line = LINE.replace("decision.read", "subject.register").replace("record.read", "record.put");
+        let explanation = explain(line.as_bytes(), None).expect("a leaf");
+        assert!(
+            explanation.sentence.contains("key:checkout gave a subject its home in eu-central"),
+            "{}",
+            explanation.sentence
+        );
     }
 
     #[test]

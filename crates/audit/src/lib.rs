@@ -13,4 +13,4 @@ mod words;
 pub use explain::{Explanation, Replay, Role, Weighed, explain};
 pub use receipt::{NotAReceipt, ORIGIN_BYTES_MAX, Receipt};
 pub use search::{Answered, Cursor, Entry, NotACursor, PAGE_ROWS_MAX, Page, find, search};
-pub use words::{at_utc, deed, places, signal};
+pub use words::{at_utc, deed, places, resource, signal};

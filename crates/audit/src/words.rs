@@ -1,7 +1,7 @@
 //! How a decision is said in plain English. Every phrase about a deed, a signal or a reason is here, so that
 //! the console, the API and the command line say the same.
 
-use leaf::Parsed;
+use leaf::{Kind, Parsed};
 use residency::{Evidence, Finding, Nothing, Operation, Origin, Source};
 use time::OffsetDateTime;
 
@@ -25,9 +25,23 @@ pub(crate) fn on_day(at_s: u64) -> String {
     }
 }
 
-/// What an operation does, as it is done: `wrote a record`.
-pub(crate) const fn did(operation: Operation) -> &'static str {
-    match operation {
+/// The operation that a leaf tells of. A first write leaves a leaf of its own for the home it gives the subject.
+const fn told(parsed: &Parsed) -> Operation {
+    match parsed.kind {
+        Kind::SubjectRegister => Operation::SubjectPin,
+        Kind::DecisionRead | Kind::DecisionWrite | Kind::DecisionDeny => parsed.decision.operation,
+    }
+}
+
+/// The class of what a leaf says was touched; a home is given to a subject, not to a record.
+#[must_use]
+pub fn resource(parsed: &Parsed) -> Option<&str> {
+    parsed.decision.resource.as_deref().filter(|_| parsed.kind != Kind::SubjectRegister)
+}
+
+/// What a leaf says was done: `wrote a record`.
+pub(crate) const fn did(parsed: &Parsed) -> &'static str {
+    match told(parsed) {
         Operation::SubjectRead => "looked up a subject's home",
         Operation::SubjectPin => "gave a subject its home",
         Operation::RecordRead => "read a record",
@@ -42,10 +56,10 @@ pub(crate) const fn did(operation: Operation) -> &'static str {
     }
 }
 
-/// What an operation does, as it is asked for: `write a record`.
+/// What a leaf says was asked for: `write a record`.
 #[must_use]
-pub const fn deed(operation: Operation) -> &'static str {
-    match operation {
+pub const fn deed(parsed: &Parsed) -> &'static str {
+    match told(parsed) {
         Operation::SubjectRead => "look up a subject's home",
         Operation::SubjectPin => "give a subject its home",
         Operation::RecordRead => "read a record",
