@@ -87,10 +87,15 @@ impl KeySet {
     }
 }
 
+/// Where the key set is, with what it takes to get there.
+enum Source {
+    File(PathBuf),
+    Url(String, reqwest::Client),
+}
+
 /// The provider's keys, kept fresh.
 pub(crate) struct Jwks {
-    source: JwksSource,
-    client: reqwest::Client,
+    source: Source,
     set: ArcSwapOption<KeySet>,
     /// When a fetch was last begun; the lock makes one fetch of many.
     last: Mutex<Option<Instant>>,
@@ -102,15 +107,15 @@ impl Jwks {
     /// # Errors
     /// [`NoJwks::Insecure`] or [`NoJwks::Client`].
     pub(crate) fn new(source: JwksSource) -> Result<Self, NoJwks> {
-        if let JwksSource::Url(url) = &source {
-            secure(url)?;
-        }
-        let client = reqwest::Client::builder()
-            .timeout(FETCH_MAX)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(NoJwks::Client)?;
-        Ok(Self { source, client, set: ArcSwapOption::empty(), last: Mutex::new(None) })
+        let source = match source {
+            JwksSource::File(path) => Source::File(path),
+            JwksSource::Url(url) => {
+                secure(&url)?;
+                let builder = reqwest::Client::builder().timeout(FETCH_MAX).redirect(reqwest::redirect::Policy::none());
+                Source::Url(url, builder.build().map_err(NoJwks::Client)?)
+            }
+        };
+        Ok(Self { source, set: ArcSwapOption::empty(), last: Mutex::new(None) })
     }
 
     /// The set in force; `None` when no usable set is to be had. The first caller waits for the first
@@ -160,27 +165,28 @@ impl Jwks {
 
     async fn fetch(&self) -> Result<Vec<Key>, NoJwks> {
         let bytes = match &self.source {
-            JwksSource::File(path) => {
+            Source::File(path) => {
                 let bytes = tokio::fs::read(path).await.map_err(NoJwks::Read)?;
                 if bytes.len() > SET_BYTES_MAX { Err(NoJwks::TooLarge) } else { Ok(bytes) }
             }
-            JwksSource::Url(url) => self.download(url).await,
+            Source::Url(url, client) => download(client, url).await,
         }?;
         keys(&bytes)
     }
+}
 
-    async fn download(&self, url: &str) -> Result<Vec<u8>, NoJwks> {
-        let mut response =
-            self.client.get(url).send().await.and_then(reqwest::Response::error_for_status).map_err(NoJwks::Fetch)?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(NoJwks::Fetch)? {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() > SET_BYTES_MAX {
-                return Err(NoJwks::TooLarge);
-            }
+/// Fetches a text of bounded length.
+async fn download(client: &reqwest::Client, url: &str) -> Result<Vec<u8>, NoJwks> {
+    let mut response =
+        client.get(url).send().await.and_then(reqwest::Response::error_for_status).map_err(NoJwks::Fetch)?;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(NoJwks::Fetch)? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > SET_BYTES_MAX {
+            return Err(NoJwks::TooLarge);
         }
-        Ok(bytes)
     }
+    Ok(bytes)
 }
 
 /// The keys of a set that can check signatures. Symmetric keys and keys for encryption are none.

@@ -296,3 +296,167 @@ fn refusal(kind: &ErrorKind) -> Error {
         _ => "the token cannot be verified",
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use api::Scope;
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    use serde_json::json;
+
+    use super::*;
+
+    /// A P-256 key for these tests alone.
+    const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgDsplRVLUPU8zry9b
+71h5PqniPglx4uK5dWwu6j5/PVWhRANCAAT40gms+D4C0eUHGSf61Jwn+grQZ4wy
+NG9Mtc9K4DXysAQjn0QZ/bf9PMxL+besyhAFqxQ75rhE0B0Glbr/s+nj
+-----END PRIVATE KEY-----";
+
+    fn set(id: &str) -> String {
+        json!({"keys": [{
+            "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": id,
+            "x": "-NIJrPg-AtHlBxkn-tScJ_oK0GeMMjRvTLXPSuA18rA", "y": "BCOfRBn9t_08zEv5t6zKEAWrFDvmuETQHQaVuv-z6eM"
+        }]})
+        .to_string()
+    }
+
+    struct Scene {
+        tokens: Tokens,
+        file: PathBuf,
+        _folder: tempfile::TempDir,
+    }
+
+    fn scene() -> Scene {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("jwks.json");
+        std::fs::write(&file, set("k1")).unwrap();
+        let source = JwksSource::File(file.clone());
+        let settings = JwtSettings::new("https://login.example.com/", "https://data.example.com", source.clone());
+        Scene { tokens: Tokens::new(settings, Jwks::new(source).unwrap()), file, _folder: folder }
+    }
+
+    fn claims() -> Value {
+        json!({
+            "iss": "https://login.example.com/", "aud": "https://data.example.com", "sub": "anna",
+            "exp": get_current_timestamp() + 600, "azp": "shop", "scope": "records:read records:write nonsense",
+            "domicile_residence": "de"
+        })
+    }
+
+    fn with(change: impl FnOnce(&mut Value)) -> Value {
+        let mut claims = claims();
+        change(&mut claims);
+        claims
+    }
+
+    fn signed_as(id: Option<&str>, claims: &Value) -> String {
+        let mut header = Header::new(jsonwebtoken::Algorithm::ES256);
+        header.kid = id.map(str::to_owned);
+        encode(&header, claims, &EncodingKey::from_ec_pem(PRIVATE.as_bytes()).unwrap()).unwrap()
+    }
+
+    fn signed(claims: &Value) -> String {
+        signed_as(Some("k1"), claims)
+    }
+
+    async fn refused(scene: &Scene, token: &str) -> &'static str {
+        match scene.tokens.verify(token).await {
+            Err(Error::Credentials(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_makes_a_caller_with_the_scopes_and_the_residence_it_claims() {
+        let scene = scene();
+        let caller = scene.tokens.verify(&signed(&claims())).await.unwrap();
+        assert_eq!(caller.actor.as_str(), "token:shop");
+        assert!(caller.scopes.contains(Scope::RecordsWrite) && !caller.scopes.contains(Scope::AuditRead));
+        let facts = caller.token.clone().unwrap();
+        assert_eq!(facts.residence.unwrap().to_string(), "DE");
+        assert!(caller.may_act_for(&SubjectId::new("anna").unwrap()).is_ok());
+        assert!(matches!(caller.may_act_for(&SubjectId::new("bert").unwrap()), Err(Error::SubjectMismatch)));
+        let service = with(|claims| claims["scope"] = json!(["records:read", "subjects:any"]));
+        let caller = scene.tokens.verify(&signed(&service)).await.unwrap();
+        assert!(caller.may_act_for(&SubjectId::new("bert").unwrap()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_person_of_a_token_is_not_its_actor() {
+        let scene = scene();
+        let no_client = with(|claims| drop(claims.as_object_mut().unwrap().remove("azp")));
+        let caller = scene.tokens.verify(&signed(&no_client)).await.unwrap();
+        assert_eq!(caller.actor.as_str(), "token");
+        let odd = with(|claims| claims["azp"] = "anna@example.org".into());
+        assert_eq!(scene.tokens.verify(&signed(&odd)).await.unwrap().actor.as_str(), "token");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_meant_for_us_or_not_now_is_refused() {
+        let scene = scene();
+        let now = get_current_timestamp();
+        for (claims, why) in [
+            (with(|c| c["exp"] = (now - 3_600).into()), "the token has expired"),
+            (with(|c| c["nbf"] = (now + 3_600).into()), "the token is not valid yet"),
+            (with(|c| c["iss"] = "https://other.example.com/".into()), "the token is from another issuer"),
+            (with(|c| c["aud"] = "https://other.example.com".into()), "the token is for another audience"),
+            (with(|c| drop(c.as_object_mut().unwrap().remove("exp"))), "the token lacks exp, iss or aud"),
+            (with(|c| drop(c.as_object_mut().unwrap().remove("aud"))), "the token lacks exp, iss or aud"),
+            (with(|c| drop(c.as_object_mut().unwrap().remove("iss"))), "the token lacks exp, iss or aud"),
+            (with(|c| c["domicile_residence"] = "Germany".into()), "the token's residence is not a place"),
+            (with(|c| c["domicile_residence"] = 49.into()), "the token's residence is not a place"),
+            (with(|c| c["domicile_tenant"] = "a b".into()), "the token's tenant is not a tenant's name"),
+        ] {
+            assert_eq!(refused(&scene, &signed(&claims)).await, why);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_cannot_choose_how_it_is_checked() {
+        let scene = scene();
+        let part = |value: &Value| {
+            base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, value.to_string())
+        };
+        let none = format!("{}.{}.", part(&json!({"alg": "none", "kid": "k1"})), part(&claims()));
+        refused(&scene, &none).await;
+        // The public key as the secret of an HMAC: the classic confusion.
+        let mut header = Header::new(jsonwebtoken::Algorithm::HS256);
+        header.kid = Some("k1".to_owned());
+        let confused = encode(&header, &claims(), &EncodingKey::from_secret(set("k1").as_bytes())).unwrap();
+        assert_eq!(refused(&scene, &confused).await, "the token's algorithm is not accepted");
+        let good = signed(&claims());
+        let (head, _) = good.split_at(good.len() - 4);
+        refused(&scene, &format!("{head}AAAA")).await;
+        let (_, tail) = good.split_once('.').unwrap();
+        let other_head = part(&json!({"alg": "ES384", "kid": "k1"}));
+        assert_eq!(refused(&scene, &format!("{other_head}.{tail}")).await, "the token's algorithm is not accepted");
+        let critical = part(&json!({"alg": "ES256", "kid": "k1", "crit": ["exp"]}));
+        assert_eq!(refused(&scene, &format!("{critical}.{tail}")).await, "the token has critical headers");
+        for text in ["", ".", "..", "a.b.c", "eyJ.eyJ.", &"x".repeat(5_000)] {
+            refused(&scene, text).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_key_is_found_when_a_token_names_it_and_a_withdrawn_one_ends_with_the_set() {
+        let scene = scene();
+        let old = signed(&claims());
+        scene.tokens.verify(&old).await.unwrap();
+        std::fs::write(&scene.file, set("k2")).unwrap();
+        // At once it would be a way to make us fetch without end.
+        assert!(scene.tokens.verify(&signed_as(Some("k2"), &claims())).await.is_err());
+        tokio::time::advance(Duration::from_secs(11)).await;
+        scene.tokens.verify(&signed_as(Some("k2"), &claims())).await.unwrap();
+        assert!(scene.tokens.verify(&old).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn without_keys_nobody_is_let_in_and_nobody_is_blamed() {
+        let source = JwksSource::File("/nonexistent/jwks.json".into());
+        let settings = JwtSettings::new("i", "a", source.clone());
+        let tokens = Tokens::new(settings, Jwks::new(source).unwrap());
+        assert!(matches!(tokens.verify(&signed(&claims())).await, Err(Error::IdentityUnavailable)));
+    }
+}

@@ -440,7 +440,6 @@ mod tests {
             "{\"a\":1,}",
             "[1,]",
             "01",
-            "1.",
             "+1",
             "nul1",
             "{a:1}",
@@ -455,7 +454,7 @@ mod tests {
         ] {
             assert_eq!(fault(text), Some(Fault::Syntax), "{text}");
         }
-        for text in ["", " ", "{", "[", "[1", "\"a", "tru", "-", "1e", "{\"a\"", "{\"a\":", "\"\\u00"] {
+        for text in ["", " ", "{", "[", "[1", "\"a", "tru", "-", "1.", "1e", "{\"a\"", "{\"a\":", "\"\\u00"] {
             assert_eq!(fault(text), Some(Fault::Ended), "{text}");
         }
     }
@@ -475,7 +474,7 @@ mod tests {
 
     #[test]
     fn few_bytes_cannot_stand_for_many() {
-        let bomb = format!("[{}]", vec!["1e131071"; 10].join(","));
+        let bomb = format!("[{}]", ["1e131071"; 10].join(","));
         assert_eq!(fault(&bomb), Some(Fault::NumberTooLong));
     }
 

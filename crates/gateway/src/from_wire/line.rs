@@ -32,7 +32,7 @@ pub(crate) enum Deed {
     /// A lookup.
     Read(Lookup),
     /// A change.
-    Write(Change),
+    Write(Box<Change>),
 }
 
 /// What orders a line: lines of one lane are carried out one after another, in the order they were sent.
@@ -53,7 +53,7 @@ impl Line {
     ///
     /// # Errors
     /// [`Error::Invalid`] names the field and its rule.
-    pub(crate) fn read(line: BatchLine, now_us: i64) -> Result<Self, Error> {
+    pub(crate) fn read(mut line: BatchLine, now_us: i64) -> Result<Self, Error> {
         let subject = SubjectId::new(&line.subject).map_err(|malformed| word("subject", malformed))?;
         let stated =
             Stated::in_fields(line.residence.as_deref(), line.tenant.as_deref(), line.client_address.as_deref())?;
@@ -61,7 +61,8 @@ impl Line {
             .into_iter()
             .find(|operation| operation.name() == line.operation)
             .ok_or_else(|| Error::invalid("operation", "one of those that /openapi.json names"))?;
-        let fields = Fields { line: &line, operation };
+        let body = line.body.take();
+        let mut fields = Fields { line: &line, operation, body };
         let when = || parse_change(&line.if_match, &line.if_none_match).map_err(in_fields);
         let (resource, deed): (Option<String>, Deed) = match operation {
             Operation::SubjectRead => {
@@ -70,7 +71,7 @@ impl Line {
             }
             Operation::SubjectPin => {
                 fields.only(&[])?;
-                (None, Deed::Write(Change::PinSubject))
+                (None, Deed::Write(Box::new(Change::PinSubject)))
             }
             Operation::RecordRead => {
                 fields.only(&["collection", "key"])?;
@@ -79,31 +80,31 @@ impl Line {
             }
             Operation::RecordPut => {
                 fields.only(&["collection", "key", "if_match", "if_none_match", "body"])?;
-                let ((collection, key), body) = (fields.record()?, fields.body()?.to_owned());
+                let ((collection, key), body) = (fields.record()?, fields.body()?);
                 let change = Change::PutRecord { collection: collection.clone(), key, body, when: when()? };
-                (Some(collection.to_string()), Deed::Write(change))
+                (Some(collection.to_string()), Deed::Write(Box::new(change)))
             }
             Operation::RecordPatch => {
                 fields.only(&["collection", "key", "if_match", "if_none_match", "body"])?;
                 let ((collection, key), patch) = (fields.record()?, body::patch(fields.body()?.get().as_bytes())?);
                 let change = Change::PatchRecord { collection: collection.clone(), key, patch, when: when()? };
-                (Some(collection.to_string()), Deed::Write(change))
+                (Some(collection.to_string()), Deed::Write(Box::new(change)))
             }
             Operation::RecordDelete => {
                 fields.only(&["collection", "key", "if_match", "if_none_match"])?;
                 let (collection, key) = fields.record()?;
                 let change = Change::DeleteRecord { collection: collection.clone(), key, when: when()? };
-                (Some(collection.to_string()), Deed::Write(change))
+                (Some(collection.to_string()), Deed::Write(Box::new(change)))
             }
             Operation::EventPublish => {
                 fields.only(&["idempotency_key", "body"])?;
-                let event = event::structured(fields.body()?)?;
+                let event = event::structured(&fields.body()?)?;
                 let idempotency = match &line.idempotency_key {
                     None => None,
                     Some(key) if event::good_key(key) => Some(event::idempotency(key.clone(), &event)),
                     Some(_) => return Err(Error::invalid("idempotency_key", event::KEY_RULE)),
                 };
-                (None, Deed::Write(Change::PublishEvent { event, idempotency }))
+                (None, Deed::Write(Box::new(Change::PublishEvent { event, idempotency })))
             }
             Operation::ZeroPartyRead => {
                 fields.only(&["attribute"])?;
@@ -118,13 +119,13 @@ impl Line {
                 let PutAttribute { value, source, .. } = declared;
                 let change =
                     Change::PutAttribute { attribute: attribute.clone(), value, consents, source, when: when()? };
-                (Some(attribute.to_string()), Deed::Write(change))
+                (Some(attribute.to_string()), Deed::Write(Box::new(change)))
             }
             Operation::ZeroPartyDelete => {
                 fields.only(&["attribute", "if_match", "if_none_match"])?;
                 let attribute = fields.attribute()?;
                 let change = Change::DeleteAttribute { attribute: attribute.clone(), when: when()? };
-                (Some(attribute.to_string()), Deed::Write(change))
+                (Some(attribute.to_string()), Deed::Write(Box::new(change)))
             }
             Operation::RecordList => {
                 return Err(Error::invalid("operation", "lists have pages: ask for them by themselves"));
@@ -137,19 +138,21 @@ impl Line {
     pub(crate) fn lane(&self) -> Lane {
         let subject = self.subject.clone();
         match &self.deed {
-            Deed::Read(Lookup::Record { collection, key })
-            | Deed::Write(
+            Deed::Read(Lookup::Record { collection, key }) => Lane::Record(subject, collection.clone(), key.clone()),
+            Deed::Read(Lookup::Attribute(attribute)) => Lane::Attribute(subject, attribute.clone()),
+            Deed::Read(Lookup::Subject | Lookup::Records { .. } | Lookup::Attributes) => Lane::Subject(subject),
+            Deed::Write(change) => match &**change {
                 Change::PutRecord { collection, key, .. }
                 | Change::PatchRecord { collection, key, .. }
-                | Change::DeleteRecord { collection, key, .. },
-            ) => Lane::Record(subject, collection.clone(), key.clone()),
-            Deed::Read(Lookup::Attribute(attribute))
-            | Deed::Write(Change::PutAttribute { attribute, .. } | Change::DeleteAttribute { attribute, .. }) => {
-                Lane::Attribute(subject, attribute.clone())
-            }
-            Deed::Write(Change::PublishEvent { .. }) => Lane::Events(subject),
-            Deed::Read(Lookup::Subject | Lookup::Records { .. } | Lookup::Attributes)
-            | Deed::Write(Change::PinSubject) => Lane::Subject(subject),
+                | Change::DeleteRecord { collection, key, .. } => {
+                    Lane::Record(subject, collection.clone(), key.clone())
+                }
+                Change::PutAttribute { attribute, .. } | Change::DeleteAttribute { attribute, .. } => {
+                    Lane::Attribute(subject, attribute.clone())
+                }
+                Change::PublishEvent { .. } => Lane::Events(subject),
+                Change::PinSubject => Lane::Subject(subject),
+            },
         }
     }
 }
@@ -169,6 +172,8 @@ pub(crate) fn id(line: &BatchLine) -> Result<Option<String>, Error> {
 struct Fields<'a> {
     line: &'a BatchLine,
     operation: Operation,
+    /// Taken out of the line: it may be large, and is moved rather than copied.
+    body: Option<Box<RawValue>>,
 }
 
 impl Fields<'_> {
@@ -182,7 +187,7 @@ impl Fields<'_> {
             ("if_match", line.if_match.is_some()),
             ("if_none_match", line.if_none_match.is_some()),
             ("idempotency_key", line.idempotency_key.is_some()),
-            ("body", line.body.is_some()),
+            ("body", self.body.is_some()),
         ];
         let errors: Vec<_> = present
             .into_iter()
@@ -204,8 +209,8 @@ impl Fields<'_> {
         self.word("attribute", self.line.attribute.as_deref(), Attribute::new)
     }
 
-    fn body(&self) -> Result<&RawValue, Error> {
-        self.line.body.as_deref().ok_or_else(|| self.missing("body"))
+    fn body(&mut self) -> Result<Box<RawValue>, Error> {
+        self.body.take().ok_or_else(|| self.missing("body"))
     }
 
     fn word<T>(
@@ -260,7 +265,8 @@ mod tests {
         .unwrap();
         assert_eq!(line.operation, Operation::RecordPut);
         assert_eq!(line.resource.as_deref(), Some("c"));
-        assert!(matches!(line.deed, Deed::Write(Change::PutRecord { body, .. }) if body.get() == "null"));
+        let Deed::Write(change) = line.deed else { panic!("a put is a write") };
+        assert!(matches!(*change, Change::PutRecord { body, .. } if body.get() == "null"));
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl Run {
             }
             Deed::Write(change) => {
                 let permit = Write::admit(&app.routing, request).await.map_err(|error| app.not_admitted(error))?;
-                reply::effect(app, app.write(permit, change).await?)
+                reply::effect(app, app.write(permit, *change).await?)
             }
         }
     }

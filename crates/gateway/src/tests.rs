@@ -1,1 +1,0 @@
-//! What the HTTP face promises without a database.

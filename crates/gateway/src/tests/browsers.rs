@@ -1,0 +1,98 @@
+//! Browsers: the login, what its cookie opens, and what it does not.
+
+use super::*;
+
+async fn login(scene: &Scene, key: &str) -> Answer {
+    let sent = Request::builder()
+        .method("POST")
+        .uri("/console/login")
+        .header("host", "gateway.example")
+        .header("origin", "http://gateway.example")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Body::from(format!("key={key}")))
+        .unwrap();
+    scene.send(sent).await
+}
+
+fn cookie(answer: &Answer) -> String {
+    answer.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned()
+}
+
+async fn with_cookie(scene: &Scene, method: &str, path: &str, cookie: &str, more: &[(&str, &str)]) -> Answer {
+    let mut sent =
+        Request::builder().method(method).uri(path).header("cookie", cookie).header("host", "gateway.example");
+    for (name, value) in more {
+        sent = sent.header(*name, *value);
+    }
+    scene.send(sent.body(Body::empty()).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_login_opens_the_pages_and_nothing_else() {
+    let scene = Scene::new();
+    let answer = login(&scene, AUDITOR).await;
+    assert_eq!(answer.status, 303);
+    let attributes = answer.headers["set-cookie"].to_str().unwrap();
+    assert!(attributes.contains("HttpOnly") && attributes.contains("SameSite=Strict"), "{attributes}");
+    assert!(!attributes.contains(AUDITOR));
+    let cookie = cookie(&answer);
+    for path in ["/console", "/docs", "/openapi.json"] {
+        assert_eq!(with_cookie(&scene, "GET", path, &cookie, &[]).await.status, 200, "{path}");
+    }
+    for path in ["/v1/audit/decisions", "/v1/subjects/anna", "/v1/subjects/anna/records/profile/address"] {
+        assert_eq!(with_cookie(&scene, "GET", path, &cookie, &[]).await.code(), "unauthenticated", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_session_ends_with_its_key_and_with_the_logout() {
+    let scene = Scene::new();
+    let first = cookie(&login(&scene, AUDITOR).await);
+    assert_eq!(with_cookie(&scene, "POST", "/console/logout", &first, &[]).await.status, 303);
+    assert_eq!(with_cookie(&scene, "GET", "/console", &first, &[]).await.code(), "unauthenticated");
+    let second = cookie(&login(&scene, AUDITOR).await);
+    assert_eq!(with_cookie(&scene, "GET", "/console", &second, &[]).await.status, 200);
+    scene.keys.revoke(AUDITOR);
+    assert_eq!(with_cookie(&scene, "GET", "/console", &second, &[]).await.code(), "credentials_refused");
+}
+
+#[tokio::test]
+async fn a_key_without_the_scope_gets_no_cookie() {
+    let scene = Scene::new();
+    for key in [READER, "dom_none_x", "", "%00", &"x".repeat(2_000)] {
+        let answer = login(&scene, key).await;
+        assert_eq!(answer.status, 401, "{key}");
+        assert!(!answer.headers.contains_key("set-cookie"), "{key}");
+        assert!(String::from_utf8_lossy(&answer.body).contains("<form"), "{key}");
+    }
+    assert_eq!(scene.get("/console", READER).await.code(), "scope_missing");
+    assert_eq!(scene.get("/docs", READER).await.status, 200);
+}
+
+#[tokio::test]
+async fn forms_come_from_our_own_pages() {
+    let scene = Scene::new();
+    let foreign = Request::builder()
+        .method("POST")
+        .uri("/console/login")
+        .header("host", "gateway.example")
+        .header("origin", "https://evil.example")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Body::from(format!("key={AUDITOR}")))
+        .unwrap();
+    assert_eq!(scene.send(foreign).await.code(), "cross_site");
+    let cookie = cookie(&login(&scene, AUDITOR).await);
+    let evil = [("origin", "https://evil.example")];
+    assert_eq!(with_cookie(&scene, "POST", "/console", &cookie, &evil).await.code(), "cross_site");
+    let ours = [("origin", "http://gateway.example"), ("sec-fetch-site", "same-origin")];
+    assert_eq!(with_cookie(&scene, "POST", "/console", &cookie, &ours).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_browser_without_a_session_is_shown_the_door() {
+    let scene = Scene::new();
+    let answer = with_cookie(&scene, "GET", "/docs", "", &[("accept", "text/html,*/*")]).await;
+    assert_eq!((answer.status.as_u16(), answer.headers["location"].to_str().unwrap()), (303, "/console/login"));
+    assert_eq!(with_cookie(&scene, "GET", "/console/login", "", &[]).await.status, 200);
+    assert_eq!(with_cookie(&scene, "GET", "/console/style.css", "", &[]).await.status, 200);
+}
