@@ -1,6 +1,6 @@
 //! How a forwarder is doing: a value for those who ask, and the same as metrics, labelled by region only.
 
-use std::time::SystemTime;
+use std::time::Instant;
 
 use metrics::{counter, gauge};
 use residency::Region;
@@ -37,7 +37,7 @@ pub struct ForwarderStatus {
     /// Entries between cursor and head, zero-party or not.
     pub lag: u64,
     /// Since when the cursor has been behind the head; `None` when it has caught up.
-    pub behind_since: Option<SystemTime>,
+    pub behind_since: Option<Instant>,
     /// Batches that the sink took since start.
     pub batches: u64,
     /// Rows that were new or newer in the sink since start.
@@ -116,18 +116,18 @@ impl Board {
 
     /// Notes where cursor and head stand.
     pub(crate) fn progress(&self, seq: u64, head: u64) {
-        let (mut lag, mut behind_since) = (0, None);
+        let (mut lag, mut behind_since): (u64, Option<Instant>) = (0, None);
         self.sender.send_if_modified(|status| {
             let before = (status.seq, status.head);
             status.seq = seq;
             status.head = status.head.max(head).max(seq);
             status.lag = status.head - seq;
             status.behind_since =
-                if status.lag == 0 { None } else { status.behind_since.or_else(|| Some(SystemTime::now())) };
+                if status.lag == 0 { None } else { status.behind_since.or_else(|| Some(Instant::now())) };
             (lag, behind_since) = (status.lag, status.behind_since);
             before != (status.seq, status.head)
         });
-        let behind = behind_since.and_then(|since| since.elapsed().ok()).unwrap_or_default();
+        let behind = behind_since.map(|since| since.elapsed()).unwrap_or_default();
         // A gauge is a float; a lag is far below 2^53.
         gauge!("domicile_forwarder_lag_entries", "region" => self.label()).set(lag as f64);
         gauge!("domicile_forwarder_behind_seconds", "region" => self.label()).set(behind.as_secs_f64());

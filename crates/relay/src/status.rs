@@ -1,6 +1,6 @@
 //! How a relay is doing: a value for those who ask, and the same as metrics, labelled by region only.
 
-use std::time::SystemTime;
+use std::time::Instant;
 
 use metrics::{counter, gauge};
 use residency::Region;
@@ -33,7 +33,7 @@ pub struct RelayStatus {
     /// Entries between cursor and head.
     pub lag: u64,
     /// Since when the cursor has been behind the head; `None` when it has caught up.
-    pub behind_since: Option<SystemTime>,
+    pub behind_since: Option<Instant>,
     /// Entries handed to the producer and not yet acknowledged.
     pub in_flight: usize,
     /// Entries acknowledged since start.
@@ -98,7 +98,7 @@ impl Board {
 
     /// Notes where cursor and head stand.
     pub(crate) fn progress(&self, seq: u64, head: u64, in_flight: usize, acknowledged: u64) {
-        let (mut lag, mut behind_since) = (0, None);
+        let (mut lag, mut behind_since): (u64, Option<Instant>) = (0, None);
         self.sender.send_if_modified(|status| {
             let before = (status.seq, status.head, status.in_flight);
             status.seq = seq;
@@ -107,13 +107,13 @@ impl Board {
             status.rows += acknowledged;
             lag = status.head - seq;
             status.lag = lag;
-            status.behind_since = if lag == 0 { None } else { status.behind_since.or_else(|| Some(SystemTime::now())) };
+            status.behind_since = if lag == 0 { None } else { status.behind_since.or_else(|| Some(Instant::now())) };
             behind_since = status.behind_since;
             before != (status.seq, status.head, status.in_flight) || acknowledged > 0
         });
         // A gauge is a float; a lag is far below 2^53.
         gauge!("domicile_relay_lag_entries", "region" => self.region()).set(lag as f64);
-        let behind = behind_since.and_then(|since| since.elapsed().ok()).unwrap_or_default();
+        let behind = behind_since.map(|since| since.elapsed()).unwrap_or_default();
         gauge!("domicile_relay_behind_seconds", "region" => self.region()).set(behind.as_secs_f64());
         gauge!("domicile_relay_in_flight_entries", "region" => self.region()).set(in_flight as f64);
         if acknowledged > 0 {

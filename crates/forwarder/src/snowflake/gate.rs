@@ -92,7 +92,7 @@ impl Middleware for Gate {
                 return Err(MiddlewareError::middleware(SessionLost));
             }
             if !IN_PROGRESS.contains(&code) {
-                return write(completed(answer), parts);
+                return write(&completed(answer), parts);
             }
             if Instant::now() >= give_up {
                 return Err(MiddlewareError::middleware(Unusable("the statement took too long")));
@@ -135,7 +135,7 @@ async fn read(response: Response) -> Result<(Value, http::response::Builder), Mi
     Ok((answer, head))
 }
 
-fn write(answer: Value, head: http::response::Builder) -> Result<Response, MiddlewareError> {
+fn write(answer: &Value, head: http::response::Builder) -> Result<Response, MiddlewareError> {
     let response = head.header(CONTENT_TYPE, "application/json").body(answer.to_string());
     response.map(Response::from).map_err(MiddlewareError::middleware)
 }

@@ -200,9 +200,10 @@ async fn a_bad_network_costs_time_and_nothing_else() {
     let proxy = Proxy::start(&fakesnow.url).await;
     let sink = SnowflakeSink::new(&settings(&proxy.url), region()).unwrap();
     sink.setup().await.unwrap();
-    for (index, fault) in [Fault::Unavailable, Fault::SessionLost, Fault::Garbled, Fault::DoneButUnanswered, Fault::InProgress]
-        .into_iter()
-        .enumerate()
+    for (index, fault) in
+        [Fault::Unavailable, Fault::SessionLost, Fault::Garbled, Fault::DoneButUnanswered, Fault::InProgress]
+            .into_iter()
+            .enumerate()
     {
         let seq = index as u64 + 10;
         // Once for each statement of a batch: insert, merge, clear.

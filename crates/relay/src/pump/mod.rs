@@ -4,6 +4,7 @@
 //! again by the next session. That one way back covers every trouble: a fatal producer error, a refused
 //! batch, a lost authorization, a vanished topic, a stall.
 
+mod destination;
 mod session;
 #[cfg(test)]
 mod tests;

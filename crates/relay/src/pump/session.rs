@@ -13,11 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::{Pump, Tenure, source_trouble};
-use crate::envelope;
 use crate::error::Error;
-use crate::producer::{Delivered, Fault, Outgoing, Outlet};
+use crate::producer::{Delivered, Fault, Outlet};
 use crate::source::{Entry, Source, SourceError};
-use crate::{dead_letter_topic, topics};
+use crate::topics;
 
 /// How many fates are taken at once.
 const FATES_MAX: usize = 4_096;
@@ -36,6 +35,9 @@ pub(super) enum End {
 }
 
 type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A store of the cursor: the position, when it was asked for, and what came of it.
+type Stored = (u64, Instant, Result<(), SourceError>);
 
 /// What a read of the log brought, and up to where it covers the log.
 struct Read {
@@ -56,7 +58,7 @@ pub(super) struct Session<'a, S: Source> {
     head: u64,
     known_topics: HashSet<String>,
     read: Option<Task<Result<Read, SourceError>>>,
-    store: Option<Task<(u64, Instant, Result<(), SourceError>)>>,
+    store: Option<Task<Stored>>,
     topics: Option<Task<Result<HashSet<String>, Error>>>,
     /// `None` once the store has been closed; polling finds out what becomes of it.
     wakeups: Option<watch::Receiver<u64>>,
@@ -191,12 +193,12 @@ impl<'a, S: Source> Session<'a, S> {
             if !self.window.has_room(entry.data.len(), rows_max, limits.in_flight_bytes_max) {
                 break;
             }
-            let destination = self.destination(entry);
+            let destination = self.pump.destination(entry, self.tenure.poison.as_ref());
             if !self.known_topics.contains(&destination.topic) {
                 self.begin_topics();
                 break;
             }
-            match self.send(entry, &destination) {
+            match self.outlet.send(self.pump.message(entry, &destination)) {
                 Ok(()) => {}
                 Err(fault) if fault.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => break,
                 Err(fault) if Fault::of(&fault) == Fault::Poison && destination.dead.is_none() => {
@@ -216,33 +218,6 @@ impl<'a, S: Source> Session<'a, S> {
             self.waiting.pop_front();
         }
         Ok(())
-    }
-
-    fn send(&self, entry: &Entry, destination: &Destination) -> Result<(), KafkaError> {
-        let headers = envelope::headers(entry, &self.pump.region, self.pump.settings.log_origin.as_deref());
-        let (headers, payload) = match &destination.dead {
-            None => (headers, Some(entry.data.as_slice())),
-            // The payload stays in the region log: it may be what is too large, or somebody else's.
-            Some(reason) => (envelope::dead_letter_headers(headers, entry, reason), None),
-        };
-        let topic = destination.topic.as_str();
-        self.outlet.send(Outgoing { seq: entry.seq, topic, key: &entry.key, headers, payload })
-    }
-
-    /// Where an entry goes: to its topic, or, with the reason, to the dead letters.
-    fn destination(&self, entry: &Entry) -> Destination {
-        let region = &self.pump.region;
-        let at_home = entry.topic.strip_prefix(region.as_str()).is_some_and(|rest| rest.starts_with('.'));
-        let weight = entry.data.len() + envelope::overhead_bytes(entry);
-        let bytes_max = self.pump.settings.limits.message_bytes_max;
-        let dead = match &self.tenure.poison {
-            _ if !at_home => Some(format!("the topic does not belong to {region}")),
-            _ if weight > bytes_max => Some(format!("the entry is larger than {bytes_max} bytes")),
-            Some((seq, reason)) if *seq == entry.seq => Some(reason.clone()),
-            _ => None,
-        };
-        let topic = if dead.is_some() { dead_letter_topic(region) } else { entry.topic.clone() };
-        Destination { topic, dead }
     }
 
     fn tell_of_dead_letter(&self, seq: u64, reason: &str) {
@@ -325,7 +300,7 @@ impl<'a, S: Source> Session<'a, S> {
         let wanted: BTreeSet<String> = self
             .waiting
             .iter()
-            .map(|entry| self.destination(entry).topic)
+            .map(|entry| self.pump.destination(entry, self.tenure.poison.as_ref()).topic)
             .filter(|topic| !self.known_topics.contains(topic))
             .collect();
         let (settings, region) = (self.pump.settings.clone(), self.pump.region.clone());
@@ -339,7 +314,7 @@ impl<'a, S: Source> Session<'a, S> {
         let rows_max = limits.batch_rows_max.clamp(1, 10_000);
         let rows = u32::try_from(limits.batch_bytes_target / self.entry_bytes.max(1)).unwrap_or(u32::MAX);
         let rows = rows.clamp(READ_ROWS_MIN.min(rows_max), rows_max);
-        if self.read.is_some() || self.waiting.len() >= rows as usize / 2 + 1 || Instant::now() < self.next_look {
+        if self.read.is_some() || self.waiting.len() > rows as usize / 2 || Instant::now() < self.next_look {
             return;
         }
         let (source, after) = (self.pump.source.clone(), self.covered);
@@ -426,13 +401,6 @@ impl<'a, S: Source> Session<'a, S> {
         }
         drain_until.map_or(timer, |until| timer.min(until))
     }
-}
-
-/// Where an entry goes.
-struct Destination {
-    topic: String,
-    /// Why it goes to the dead letters, if it does.
-    dead: Option<String>,
 }
 
 /// Waits for this process to commit; `false` when it never will again.

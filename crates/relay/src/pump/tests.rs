@@ -131,7 +131,7 @@ async fn a_relay_goes_on_where_its_predecessor_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_that_is_killed_loses_nothing_and_repeats_at_most_what_was_in_flight() {
+async fn a_relay_that_is_killed_again_and_again_loses_nothing() {
     let broker = MockBroker::start().unwrap();
     let log = MemoryLog::new();
     log.commit((1..=20_000).map(|seq| entry(seq, TOPIC)));
@@ -335,11 +335,20 @@ async fn a_slow_broker_fills_the_window_and_no_more() {
 /// A broker that nobody here wrote, started from where `cargo xtask tools` puts it.
 struct Nisshi {
     child: Child,
-    brokers: String,
+    port: u16,
+    storage: &'static str,
+    folder: tempfile::TempDir,
 }
 
 impl Nisshi {
-    fn start() -> Self {
+    fn start(storage: &'static str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Self::spawn(storage, port, &folder);
+        Self { child, port, storage, folder }
+    }
+
+    fn spawn(storage: &str, port: u16, folder: &tempfile::TempDir) -> Child {
         let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"))).unwrap();
         let binary = std::env::var_os("DOMICILE_NISSHI").map(PathBuf::from);
@@ -348,30 +357,34 @@ impl Nisshi {
             binary.is_file(),
             "the Kafka-protocol broker nisshi is not installed: run `cargo xtask tools`, or name it in DOMICILE_NISSHI"
         );
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let url = format!("tcp://127.0.0.1:{port}");
-        let child = Command::new(binary)
-            .args([
-                "broker",
-                "--listener-url",
-                &url,
-                "--advertised-listener-url",
-                &url,
-                "--storage-engine",
-                "memory://x/",
-            ])
+        let mut child = Command::new(binary)
+            .args(["broker", "--listener-url", &url, "--advertised-listener-url", &url, "--storage-engine", storage])
+            .current_dir(folder.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let brokers = format!("127.0.0.1:{port}");
         for _ in 0..200 {
-            if std::net::TcpStream::connect(&brokers).is_ok() {
-                break;
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return child;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        Self { child, brokers }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        panic!("nisshi did not listen within 10 s");
+    }
+
+    fn brokers(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// As by `kill -9`, and then again on what is on disk.
+    fn kill_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = Self::spawn(self.storage, self.port, &self.folder);
     }
 }
 
@@ -382,23 +395,45 @@ impl Drop for Nisshi {
     }
 }
 
+fn creating(brokers: &str) -> Settings {
+    let mut settings = settings(brokers);
+    settings.missing_topics =
+        MissingTopics::Create { partitions: 3, replication: 1, retention: Some(Duration::from_secs(3_600)) };
+    settings
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_nobody_here_wrote_gets_its_topics_and_every_entry() {
-    let nisshi = Nisshi::start();
+    let nisshi = Nisshi::start("memory://x/");
     let log = MemoryLog::new();
     log.commit((1..=5_000).map(|seq| entry(seq, TOPIC)));
     log.commit((5_001..=5_100).map(|seq| entry(seq, "eu-central.domicile.record-changed.v1")));
-    let mut creating = settings(&nisshi.brokers);
-    creating.missing_topics =
-        MissingTopics::Create { partitions: 3, replication: 1, retention: Some(Duration::from_secs(3_600)) };
-    let relay = Running::start(creating, &log);
+    let relay = Running::start(creating(&nisshi.brokers()), &log);
     relay.caught_up(&log).await;
     relay.stop().await;
-    let messages = read_back(&nisshi.brokers, TOPIC).await;
+    let messages = read_back(&nisshi.brokers(), TOPIC).await;
     assert_eq!(messages.len(), 5_000);
     assert_nothing_lost_and_in_order(&messages, 1..=5_000);
     assert!(messages.iter().all(|message| (0..3).contains(&message.partition)));
-    assert_eq!(read_back(&nisshi.brokers, "eu-central.domicile.record-changed.v1").await.len(), 100);
+    assert_eq!(read_back(&nisshi.brokers(), "eu-central.domicile.record-changed.v1").await.len(), 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_killed_again_and_again_gets_every_entry_in_order() {
+    let mut nisshi = Nisshi::start("sqlite://broker.db");
+    let log = MemoryLog::new();
+    log.commit((1..=8_000).map(|seq| entry(seq, TOPIC)));
+    let mut narrow = creating(&nisshi.brokers());
+    narrow.limits.in_flight_rows_max = 400;
+    narrow.limits.stall_max = Duration::from_secs(5);
+    let relay = Running::start(narrow, &log);
+    for crash in 1..=2 {
+        relay.until("some progress", |status| status.seq > crash * 2_000).await;
+        nisshi.kill_and_restart();
+    }
+    relay.caught_up(&log).await;
+    relay.stop().await;
+    assert_nothing_lost_and_in_order(&read_back(&nisshi.brokers(), TOPIC).await, 1..=8_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

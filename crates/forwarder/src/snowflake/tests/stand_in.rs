@@ -192,7 +192,8 @@ async fn pass(
     match fault {
         Some(Fault::Unavailable) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         Some(Fault::SessionLost) => {
-            let lost = json!({"success": false, "code": "390112", "message": "Your session has expired.", "data": null});
+            let lost =
+                json!({"success": false, "code": "390112", "message": "Your session has expired.", "data": null});
             (JSON, lost.to_string()).into_response()
         }
         Some(Fault::Garbled) => (JSON, "<html>").into_response(),
