@@ -38,5 +38,8 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     for row in rows {
         table.add_row(row);
     }
+    for column in table.column_iter_mut().filter(|_| !std::io::stdout().is_terminal()) {
+        column.set_padding((0, 2));
+    }
     table.trim_fmt()
 }

@@ -213,4 +213,3 @@ pub(crate) fn forwarder(config: &Config, region: &Region, log: Log) -> anyhow::R
     let settings = forwarder::Settings { purposes: snowflake.purposes.clone(), limits };
     Ok(Some(Forwarder::new(settings, log, region.clone(), sink)))
 }
-

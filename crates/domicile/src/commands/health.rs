@@ -33,7 +33,7 @@ pub(crate) async fn run(args: &cli::Health) -> Result<ExitCode, Failure> {
             Ok(ExitCode::from(FAILED))
         }
         Err(error) => {
-            print::note(format!("{url} did not answer: {}", error.without_url()));
+            print::note(format!("{url} did not answer: {:#}", anyhow::Error::from(error.without_url())));
             Ok(ExitCode::from(FAILED))
         }
     }

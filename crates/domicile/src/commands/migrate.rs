@@ -36,7 +36,10 @@ pub(crate) async fn run(args: &cli::Migrate) -> Result<ExitCode, Failure> {
     for database in databases(&config) {
         let outcome = if args.dry_run { pending(&database).await } else { migrate(&database, args.create).await };
         if let Err(error) = &outcome {
-            print::note(format!("{}: {error:#}", database.name));
+            let sentence = format!("{error:#}");
+            let missing = !args.create && sentence.contains("does not exist");
+            let hint = if missing { " (`domicile migrate --create` creates databases and logins)" } else { "" };
+            print::note(format!("{}: {sentence}{hint}", database.name));
         }
         outcomes.push((database.name, outcome));
     }

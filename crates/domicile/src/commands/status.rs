@@ -25,7 +25,7 @@ pub(crate) async fn run(cursor: &str, command: &cli::Status) -> Result<ExitCode,
     if args.json {
         let rows = rows.iter().map(|(region, row)| match row {
             Ok(at) => json!({
-                "region": region.as_str(), "head": at.head, "cursor": at.seq, "lag": at.lag(),
+                "region": region.as_str(), "newest": at.newest, "cursor": at.seq, "lag": at.lag(),
                 "owner": at.owner, "seen_s_ago": at.seen_s_ago,
             }),
             Err(error) => json!({ "region": region.as_str(), "error": format!("{error:#}") }),
@@ -35,21 +35,26 @@ pub(crate) async fn run(cursor: &str, command: &cli::Status) -> Result<ExitCode,
         let rows = rows.iter().map(|(region, row)| match row {
             Ok(at) => vec![
                 region.to_string(),
-                at.head.to_string(),
+                at.newest.map_or_else(|| "-".into(), |newest| newest.to_string()),
                 at.seq.to_string(),
                 at.lag().to_string(),
                 at.owner.clone().unwrap_or_else(|| "nobody".into()),
                 at.seen_s_ago.map_or_else(|| "never".into(), |s| format!("{s} s ago")),
             ],
-            Err(error) => vec![region.to_string(), format!("{error:#}")],
+            Err(error) => {
+                print::note(format!("{region}: {error:#}"));
+                vec![region.to_string(), "unknown".into()]
+            }
         });
-        print::line(print::table(&["region", "log head", "cursor", "lag", "owner", "seen"], rows));
+        print::line(print::table(&["region", "newest entry", "carried up to", "lag", "owner", "seen"], rows));
     }
     Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
 struct Position {
-    head: u64,
+    /// Number of the newest entry; `None` while the log is empty.
+    newest: Option<u64>,
+    /// Number of the last entry that was carried.
     seq: u64,
     owner: Option<String>,
     seen_s_ago: Option<i64>,
@@ -57,19 +62,19 @@ struct Position {
 
 impl Position {
     fn lag(&self) -> u64 {
-        // The head counts entries from 0; a cursor names the last entry that it has carried.
-        self.head.saturating_sub(self.seq)
+        self.newest.map_or(0, |newest| newest.saturating_sub(self.seq))
     }
 }
 
 async fn position(log: &Log, cursor: &str) -> anyhow::Result<Position> {
-    let head = log.head().await.context("the region's log cannot be read")?.size;
+    // Entries are numbered from 0, so a log of size n ends with entry n - 1.
+    let newest = log.head().await.context("the region's log cannot be read")?.size.checked_sub(1);
     let cursors = log.cursors().await.context("the region's cursors cannot be read")?;
     let Some(found) = cursors.into_iter().find(|state| state.name == cursor) else {
-        return Ok(Position { head, seq: 0, owner: None, seen_s_ago: None });
+        return Ok(Position { newest, seq: 0, owner: None, seen_s_ago: None });
     };
     #[expect(clippy::disallowed_methods, reason = "a person is told how long ago something was")]
     let now_s = OffsetDateTime::now_utc().unix_timestamp();
     let seen_s_ago = Some((now_s - found.updated_at_us / 1_000_000).max(0));
-    Ok(Position { head, seq: found.seq, owner: found.owner, seen_s_ago })
+    Ok(Position { newest, seq: found.seq, owner: found.owner, seen_s_ago })
 }

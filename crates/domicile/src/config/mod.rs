@@ -68,13 +68,6 @@ pub(crate) struct Gateway {
     pub forwarding: Forwarding,
 }
 
-impl Gateway {
-    /// How long a shutdown waits for requests in flight.
-    pub(crate) fn drain_max(&self) -> Duration {
-        Duration::from_secs(self.limits.drain_s_max)
-    }
-}
-
 /// Whose forwarding headers are believed.
 #[derive(Debug, Clone)]
 pub(crate) struct Forwarding {

@@ -2,7 +2,7 @@
 //! then held in a type that does not show it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use secrecy::SecretString;
 
@@ -43,9 +43,9 @@ impl Secrets<'_> {
     /// Reads what a reference names.
     pub(crate) fn resolve(&self, reference: &str) -> Result<Found, Trouble> {
         if let Some(path) = reference.strip_prefix("file:") {
-            self.from_file(&self.folder.join(path))
+            self.read_file(&self.folder.join(path))
         } else if let Some(name) = reference.strip_prefix("env:") {
-            self.from_variable(name)
+            self.read_variable(name)
         } else {
             Err(Trouble {
                 message: "A secret stands here in plain text.".into(),
@@ -56,7 +56,7 @@ impl Secrets<'_> {
         }
     }
 
-    fn from_file(&self, path: &Path) -> Result<Found, Trouble> {
+    fn read_file(&self, path: &Path) -> Result<Found, Trouble> {
         let unreadable = |message: String| Trouble {
             message,
             fix: "Create the file, or correct the path; it must be readable by the user that runs domicile.".into(),
@@ -72,10 +72,10 @@ impl Secrets<'_> {
         if secret.is_empty() {
             return Err(unreadable(format!("The secret file {} is empty.", path.display())));
         }
-        Ok(Found { secret: secret.into(), exposed: exposed(path.to_owned(), &meta) })
+        Ok(Found { secret: secret.into(), exposed: exposed(path, &meta) })
     }
 
-    fn from_variable(&self, name: &str) -> Result<Found, Trouble> {
+    fn read_variable(&self, name: &str) -> Result<Found, Trouble> {
         match self.variables.get(name).filter(|value| !value.is_empty()) {
             Some(value) => Ok(Found { secret: value.clone().into(), exposed: None }),
             None => Err(Trouble {
@@ -87,7 +87,7 @@ impl Secrets<'_> {
 }
 
 #[cfg(unix)]
-fn exposed(path: PathBuf, meta: &std::fs::Metadata) -> Option<Trouble> {
+fn exposed(path: &Path, meta: &std::fs::Metadata) -> Option<Trouble> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = meta.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then(|| Trouble {
@@ -97,6 +97,6 @@ fn exposed(path: PathBuf, meta: &std::fs::Metadata) -> Option<Trouble> {
 }
 
 #[cfg(not(unix))]
-fn exposed(_path: PathBuf, _meta: &std::fs::Metadata) -> Option<Trouble> {
+fn exposed(_path: &Path, _meta: &std::fs::Metadata) -> Option<Trouble> {
     None
 }

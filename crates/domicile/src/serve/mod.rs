@@ -105,10 +105,16 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
     Ok(())
 }
 
-/// Reads the country database off the async threads: it takes a second, and some memory for as long.
+/// Reads the country database in a thread of its own: unpacking takes a second and some memory, which
+/// the allocator gives back when the thread ends.
 async fn load_geoip(config: &Arc<Config>) -> anyhow::Result<GeoIp> {
     let config = Arc::clone(config);
-    tokio::task::spawn_blocking(move || rooms::geoip(&config)).await.context("reading the GeoIP database panicked")?
+    let (done, loaded) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("geoip".into())
+        .spawn(move || drop(done.send(rooms::geoip(&config))))
+        .context("no thread for the GeoIP database could be started")?;
+    loaded.await.context("reading the GeoIP database panicked")?
 }
 
 /// One calm line about what runs.

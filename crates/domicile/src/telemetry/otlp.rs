@@ -104,13 +104,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn spans_and_metrics_reach_the_collector_before_a_shutdown_ends() {
         let (endpoint, seen) = collector().await;
-        let settings = Otlp {
-            endpoint,
-            traces: true,
-            metrics: true,
-            trace_ratio: 1.0,
-            metrics_every: Duration::from_secs(3600),
-        };
+        let settings =
+            Otlp { endpoint, traces: true, metrics: true, trace_ratio: 1.0, metrics_every: Duration::from_secs(3600) };
         let traces = tracer(&settings, resource("gateway-7")).expect("an exporter");
         let metrics = meter(&settings, resource("gateway-7")).expect("an exporter");
         traces.tracer("test").in_span("a deed", |_| {});

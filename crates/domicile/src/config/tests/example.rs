@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn the_annotated_example_is_sound_but_for_its_secrets() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/domicile.toml");
-    let mistakes = load_with(&path, &BTreeMap::new()).err().expect("its secrets are not here");
+    let mistakes = load_with(&path, &BTreeMap::new()).expect_err("its secrets are not here");
     for mistake in mistakes.errors() {
         assert!(mistake.message.contains("/run/secrets/"), "only secrets are missing:\n{mistakes}");
     }

@@ -104,7 +104,7 @@ impl Scene {
     }
 
     fn mistakes(&self) -> Mistakes {
-        self.load().err().expect("a mistake is found")
+        self.load().expect_err("a mistake is found")
     }
 
     /// The one error there is, which must have this key and say this in its message or fix.

@@ -75,7 +75,7 @@ fn what_is_not_toml_is_named_with_its_line() {
 
 #[test]
 fn a_missing_file_is_a_mistake_and_not_a_default() {
-    let mistakes = load_with(Path::new("/nowhere/domicile.toml"), &BTreeMap::new()).err().expect("a mistake");
+    let mistakes = load_with(Path::new("/nowhere/domicile.toml"), &BTreeMap::new()).expect_err("a mistake");
     assert!(mistakes.0[0].fix.contains("--config"), "{mistakes}");
 }
 
