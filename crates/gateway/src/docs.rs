@@ -53,7 +53,8 @@ fn page(document: &Value) -> String {
     navigation(&mut html, &tags, &operations);
     let _ = write!(
         html,
-        "<main><h1>{}</h1><p class=\"lead\">{}</p><p>Version {}. For programs: <a href=\"/openapi.json\">openapi.json</a>.</p>",
+        "<main><h1>{}</h1><p class=\"lead\">{}</p><p>Version {}. For programs: <a href=\"/openapi.json\">openapi.json</a>. \
+         In the examples, <code>$DOMICILE</code> is this gateway and <code>$KEY</code> an API key or a token.</p>",
         prose(text(&info["summary"])),
         prose(text(&info["description"])),
         escape(text(&info["version"])),
@@ -286,7 +287,7 @@ fn curl(operation: &Operation<'_>) -> String {
             _ => None,
         };
         if let Some(example) = example {
-            let _ = write!(line, " \\\n  -d '{example}'");
+            let _ = write!(line, " \\\n  --data '{example}'");
         }
     }
     line
