@@ -110,7 +110,7 @@ async fn check(world: &World, told: &BTreeMap<String, u64>) -> Result<String> {
         ensure!(events.get(key) == Some(seq), "the receipt of {key} says {seq}, its event {:?}", events.get(key));
     }
     let leaves = region
-        .sql("SELECT seq::text FROM domicile.leaves WHERE line::jsonb ->> 'op' = 'record.put' ORDER BY seq")
+        .sql("SELECT l.seq::text FROM domicile.leaves l WHERE l.line::jsonb ->> 'k' = 'decision.write' ORDER BY l.seq")
         .await?;
     let mut of_events: Vec<u64> = events.values().copied().collect();
     of_events.sort_unstable();

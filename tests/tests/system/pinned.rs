@@ -10,10 +10,13 @@ async fn a_foreign_regions_row_is_refused_by_postgres_itself() {
     let world = shared().await;
     for region in world.regions() {
         let foreign = if region.name() == "us-east" { "eu-central" } else { "us-east" };
-        for table in ["records (region, subject, collection, key, version, body, updated_at) VALUES ('{}', 's', 'c', 'k', 1, '{{}}', now())",
-            "zero_party (region, subject, attribute, version, value, consents, source, updated_at) VALUES ('{}', 's', 'a', 1, '1', '[]', 'x', now())"]
+        for table in [
+            "records (region, subject, collection, key, version, body, updated_at) VALUES ($, 's', 'c', 'k', 1, '{}', now())",
+            "zero_party (region, subject, attribute, version, value, consents, source, updated_at) \
+             VALUES ($, 's', 'a', 1, '1', '[]', 'x', now())",
+        ]
         {
-            let insert = format!("INSERT INTO domicile.{}", table.replace("{}", foreign).replace("{{}}", "{}"));
+            let insert = format!("INSERT INTO domicile.{}", table.replace('$', &format!("'{foreign}'")));
             let refused = region.sql(&insert).await.expect_err("a foreign row must be refused");
             assert!(format!("{refused:#}").contains("no partition of relation"), "{refused:#}");
         }
@@ -46,23 +49,24 @@ async fn the_log_cannot_be_rewritten_by_the_role_that_writes_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dsn_that_leads_to_another_regions_cluster_is_refused_at_connect() {
     let world = World::with_regions(["eu-central", "us-east"]).without_brokers().without_snowflakes();
+    let world = world.gateway("european", ["eu-central"]).gateway("american", ["us-east"]);
     let world = world.gateways_not_started().start().await.unwrap();
-    let gateway = &world.gateways()[0];
     // The European secret now names the American cluster.
     let wrong = world.region("us-east").cluster.dsn("gateway", "domicile");
     std::fs::write(world.root().join("secrets/eu-central-postgres"), wrong).unwrap();
-    gateway.start_unready().await.unwrap();
+    let (european, american) = (world.gateway("european"), world.gateway("american"));
+    european.start_unready().await.unwrap();
+    american.start_again().await.unwrap();
 
-    let anna = person("misplaced");
-    let client = world.client().unwrap();
+    let client = world.client_of(european).unwrap().residing_in("DE");
     until("The refusal", Duration::from_secs(10), || async {
-        let answer = client.residing_in("DE").put_record(&anna, "profile", "x", &json!({})).await.unwrap();
+        let answer = client.put_record(&person("misplaced"), "profile", "x", &json!({})).await.unwrap();
         (answer.status, answer.code().as_deref()) == (503, Some("region_misplaced"))
     })
     .await
     .unwrap();
-    let other = client.residing_in("US").put_record(&person("placed"), "profile", "x", &json!({})).await.unwrap();
-    assert_eq!(other.expect(201).unwrap().region(), Some("us-east"), "the right region is served all the same");
+    let client = world.client_of(american).unwrap().residing_in("US");
+    client.put_record(&person("placed"), "profile", "x", &json!({})).await.unwrap().expect(201).unwrap();
     let rows = world.region("us-east").sql("SELECT count(*)::text FROM domicile.records").await.unwrap();
     assert_eq!(rows, ["1"], "nothing of the European subject is in the American cluster");
     world.shutdown().await;
