@@ -155,7 +155,7 @@ impl Builder {
                 let (cluster, broker, snowflake) = tokio::try_join!(
                     founded.region(*plan, progress),
                     founded.broker(plan.name, brokers, progress),
-                    founded.snowflake(plan.name, snowflakes, progress),
+                    founded.snowflake(plan.name, snowflakes),
                 )?;
                 Ok::<_, anyhow::Error>(RegionWorld { plan: *plan, cluster, broker, snowflake })
             }
@@ -165,14 +165,16 @@ impl Builder {
 
         let gateways = self.gateways(&nursery, &layout, &directory, &regions)?;
         let world = World { gateways, regions, directory, keys, nursery, layout };
-        if self.start_gateways {
-            try_join_all(world.gateways.iter().map(|gateway| {
-                let work = async { gateway.start_again().await.map(|()| ((), gateway.url().to_owned())) };
-                progress.step(format!("The gateway {}", gateway.name()), work)
-            }))
-            .await?;
-        }
-        try_join_all(world.regions.iter().filter_map(|region| region.snowflake.as_ref()).map(Snowflake::ready)).await?;
+        let snowflakes = world.regions.iter().filter_map(|region| region.snowflake.as_ref()).map(|snowflake| {
+            let note = format!("{}, {}", snowflake.url(), snowflake.in_words());
+            let work = async { snowflake.ready().await.map(|()| ((), note)) };
+            progress.step(format!("The Snowflake of {}", snowflake.region()), work)
+        });
+        let gateways = world.gateways.iter().filter(|_| self.start_gateways).map(|gateway| {
+            let work = async { gateway.start_again().await.map(|()| ((), gateway.url().to_owned())) };
+            progress.step(format!("The gateway {}", gateway.name()), work)
+        });
+        tokio::try_join!(try_join_all(gateways), try_join_all(snowflakes))?;
         Ok(world)
     }
 
@@ -255,21 +257,16 @@ impl Founding<'_> {
         progress.step(format!("The broker of {name}"), work).await
     }
 
-    async fn snowflake(&self, name: &str, choice: Choice, progress: &Progress) -> Result<Option<Snowflake>> {
+    /// Launches it without waiting: it takes longest, and whoever forwards to it tries again until it is there.
+    async fn snowflake(&self, name: &str, choice: Choice) -> Result<Option<Snowflake>> {
         let folder = self.layout.folder("snowflake", name)?;
-        let work = async {
-            let snowflake = match choice {
-                Choice::Absent => return Ok((None, "none".into())),
-                Choice::Simplest => Snowflake::in_folder(name, &folder),
-                Choice::BestInstalled => {
-                    let log = self.layout.log(&format!("snowflake-{name}"));
-                    Snowflake::start(self.nursery, name, &folder, &log).await?
-                }
-            };
-            snowflake.ready().await?;
-            let note = format!("{}, {}", snowflake.url(), snowflake.in_words());
-            Ok((Some(snowflake), note))
-        };
-        progress.step(format!("The Snowflake of {name}"), work).await
+        match choice {
+            Choice::Absent => Ok(None),
+            Choice::Simplest => Ok(Some(Snowflake::in_folder(name, &folder))),
+            Choice::BestInstalled => {
+                let log = self.layout.log(&format!("snowflake-{name}"));
+                Snowflake::start(self.nursery, name, &folder, &log).await.map(Some)
+            }
+        }
     }
 }

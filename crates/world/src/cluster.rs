@@ -359,6 +359,9 @@ fn copied(from: &Path, to: &Path, owner: Option<&SystemUser>) -> io::Result<()> 
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
+        if from.ends_with("pg_wal") && entry.file_type()?.is_file() {
+            continue; // 16 MB that pg_resetwal would throw away
+        }
         if entry.file_type()?.is_dir() {
             copied(&entry.path(), &target, owner)?;
         } else {

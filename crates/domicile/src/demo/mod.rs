@@ -54,7 +54,11 @@ Examples:
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let mut end = End::listen()?;
     let began = Instant::now();
-    print::note("Starting a world of three regions on this machine. Everything is thrown away at the end.");
+    let end_of_it = match &args.data_dir {
+        Some(folder) => format!("Everything is kept in {}.", folder.display()),
+        None => "Everything is thrown away at the end.".to_owned(),
+    };
+    print::note(format!("Starting a world of three regions on this machine. {end_of_it}"));
     let mut builder = World::with_regions(REGIONS).progress(terminal::progress());
     if let Some(folder) = &args.data_dir {
         builder = builder.data_dir(folder);

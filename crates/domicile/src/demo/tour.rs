@@ -153,7 +153,7 @@ async fn traces_in(region: &RegionWorld, said: &[Said], broken: &mut Vec<String>
         return Ok(BTreeMap::new());
     }
     let rows = region
-        .sql("SELECT subject, tableoid::regclass, version FROM domicile.records WHERE collection = 'profile'")
+        .sql("SELECT r.subject, c.relname, r.version FROM domicile.records r JOIN pg_class c ON c.oid = r.tableoid")
         .await
         .with_context(|| format!("The partition of {name} could not be read"))?;
     let messages = carried(region, &here).await?;
@@ -166,10 +166,7 @@ async fn traces_in(region: &RegionWorld, said: &[Said], broken: &mut Vec<String>
             "missing".to_owned()
         };
         let row = rows.iter().find_map(|row| row.strip_prefix(subject.as_str())?.strip_prefix('|')?.split_once('|'));
-        let row = row.map_or_else(
-            || missing("record"),
-            |(table, version)| format!("{} @{version}", table.rsplit('.').next().unwrap_or(table)),
-        );
+        let row = row.map_or_else(|| missing("record"), |(table, version)| format!("{table} @{version}"));
         let message = messages.get(&said.luggage.event_id).cloned().unwrap_or_else(|| missing("event"));
         let declared =
             forwarded.iter().find(|row| row.value.as_ref().is_some_and(|v| v.contains(&said.luggage.declared)));
