@@ -64,10 +64,11 @@ pub(crate) fn region(config: &Config, region: &Region, gateway: &GatewayId) -> a
     })
 }
 
-/// A store's bounds: its own, and never longer than the request that waits for it.
+/// A store's bounds: its own, and shorter than the request that waits for it, so that the store's reason is heard.
 fn limits(config: &Config) -> storage::Limits {
     let mut limits = storage::Limits::default();
-    limits.answer_timeout = limits.answer_timeout.min(Duration::from_millis(config.gateway.limits.request_ms_max));
+    let request = Duration::from_millis(config.gateway.limits.request_ms_max);
+    limits.answer_timeout = limits.answer_timeout.min(request * 4 / 5);
     limits
 }
 

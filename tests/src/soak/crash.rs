@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tokio::task::JoinSet;
 use world::{Client, World};
@@ -131,7 +131,7 @@ async fn check(world: &World, told: &BTreeMap<String, u64>) -> Result<String> {
     let mut newest: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
     let mut seen = std::collections::BTreeSet::new();
     for message in region.messages(topic, expected * 2 + 1_000).await? {
-        let seq: u64 = message.header("ce_domicileseq").unwrap_or_default().parse()?;
+        let seq = message.seq().context("a message without its sequence number")?;
         if seen.insert(seq) {
             published += 1;
             let last = newest.entry(message.key.clone().unwrap_or_default()).or_default();
