@@ -40,7 +40,7 @@ CREATE TABLE domicile.subjects (
 ) WITH (fillfactor = 90);
 
 -- The subjects' records. Only the partition of this very region exists, so Postgres itself refuses
--- another region's row.
+-- another region's row. The key begins with the subject: a region's name leads nowhere in its own index.
 CREATE TABLE domicile.records (
     region     text COLLATE "C" NOT NULL,
     subject    text COLLATE "C" NOT NULL,
@@ -49,7 +49,7 @@ CREATE TABLE domicile.records (
     version    bigint           NOT NULL CHECK (version > 0),
     body       jsonb            NOT NULL,
     updated_at timestamptz      NOT NULL,
-    PRIMARY KEY (region, subject, collection, key)
+    PRIMARY KEY (subject, collection, key, region)
 ) PARTITION BY LIST (region);
 
 -- What people knowingly tell about themselves, and what they agreed to. `consents` is a list of
@@ -63,7 +63,7 @@ CREATE TABLE domicile.zero_party (
     consents   jsonb            NOT NULL,
     source     text             NOT NULL,
     updated_at timestamptz      NOT NULL,
-    PRIMARY KEY (region, subject, attribute)
+    PRIMARY KEY (subject, attribute, region)
 ) PARTITION BY LIST (region);
 
 -- Every event to be streamed, at the log position of the deed that caused it. Channel 0 goes to the

@@ -167,6 +167,10 @@ fn from_sqlstate(sqlstate: &str, message: &str) -> Trouble {
     match sqlstate.get(..2).unwrap_or_default() {
         // serialization failure, deadlock
         "40" => Trouble::Conflict(told()),
+        // unique violation: every insert here is prepared for what it knows of, so somebody else was faster
+        "23" if sqlstate == "23505" => {
+            Trouble::Conflict(Cause::new("somebody else wrote the same key (SQLSTATE 23505)"))
+        }
         // lock not available
         "55" => Trouble::Conflict(told()),
         "57" if sqlstate == "57014" => Trouble::Conflict(Cause::new("the statement took too long (SQLSTATE 57014)")),

@@ -75,6 +75,8 @@ impl Address {
             ("enable_seqscan", "off"),
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
+            ("enable_bitmapscan", "off"),
+            ("enable_material", "off"),
         ];
         let options = match work {
             Work::Lookups => options.options(planned_once),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 
 use super::entry::{Entry, number};
+use crate::error::Error;
 use crate::limits::Limits;
 
 /// The queue of a region's committers.
@@ -152,15 +153,15 @@ impl Collector {
         self.freed.notify_one();
     }
 
-    /// Everything that is queued, unless another committer is waiting for it at this moment.
-    pub(super) fn try_drain(&self) -> Vec<Entry> {
-        let Ok(mut line) = self.line.try_lock() else { return Vec::new() };
+    /// Refuses everything that is queued, unless another committer is taking it at this moment. Leaves that
+    /// nobody waits for stay.
+    pub(super) fn refuse(&self, error: &Error) {
+        let Ok(mut line) = self.line.try_lock() else { return };
         let Line { arrivals, waiting } = &mut *line;
-        let mut all: Vec<Entry> = waiting.drain(..).collect();
         while let Ok(entry) = arrivals.try_recv() {
-            all.push(entry);
+            waiting.push_back(entry);
         }
-        all
+        *waiting = waiting.drain(..).filter_map(|entry| entry.fail(error)).collect();
     }
 
     fn busy(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {

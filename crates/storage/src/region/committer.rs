@@ -9,22 +9,22 @@
 //! attempt, and one lost during the COMMIT is cleared up by looking into the log.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge, histogram};
 use sqlx::Executor;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::collector::{Batch, Collector, Next};
+use super::crew::{Crew, Hand};
 use super::entry::{Entry, Reply};
 use super::transaction::{Failure, Sealed, transact};
 use super::{Shared, head};
 use crate::deeds::{Answer, LogPosition};
 use crate::error::{Cause, Error, Trouble};
-use crate::link::{Link, Work, within};
+use crate::link::{Work, within};
 
 /// A connection that was not used for longer may have died unnoticed. It is asked for a sign of life before
 /// anything is sent on it whose fate could then not be known.
@@ -37,7 +37,6 @@ const CAREFUL_FROM: u32 = 2;
 struct Committers {
     shared: Arc<Shared>,
     collector: Collector,
-    up: AtomicUsize,
 }
 
 /// Starts a region's committers.
@@ -46,17 +45,13 @@ pub(super) fn spawn(
     entries: mpsc::UnboundedReceiver<Entry>,
     connections: u32,
 ) -> Vec<JoinHandle<()>> {
-    let committers = Arc::new(Committers {
-        collector: Collector::new(entries, &shared.limits),
-        shared: Arc::clone(shared),
-        up: AtomicUsize::new(0),
-    });
+    let crew = Crew::new("committer");
+    let committers =
+        Arc::new(Committers { collector: Collector::new(entries, &shared.limits), shared: Arc::clone(shared) });
     (0..connections)
         .map(|_| {
-            let link = Link::new(Arc::clone(&shared.address), Work::Commits);
-            let committer =
-                Committer { committers: Arc::clone(&committers), link, counted_up: false, used_at: Instant::now() };
-            tokio::spawn(committer.run())
+            let hand = crew.hand(shared, Work::Commits);
+            tokio::spawn(Committer { committers: Arc::clone(&committers), hand, used_at: Instant::now() }.run())
         })
         .collect()
 }
@@ -64,8 +59,7 @@ pub(super) fn spawn(
 /// One committer and its connection.
 struct Committer {
     committers: Arc<Committers>,
-    link: Link,
-    counted_up: bool,
+    hand: Hand,
     used_at: Instant,
 }
 
@@ -75,7 +69,7 @@ impl Committer {
         let shared = &committers.shared;
         let mut closing = shared.closing.subscribe();
         loop {
-            if !self.connected().await {
+            if !self.hand.connected(|error| committers.collector.refuse(error)).await {
                 if *closing.borrow() {
                     return;
                 }
@@ -85,7 +79,7 @@ impl Committer {
             match committers.collector.next(idle, &mut closing).await {
                 Next::Batch(mut batch) => {
                     if self.used_at.elapsed() > FRESH_FOR {
-                        drop(self.link.ping().await);
+                        drop(self.hand.link.ping().await);
                     }
                     self.commit(&mut batch).await;
                     self.used_at = Instant::now();
@@ -98,50 +92,8 @@ impl Committer {
                     }
                     tokio::time::sleep(super::REFUSAL_PAUSE).await;
                 }
-                Next::Idle => drop(self.link.ping().await),
+                Next::Idle => drop(self.hand.link.ping().await),
                 Next::Closed => return,
-            }
-        }
-    }
-
-    /// Makes sure of the connection. While no committer has one, everything queued is refused at once.
-    async fn connected(&mut self) -> bool {
-        let outcome = self.link.connection().await.map(drop);
-        let Committers { shared, collector, up } = &*self.committers;
-        match outcome {
-            Ok(()) => {
-                if !std::mem::replace(&mut self.counted_up, true) {
-                    up.fetch_add(1, Ordering::AcqRel);
-                    info!(region = %shared.region, "A committer of region {} is connected", shared.region);
-                }
-                return true;
-            }
-            Err(trouble) => {
-                if std::mem::replace(&mut self.counted_up, false) {
-                    up.fetch_sub(1, Ordering::AcqRel);
-                    warn!(region = %shared.region, cause = %trouble.cause(), "A committer lost its connection");
-                }
-                let misplaced = matches!(trouble, Trouble::Misplaced(_));
-                let error = trouble.into_error(Some(&shared.region));
-                let pause = async {
-                    if misplaced {
-                        // Refused for good: whoever still comes is told so, until the store is closed.
-                        shared.closing.subscribe().wait_for(|closing| *closing).await.map(drop).unwrap_or(());
-                    } else {
-                        self.link.pause().await;
-                    }
-                };
-                let mut pause = std::pin::pin!(pause);
-                loop {
-                    if up.load(Ordering::Acquire) == 0 {
-                        let kept = collector.try_drain().into_iter().filter_map(|entry| entry.fail(&error)).collect();
-                        collector.put_back(kept).await;
-                    }
-                    tokio::select! {
-                        () = &mut pause => return false,
-                        () = tokio::time::sleep(super::REFUSAL_PAUSE) => {}
-                    }
-                }
             }
         }
     }
@@ -197,9 +149,9 @@ impl Committer {
             let patience = shared.limits.answer_timeout.saturating_sub(shared.address.patience());
             if again && attempts < shared.limits.attempts_max && begun.elapsed() < patience {
                 counter!("domicile_commit_retries_total", "region" => region.to_owned()).increment(1);
-                if self.link.connection().await.is_ok() {
+                if self.hand.link.connection().await.is_ok() {
                     if attempts > 1 {
-                        self.link.pause().await;
+                        self.hand.link.pause().await;
                     }
                     parts.push(entries);
                     continue;
@@ -209,7 +161,7 @@ impl Committer {
             warn!(%region, deeds = entries.len(), %error, "A batch could not be committed");
             committers.fail(entries, &error).await;
             // The rest would fare no better, and must not wait for it.
-            if !self.link.is_up() {
+            if !self.hand.link.is_up() {
                 for entries in parts.drain(..) {
                     committers.fail(entries, &error).await;
                 }
@@ -221,7 +173,7 @@ impl Committer {
     /// One attempt at committing entries together. Returns what to answer, and the first leaf's position.
     async fn attempt(&mut self, entries: &[Entry], careful: bool) -> Result<(Sealed, u64), Failure> {
         let shared = &self.committers.shared;
-        let connection = self.link.connection().await?;
+        let connection = self.hand.link.connection().await?;
         let outcome = transact(shared, connection, entries, careful).await;
         match outcome {
             Ok(sealed) => {
@@ -229,14 +181,14 @@ impl Committer {
                 Ok(sealed)
             }
             Err(Failure::Not(trouble)) => {
-                drop(self.link.settle::<()>(Err(trouble.clone())));
-                if self.link.is_up() {
+                drop(self.hand.link.settle::<()>(Err(trouble.clone())));
+                if self.hand.link.is_up() {
                     self.roll_back().await;
                 }
                 Err(Failure::Not(trouble))
             }
             Err(unknown @ Failure::Unknown { .. }) => {
-                self.link.cut();
+                self.hand.link.cut();
                 Err(unknown)
             }
         }
@@ -244,9 +196,9 @@ impl Committer {
 
     async fn roll_back(&mut self) {
         let patience = self.committers.shared.address.patience();
-        if let Ok(connection) = self.link.connection().await {
+        if let Ok(connection) = self.hand.link.connection().await {
             let outcome = within(patience, async { Ok(connection.execute("ROLLBACK").await?) }).await;
-            drop(self.link.settle(outcome));
+            drop(self.hand.link.settle(outcome));
         }
     }
 
@@ -258,18 +210,18 @@ impl Committer {
         let begun = Instant::now();
         loop {
             attempts += 1;
-            let outcome = match self.link.connection().await {
+            let outcome = match self.hand.link.connection().await {
                 Ok(connection) => within(patience, head::was_committed(connection, seq, hash)).await,
                 Err(trouble) => Err(trouble),
             };
             // A transaction may be open on it: a new one is cheaper than thinking about it.
             if outcome.is_err() {
-                self.link.cut();
+                self.hand.link.cut();
             }
             match outcome {
                 Ok(known) => return Ok(known),
                 Err(trouble) if begun.elapsed() > limits.answer_timeout / 2 || attempts > 50 => return Err(trouble),
-                Err(_) => self.link.pause().await,
+                Err(_) => self.hand.link.pause().await,
             }
         }
     }

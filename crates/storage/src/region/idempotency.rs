@@ -34,18 +34,20 @@ pub(super) async fn load(connection: &mut PgConnection, names: &[Name<'_>]) -> R
     let rows = sqlx::query(
         "SELECT k.ord, i.request_hash, i.event_id, i.topic \
          FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k(subject, key, ord) \
-         JOIN domicile.idempotency AS i ON i.subject = k.subject AND i.key = k.key",
+         LEFT JOIN domicile.idempotency AS i ON i.subject = k.subject AND i.key = k.key",
     )
     .bind(names.iter().map(|name| name.subject).collect::<Vec<_>>())
     .bind(names.iter().map(|name| name.key).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
-    rows.iter()
-        .map(|row| {
+    let mut found = Vec::new();
+    for row in &rows {
+        if let Some(request_hash) = row.try_get(1)? {
             let at = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0).wrapping_sub(1);
-            Ok((at, Done { request_hash: row.try_get(1)?, event_id: row.try_get(2)?, topic: row.try_get(3)? }))
-        })
-        .collect()
+            found.push((at, Done { request_hash, event_id: row.try_get(2)?, topic: row.try_get(3)? }));
+        }
+    }
+    Ok(found)
 }
 
 /// Remembers keys. How many were: a missing one was used by somebody else meanwhile.

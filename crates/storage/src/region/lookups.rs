@@ -99,8 +99,9 @@ pub(super) fn size(found: &Found) -> (u64, u64) {
     }
 }
 
-/// Single records. Columns 0 to 5 of every statement here are the subject's, see [`known`]; column 6 is
-/// the place in the batch.
+/// Single records. Columns 0 to 5 of every statement here are the subject's, see [`known`], or null when it
+/// is not registered here; column 6 is the place in the batch. The joins are outer ones so that they always
+/// begin with what is asked for, however small a table was when its statement was planned.
 pub(super) async fn records(
     shared: &Shared,
     connection: &mut PgConnection,
@@ -111,7 +112,7 @@ pub(super) async fn records(
         "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord, \
                 r.version, r.body::text, r.updated_at \
          FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS k(subject, collection, key, ord) \
-         JOIN domicile.subjects AS s ON s.subject = k.subject \
+         LEFT JOIN domicile.subjects AS s ON s.subject = k.subject \
          LEFT JOIN domicile.records AS r \
                 ON r.region = $1 AND r.subject = k.subject AND r.collection = k.collection AND r.key = k.key",
     )
@@ -149,7 +150,7 @@ pub(super) async fn lists(
                 r.version, r.body::text, r.updated_at, r.key \
          FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) WITH ORDINALITY \
               AS k(subject, collection, after, wanted, ord) \
-         JOIN domicile.subjects AS s ON s.subject = k.subject \
+         LEFT JOIN domicile.subjects AS s ON s.subject = k.subject \
          LEFT JOIN LATERAL ( \
              SELECT r.key, r.version, r.body, r.updated_at FROM domicile.records AS r \
              WHERE r.region = $1 AND r.subject = k.subject AND r.collection = k.collection AND r.key > k.after \
@@ -196,7 +197,7 @@ pub(super) async fn attributes(
         "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord, \
                 z.version, z.value::text, z.updated_at, z.attribute, z.consents::text, z.source \
          FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS k(subject, attribute, ord) \
-         JOIN domicile.subjects AS s ON s.subject = k.subject \
+         LEFT JOIN domicile.subjects AS s ON s.subject = k.subject \
          LEFT JOIN domicile.zero_party AS z \
                 ON z.region = $1 AND z.subject = k.subject AND z.attribute = k.attribute",
     )
@@ -222,7 +223,7 @@ pub(super) async fn all_attributes(
         "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord, \
                 z.version, z.value::text, z.updated_at, z.attribute, z.consents::text, z.source \
          FROM unnest($2::text[]) WITH ORDINALITY AS k(subject, ord) \
-         JOIN domicile.subjects AS s ON s.subject = k.subject \
+         LEFT JOIN domicile.subjects AS s ON s.subject = k.subject \
          LEFT JOIN LATERAL ( \
              SELECT z.attribute, z.version, z.value, z.updated_at, z.consents, z.source FROM domicile.zero_party AS z \
              WHERE z.region = $1 AND z.subject = k.subject ORDER BY z.attribute LIMIT $3) AS z ON true \
@@ -252,14 +253,13 @@ pub(super) async fn subjects(
     let rows = sqlx::query(
         "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord \
          FROM unnest($1::text[]) WITH ORDINALITY AS k(subject, ord) \
-         JOIN domicile.subjects AS s ON s.subject = k.subject",
+         LEFT JOIN domicile.subjects AS s ON s.subject = k.subject",
     )
     .bind(asked.iter().map(|ask| ask.subject).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
     for row in &rows {
-        let state = known(row, &shared.origin)?.state;
-        see(shared, sights, of(asked, row)?, row, || Ok(Found::Subject(Some(state))))?;
+        see(shared, sights, of(asked, row)?, row, || Ok(Found::Subject(Some(known(row, &shared.origin)?.state))))?;
     }
     Ok(())
 }
@@ -272,6 +272,9 @@ fn see<What>(
     row: &PgRow,
     found: impl FnOnce() -> Result<Found, Trouble>,
 ) -> Result<(), Trouble> {
+    if row.try_get::<Option<&str>, _>(0)?.is_none() {
+        return Ok(());
+    }
     let known = known(row, &shared.origin)?;
     let found = match known.admits_read(ask.epoch) {
         Ok(()) => Ok(found()?),

@@ -2,17 +2,19 @@
 //!
 //! - `reader`: concurrent lookups travel in one SELECT;
 //! - `collector`, `committer`, `transaction`: concurrent deeds travel in one transaction, with every leaf;
-//! - `draft`: what a batch of deeds comes to, folded in memory; `head`: the end of the log;
+//! - `wants`, `draft`, `fold`, `slot`: what a batch of deeds comes to, in memory; `head`: the end of the log;
 //! - `log`: reading the region log; `index`: what makes its decisions searchable;
 //! - the rest: each table's SQL at home in the table's file.
 
 mod collector;
 mod committer;
+mod crew;
 mod cursors;
 mod decisions;
 mod draft;
 mod entry;
 mod events;
+mod fold;
 mod head;
 mod idempotency;
 mod index;
@@ -23,8 +25,10 @@ mod outbox;
 mod queue;
 mod reader;
 mod records;
+mod slot;
 mod subjects;
 mod transaction;
+mod wants;
 mod zero_party;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -166,7 +170,7 @@ impl RegionStore {
             gateway: settings.gateway,
             audit_reads: settings.audit_reads,
             peppers: settings.peppers,
-            limits: limits.clone(),
+            limits,
             address,
         });
         let (queries, queries_in) = mpsc::unbounded_channel();

@@ -6,7 +6,6 @@
 //! caller hears of it when the leaf is durable (or, with buffered audit, at once).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use leaf::{Kind, Out, SubjectTag};
 use metrics::{counter, histogram};
@@ -14,16 +13,16 @@ use residency::{Permit, Read};
 use sqlx::postgres::PgConnection;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
 
 use super::Shared;
+use super::crew::{Crew, Hand};
 use super::entry::{Entry, Grounds, Note, Reply};
 use super::lookups::{self, Asked, Sight};
 use super::queue::Seat;
 use super::subjects::why;
 use crate::deeds::{Answer, Found, Lookup};
 use crate::error::{Error, Trouble};
-use crate::link::{Link, Work, within};
+use crate::link::{Work, within};
 
 /// A lookup in the queue.
 #[derive(Debug)]
@@ -41,7 +40,6 @@ struct Readers {
     shared: Arc<Shared>,
     line: Mutex<mpsc::UnboundedReceiver<Query>>,
     entries: mpsc::UnboundedSender<Entry>,
-    up: AtomicUsize,
 }
 
 /// Starts a region's readers.
@@ -51,17 +49,12 @@ pub(super) fn spawn(
     entries: &mpsc::UnboundedSender<Entry>,
     connections: u32,
 ) -> Vec<JoinHandle<()>> {
-    let readers = Arc::new(Readers {
-        shared: Arc::clone(shared),
-        line: Mutex::new(queries),
-        entries: entries.clone(),
-        up: AtomicUsize::new(0),
-    });
+    let crew = Crew::new("reader");
+    let readers = Arc::new(Readers { shared: Arc::clone(shared), line: Mutex::new(queries), entries: entries.clone() });
     (0..connections)
         .map(|_| {
-            let link = Link::new(Arc::clone(&shared.address), Work::Lookups);
-            let reader = Reader { readers: Arc::clone(&readers), link, counted_up: false };
-            tokio::spawn(reader.run())
+            let hand = crew.hand(shared, Work::Lookups);
+            tokio::spawn(Reader { readers: Arc::clone(&readers), hand }.run())
         })
         .collect()
 }
@@ -69,8 +62,7 @@ pub(super) fn spawn(
 /// One reader and its connection.
 struct Reader {
     readers: Arc<Readers>,
-    link: Link,
-    counted_up: bool,
+    hand: Hand,
 }
 
 /// What came of waiting for lookups.
@@ -85,7 +77,7 @@ impl Reader {
         let readers = Arc::clone(&self.readers);
         let mut closing = readers.shared.closing.subscribe();
         loop {
-            if !self.connected().await {
+            if !self.hand.connected(|error| readers.refuse(error)).await {
                 if *closing.borrow() {
                     return;
                 }
@@ -93,49 +85,8 @@ impl Reader {
             }
             match readers.next(&mut closing).await {
                 Next::Queries(queries) => self.look_up(queries).await,
-                Next::Idle => drop(self.link.ping().await),
+                Next::Idle => drop(self.hand.link.ping().await),
                 Next::Closed => return,
-            }
-        }
-    }
-
-    /// Makes sure of the connection. While no reader has one, every lookup is refused at once.
-    async fn connected(&mut self) -> bool {
-        let outcome = self.link.connection().await.map(drop);
-        let Readers { shared, up, .. } = &*self.readers;
-        let Err(trouble) = outcome else {
-            if !std::mem::replace(&mut self.counted_up, true) {
-                up.fetch_add(1, Ordering::AcqRel);
-                info!(region = %shared.region, "A reader of region {} is connected", shared.region);
-            }
-            return true;
-        };
-        if std::mem::replace(&mut self.counted_up, false) {
-            up.fetch_sub(1, Ordering::AcqRel);
-            warn!(region = %shared.region, cause = %trouble.cause(), "A reader lost its connection");
-        }
-        let misplaced = matches!(trouble, Trouble::Misplaced(_));
-        let error = trouble.into_error(Some(&shared.region));
-        let pause = async {
-            if misplaced {
-                // Refused for good: whoever still comes is told so, until the store is closed.
-                drop(shared.closing.subscribe().wait_for(|closing| *closing).await);
-            } else {
-                self.link.pause().await;
-            }
-        };
-        let mut pause = std::pin::pin!(pause);
-        loop {
-            if up.load(Ordering::Acquire) == 0
-                && let Ok(mut line) = self.readers.line.try_lock()
-            {
-                while let Ok(query) = line.try_recv() {
-                    drop(query.reply.send(Err(error.clone())));
-                }
-            }
-            tokio::select! {
-                () = &mut pause => return false,
-                () = tokio::time::sleep(super::REFUSAL_PAUSE) => {}
             }
         }
     }
@@ -149,11 +100,11 @@ impl Reader {
         let mut parts = vec![queries];
         let mut attempts = 0;
         while let Some(mut queries) = parts.pop() {
-            let outcome = match self.link.connection().await {
+            let outcome = match self.hand.link.connection().await {
                 Ok(connection) => find(shared, connection, &queries).await,
                 Err(trouble) => Err(trouble),
             };
-            let trouble = match self.link.settle(outcome) {
+            let trouble = match self.hand.link.settle(outcome) {
                 Ok(sights) => {
                     for (query, sight) in queries.into_iter().zip(sights) {
                         readers.hand_on(query, sight);
@@ -170,7 +121,7 @@ impl Reader {
             }
             attempts += 1;
             let again = matches!(trouble, Trouble::Conflict(_) | Trouble::Lost(_)) && attempts < 3;
-            if again && self.link.connection().await.is_ok() {
+            if again && self.hand.link.connection().await.is_ok() {
                 counter!("domicile_read_retries_total", "region" => shared.region.as_str().to_owned()).increment(1);
                 parts.push(queries);
                 continue;
@@ -196,6 +147,14 @@ impl Readers {
             () = tokio::time::sleep(self.shared.limits.idle_check_interval) => return Next::Idle,
         };
         if received == 0 { Next::Closed } else { Next::Queries(queries) }
+    }
+
+    /// Refuses every lookup that has queued, unless another reader is taking them at this moment.
+    fn refuse(&self, error: &Error) {
+        let Ok(mut line) = self.line.try_lock() else { return };
+        while let Ok(query) = line.try_recv() {
+            drop(query.reply.send(Err(error.clone())));
+        }
     }
 
     /// Gives what was found, and its leaf, to the committer.
@@ -255,7 +214,7 @@ async fn find(shared: &Shared, connection: &mut PgConnection, queries: &[Query])
     if !subjects.is_empty() {
         within(patience, lookups::subjects(shared, connection, subjects, &mut sights)).await?;
     }
-    // Whoever is not registered here was not found by the joins: there is nothing about them.
+    // Of whoever is not registered here nothing was seen: there is nothing.
     Ok(sights
         .into_iter()
         .zip(queries)

@@ -32,22 +32,15 @@ pub(super) struct Current {
     pub(super) floor: u64,
 }
 
-/// A record to be created or replaced.
+/// What becomes of a record: created, replaced or deleted.
 #[derive(Debug)]
 pub(super) struct Written<'a> {
     pub(super) name: Name<'a>,
-    /// The version it replaces.
+    /// The version it replaces; `None` creates it.
     pub(super) before: Option<u64>,
-    pub(super) version: u64,
-    pub(super) body: Cow<'a, str>,
+    /// The version and the body it has from now on; `None` deletes it.
+    pub(super) after: Option<(u64, Cow<'a, str>)>,
     pub(super) updated_at: OffsetDateTime,
-}
-
-/// A record to be deleted.
-#[derive(Debug)]
-pub(super) struct Deleted<'a> {
-    pub(super) name: Name<'a>,
-    pub(super) before: u64,
 }
 
 /// A version as its column holds it.
@@ -117,74 +110,36 @@ pub(super) async fn load(
     Ok(found)
 }
 
-/// Creates records. How many were: a missing one exists already.
-pub(super) async fn create(
+/// Creates, replaces and deletes records. How many were: a missing one is not there any more, has another
+/// version by now, or was created meanwhile.
+///
+/// MERGE reads the source first, whatever the statistics say, and so does nothing but one index lookup per
+/// row; a table that was small when the statement was planned would otherwise be scanned whole.
+pub(super) async fn write(
     connection: &mut PgConnection,
     region: &Region,
-    created: &[Written<'_>],
+    written: &[Written<'_>],
 ) -> Result<u64, Trouble> {
     let done = sqlx::query(
-        "INSERT INTO domicile.records (region, subject, collection, key, version, body, updated_at) \
-         SELECT $1, w.subject, w.collection, w.key, w.version, w.body::jsonb, w.updated_at \
-         FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::timestamptz[]) \
-              AS w(subject, collection, key, version, body, updated_at) \
-         ON CONFLICT DO NOTHING",
+        "MERGE INTO domicile.records AS r \
+         USING unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::timestamptz[]) \
+               AS w(subject, collection, key, before, version, body, updated_at) \
+         ON r.region = $1 AND r.subject = w.subject AND r.collection = w.collection AND r.key = w.key \
+         WHEN MATCHED AND r.version = w.before AND w.version IS NOT NULL THEN \
+             UPDATE SET version = w.version, body = w.body::jsonb, updated_at = w.updated_at \
+         WHEN MATCHED AND r.version = w.before THEN DELETE \
+         WHEN NOT MATCHED AND w.before IS NULL THEN \
+             INSERT (region, subject, collection, key, version, body, updated_at) \
+             VALUES ($1, w.subject, w.collection, w.key, w.version, w.body::jsonb, w.updated_at)",
     )
     .bind(region.as_str())
-    .bind(created.iter().map(|w| w.name.subject).collect::<Vec<_>>())
-    .bind(created.iter().map(|w| w.name.collection).collect::<Vec<_>>())
-    .bind(created.iter().map(|w| w.name.key).collect::<Vec<_>>())
-    .bind(created.iter().map(|w| column(w.version)).collect::<Vec<_>>())
-    .bind(created.iter().map(|w| &*w.body).collect::<Vec<&str>>())
-    .bind(created.iter().map(|w| w.updated_at).collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-/// Replaces records. How many were: a missing one has another version by now, or none.
-pub(super) async fn replace(
-    connection: &mut PgConnection,
-    region: &Region,
-    replaced: &[Written<'_>],
-) -> Result<u64, Trouble> {
-    let done = sqlx::query(
-        "UPDATE domicile.records AS r SET version = w.version, body = w.body::jsonb, updated_at = w.updated_at \
-         FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::timestamptz[]) \
-              AS w(subject, collection, key, before, version, body, updated_at) \
-         WHERE r.region = $1 AND r.subject = w.subject AND r.collection = w.collection AND r.key = w.key \
-           AND r.version = w.before",
-    )
-    .bind(region.as_str())
-    .bind(replaced.iter().map(|w| w.name.subject).collect::<Vec<_>>())
-    .bind(replaced.iter().map(|w| w.name.collection).collect::<Vec<_>>())
-    .bind(replaced.iter().map(|w| w.name.key).collect::<Vec<_>>())
-    .bind(replaced.iter().map(|w| column(w.before.unwrap_or(0))).collect::<Vec<_>>())
-    .bind(replaced.iter().map(|w| column(w.version)).collect::<Vec<_>>())
-    .bind(replaced.iter().map(|w| &*w.body).collect::<Vec<&str>>())
-    .bind(replaced.iter().map(|w| w.updated_at).collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-/// Deletes records. How many were: a missing one has another version by now, or none.
-pub(super) async fn delete(
-    connection: &mut PgConnection,
-    region: &Region,
-    deleted: &[Deleted<'_>],
-) -> Result<u64, Trouble> {
-    let done = sqlx::query(
-        "DELETE FROM domicile.records AS r \
-         USING unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) AS d(subject, collection, key, before) \
-         WHERE r.region = $1 AND r.subject = d.subject AND r.collection = d.collection AND r.key = d.key \
-           AND r.version = d.before",
-    )
-    .bind(region.as_str())
-    .bind(deleted.iter().map(|d| d.name.subject).collect::<Vec<_>>())
-    .bind(deleted.iter().map(|d| d.name.collection).collect::<Vec<_>>())
-    .bind(deleted.iter().map(|d| d.name.key).collect::<Vec<_>>())
-    .bind(deleted.iter().map(|d| column(d.before)).collect::<Vec<_>>())
+    .bind(written.iter().map(|w| w.name.subject).collect::<Vec<_>>())
+    .bind(written.iter().map(|w| w.name.collection).collect::<Vec<_>>())
+    .bind(written.iter().map(|w| w.name.key).collect::<Vec<_>>())
+    .bind(written.iter().map(|w| w.before.map(column)).collect::<Vec<_>>())
+    .bind(written.iter().map(|w| w.after.as_ref().map(|(version, _)| column(*version))).collect::<Vec<_>>())
+    .bind(written.iter().map(|w| w.after.as_ref().map(|(_, body)| &**body)).collect::<Vec<Option<&str>>>())
+    .bind(written.iter().map(|w| w.updated_at).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(done.rows_affected())

@@ -113,12 +113,18 @@ pub(super) async fn load(
 ) -> Result<HashMap<Box<str>, Known>, Trouble> {
     let rows = sqlx::query(
         "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, s.subject \
-         FROM unnest($1::text[]) AS k(subject) JOIN domicile.subjects AS s ON s.subject = k.subject",
+         FROM unnest($1::text[]) AS k(subject) LEFT JOIN domicile.subjects AS s ON s.subject = k.subject",
     )
     .bind(subjects)
     .fetch_all(connection)
     .await?;
-    rows.iter().map(|row| Ok((row.try_get::<&str, _>(6)?.into(), known(row, origin)?))).collect()
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        if let Some(subject) = row.try_get::<Option<&str>, _>(6)? {
+            found.insert(subject.into(), known(row, origin)?);
+        }
+    }
+    Ok(found)
 }
 
 /// Reads a subject from the first six columns of a row: state, epoch, secret, digest, key_id, registered_at.

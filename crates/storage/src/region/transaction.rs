@@ -7,11 +7,12 @@ use residency::{Epoch, SubjectId};
 use sqlx::postgres::PgConnection;
 use tlog::leaf_hash;
 
-use super::draft::{Draft, Home, Homes, Loaded, Outcome, Wants};
+use super::draft::{Draft, Outcome};
 use super::entry::{Deed, Entry};
 use super::head::{self, Page, Stop};
 use super::outbox::Columns;
 use super::subjects::{self, Fresh};
+use super::wants::{Home, Homes, Loaded, Wants};
 use super::{Shared, idempotency, records, zero_party};
 use crate::error::{Cause, Trouble};
 use crate::link::within;
@@ -179,25 +180,13 @@ async fn write(shared: &Shared, connection: &mut PgConnection, draft: &Draft<'_>
         let done = within(patience, subjects::lift_floors(connection, &draft.floors)).await?;
         all(done, draft.floors.len(), "a subject is missing")?;
     }
-    if !draft.replaced.is_empty() {
-        let done = within(patience, records::replace(connection, region, &draft.replaced)).await?;
-        all(done, draft.replaced.len(), "a record was changed meanwhile")?;
+    if !draft.records.is_empty() {
+        let done = within(patience, records::write(connection, region, &draft.records)).await?;
+        all(done, draft.records.len(), "a record was changed meanwhile")?;
     }
-    if !draft.created.is_empty() {
-        let done = within(patience, records::create(connection, region, &draft.created)).await?;
-        all(done, draft.created.len(), "a record was created meanwhile")?;
-    }
-    if !draft.deleted.is_empty() {
-        let done = within(patience, records::delete(connection, region, &draft.deleted)).await?;
-        all(done, draft.deleted.len(), "a record was changed meanwhile")?;
-    }
-    if !draft.attributes_written.is_empty() {
-        let done = within(patience, zero_party::write(connection, region, &draft.attributes_written)).await?;
-        all(done, draft.attributes_written.len(), "an attribute was changed meanwhile")?;
-    }
-    if !draft.attributes_deleted.is_empty() {
-        let done = within(patience, zero_party::delete(connection, region, &draft.attributes_deleted)).await?;
-        all(done, draft.attributes_deleted.len(), "an attribute was changed meanwhile")?;
+    if !draft.attributes.is_empty() {
+        let done = within(patience, zero_party::write(connection, region, &draft.attributes)).await?;
+        all(done, draft.attributes.len(), "an attribute was changed meanwhile")?;
     }
     if !draft.keys_used.is_empty() {
         let done = within(patience, idempotency::remember(connection, &draft.keys_used)).await?;

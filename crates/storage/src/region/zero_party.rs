@@ -19,24 +19,23 @@ pub(super) struct Name<'a> {
     pub(super) attribute: &'a str,
 }
 
-/// An attribute to be created or replaced.
+/// What becomes of an attribute: declared, changed or withdrawn.
 #[derive(Debug)]
 pub(super) struct Written<'a> {
     pub(super) name: Name<'a>,
-    /// The version it replaces.
+    /// The version it replaces; `None` creates it.
     pub(super) before: Option<u64>,
-    pub(super) version: u64,
-    pub(super) value: &'a str,
-    pub(super) consents: &'a [Consent],
-    pub(super) source: &'a str,
+    /// What it is from now on; `None` deletes it.
+    pub(super) after: Option<(u64, Declared<'a>)>,
     pub(super) updated_at: OffsetDateTime,
 }
 
-/// An attribute to be withdrawn.
-#[derive(Debug)]
-pub(super) struct Deleted<'a> {
-    pub(super) name: Name<'a>,
-    pub(super) before: u64,
+/// What was declared.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Declared<'a> {
+    pub(super) value: &'a str,
+    pub(super) consents: &'a [Consent],
+    pub(super) source: &'a str,
 }
 
 /// A consent as its column holds it.
@@ -129,58 +128,35 @@ pub(super) async fn load(
     Ok(found)
 }
 
-/// Creates and replaces attributes. How many were: a missing one was changed meanwhile.
+/// Creates, replaces and deletes attributes, as [`records::write`](super::records::write) does. How many were.
 pub(super) async fn write(
     connection: &mut PgConnection,
     region: &Region,
     written: &[Written<'_>],
 ) -> Result<u64, Trouble> {
-    let row = sqlx::query(
-        "WITH w AS MATERIALIZED ( \
-             SELECT * FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::timestamptz[]) \
-                  AS w(subject, attribute, before, version, value, consents, source, updated_at)), \
-         created AS ( \
-             INSERT INTO domicile.zero_party (region, subject, attribute, version, value, consents, source, updated_at) \
-             SELECT $1, subject, attribute, version, value::jsonb, consents::jsonb, source, updated_at \
-             FROM w WHERE before IS NULL ON CONFLICT DO NOTHING RETURNING 1), \
-         replaced AS ( \
-             UPDATE domicile.zero_party AS z \
-             SET version = w.version, value = w.value::jsonb, consents = w.consents::jsonb, source = w.source, \
-                 updated_at = w.updated_at \
-             FROM w \
-             WHERE w.before IS NOT NULL AND z.region = $1 AND z.subject = w.subject AND z.attribute = w.attribute \
-               AND z.version = w.before RETURNING 1) \
-         SELECT (SELECT count(*) FROM created) + (SELECT count(*) FROM replaced)",
+    let declared = || written.iter().map(|w| w.after.as_ref().map(|(_, declared)| declared));
+    let done = sqlx::query(
+        "MERGE INTO domicile.zero_party AS z \
+         USING unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::timestamptz[]) \
+               AS w(subject, attribute, before, version, value, consents, source, updated_at) \
+         ON z.region = $1 AND z.subject = w.subject AND z.attribute = w.attribute \
+         WHEN MATCHED AND z.version = w.before AND w.version IS NOT NULL THEN \
+             UPDATE SET version = w.version, value = w.value::jsonb, consents = w.consents::jsonb, source = w.source, \
+                        updated_at = w.updated_at \
+         WHEN MATCHED AND z.version = w.before THEN DELETE \
+         WHEN NOT MATCHED AND w.before IS NULL THEN \
+             INSERT (region, subject, attribute, version, value, consents, source, updated_at) \
+             VALUES ($1, w.subject, w.attribute, w.version, w.value::jsonb, w.consents::jsonb, w.source, w.updated_at)",
     )
     .bind(region.as_str())
     .bind(written.iter().map(|w| w.name.subject).collect::<Vec<_>>())
     .bind(written.iter().map(|w| w.name.attribute).collect::<Vec<_>>())
     .bind(written.iter().map(|w| w.before.map(column)).collect::<Vec<_>>())
-    .bind(written.iter().map(|w| column(w.version)).collect::<Vec<_>>())
-    .bind(written.iter().map(|w| w.value).collect::<Vec<_>>())
-    .bind(written.iter().map(|w| consents_column(w.consents)).collect::<Vec<_>>())
-    .bind(written.iter().map(|w| w.source).collect::<Vec<_>>())
+    .bind(written.iter().map(|w| w.after.as_ref().map(|(version, _)| column(*version))).collect::<Vec<_>>())
+    .bind(declared().map(|d| d.map(|d| d.value)).collect::<Vec<_>>())
+    .bind(declared().map(|d| d.map(|d| consents_column(d.consents))).collect::<Vec<_>>())
+    .bind(declared().map(|d| d.map(|d| d.source)).collect::<Vec<_>>())
     .bind(written.iter().map(|w| w.updated_at).collect::<Vec<_>>())
-    .fetch_one(connection)
-    .await?;
-    version(row.try_get(0)?)
-}
-
-/// Deletes attributes. How many were: a missing one was changed meanwhile.
-pub(super) async fn delete(
-    connection: &mut PgConnection,
-    region: &Region,
-    deleted: &[Deleted<'_>],
-) -> Result<u64, Trouble> {
-    let done = sqlx::query(
-        "DELETE FROM domicile.zero_party AS z \
-         USING unnest($2::text[], $3::text[], $4::bigint[]) AS d(subject, attribute, before) \
-         WHERE z.region = $1 AND z.subject = d.subject AND z.attribute = d.attribute AND z.version = d.before",
-    )
-    .bind(region.as_str())
-    .bind(deleted.iter().map(|d| d.name.subject).collect::<Vec<_>>())
-    .bind(deleted.iter().map(|d| d.name.attribute).collect::<Vec<_>>())
-    .bind(deleted.iter().map(|d| column(d.before)).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(done.rows_affected())

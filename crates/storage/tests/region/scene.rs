@@ -97,6 +97,7 @@ pub(crate) fn subject(name: impl std::fmt::Display) -> SubjectId {
     SubjectId::new(&format!("subject-{name}")).unwrap()
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test is a front door")]
 pub(crate) fn decision(operation: Operation) -> Decision {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     Decision {
