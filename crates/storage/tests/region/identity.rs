@@ -92,13 +92,27 @@ async fn a_gateway_cannot_change_or_take_back_what_is_in_the_log() {
 }
 
 #[tokio::test]
-async fn an_owners_login_works_with_a_gateways_rights() {
+async fn a_store_acts_as_a_gateway_and_not_as_its_login() {
     let scene = Scene::new().await;
-    let store = scene.open();
+    let mut superuser = scene.outside().await;
+    // A login without rights of its own, which does not inherit the group's either: it must take the role.
+    for sql in [
+        "CREATE ROLE bare LOGIN NOINHERIT",
+        "GRANT domicile_gateway TO bare",
+        "CREATE ROLE stranger LOGIN",
+        "GRANT CONNECT ON DATABASE region TO bare, stranger",
+    ] {
+        superuser.execute(sql).await.unwrap();
+    }
+    let store_of = |login: &str| {
+        let mut settings = scene.settings(1);
+        settings.dsn = scene.cluster.dsn_as(login, "region").into();
+        RegionStore::open(settings)
+    };
+    let store = store_of("bare");
     done(&store, &subject("anna"), put("a", "{}", Precondition::None)).await;
-    let roles = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'domicile'";
-    assert!(scene.number(roles).await >= 1);
-    // The superuser's own sessions may do what the store's sessions, on the same login, may not.
     let identity = store.verify().await.unwrap();
     assert_eq!((identity.region.as_str(), identity.founded_on), (REGION, identity.found_on));
+    let outcome = commit(&store_of("stranger"), &subject("anna"), put("a", "{}", Precondition::None)).await;
+    assert!(matches!(outcome, Err(Error::Unavailable { .. })), "{outcome:?}");
 }
