@@ -205,7 +205,8 @@ impl Fakesnow {
                 name: "The Snowflake stand-in".into(),
                 program: &self.python,
                 args: vec![script.into(), self.port.to_string().into()],
-                env: vec![("PYTHONDONTWRITEBYTECODE".into(), "1".into())],
+                // Its own folder for what it would leave behind in the system's.
+                env: vec![("TMPDIR".into(), self.folder.clone().into()), ("PYTHONDONTWRITEBYTECODE".into(), "1".into())],
                 folder: &self.folder,
                 log: self.log.clone(),
                 run_as: None,

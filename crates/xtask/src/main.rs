@@ -39,7 +39,7 @@ enum Command {
     /// minutes on two cores) and the Snowflake stand-in fakesnow into ~/.cache/domicile/tools. Where one of the last
     /// two cannot be had, demo and tests use simpler stand-ins and say so.
     Tools,
-    /// Install everything, then run the short soaks and every test of the workspace.
+    /// Install everything, then run every test of the workspace, the short form of each soak among them.
     Test {
         /// Only these tests: passed to `cargo test`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -62,7 +62,7 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
-    /// Everything a change must pass: format, lints, documentation, licences, soaks, tests.
+    /// Everything a change must pass: format, lints, documentation, licences, tests.
     Ci,
 }
 
@@ -160,12 +160,8 @@ fn act(command: Command) -> Result<ExitCode> {
 
 /// The tests come last, so that their result is what stands at the end.
 fn test(cargo: &Cargo, args: &[String]) -> Result<ExitCode> {
+    // The system tests start the real binary from the target folder.
     run::step("Building every program", cargo.command(["build", "--workspace", "--bins"]))?;
-    if args.is_empty() {
-        for name in [Soak::Crash, Soak::Residency, Soak::Race] {
-            soak(cargo, name, true)?;
-        }
-    }
     run::last(cargo.command(["test", "--workspace"]).args(args))
 }
 

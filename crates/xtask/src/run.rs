@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -90,13 +91,12 @@ pub(crate) fn step(what: &str, mut command: CommandLine) -> Result<()> {
     Ok(())
 }
 
-/// Runs the command that everything before was for: its output stands last, and its exit code becomes ours.
+/// Becomes the command that everything before was for: its output stands last, signals reach it and not us, and its
+/// exit code is ours.
 pub(crate) fn last(mut command: CommandLine) -> Result<ExitCode> {
     let words = command.in_words();
     eprintln!("» {words}");
-    let status = command.0.status().with_context(|| format!("`{words}` could not be run"))?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+    Err(command.0.exec()).with_context(|| format!("`{words}` could not be run"))
 }
 
 /// Whether a command succeeds, in silence.

@@ -150,9 +150,10 @@ fn invitation(world: &World, description: &std::path::Path) -> String {
         "
 It keeps running until Ctrl-C.
 
-  API       {url}/v1            docs {url}/docs, OpenAPI {url}/openapi.json
-  Console   {url}/console       log in with the compliance key
-  Admin     {admin}/metrics     also /healthz, /readyz
+  API       {url}/v1
+  Docs      {url}/docs, {url}/openapi.json (with a key, as below)
+  Console   {url}/console (log in with the compliance key)
+  Admin     {admin}/metrics, /healthz, /readyz
   Keys      service     {service}
             compliance  {compliance}
             operator    {operator}
@@ -169,6 +170,7 @@ Paste one of these:
   curl -si -X PUT {url}/v1/subjects/you/records/profile/contact {auth} -H 'Domicile-Residence: CN' \\
     -H 'Content-Type: application/json' -d '{{\"city\": \"Beijing\"}}'
   curl -s '{url}/v1/audit/decisions?limit=5' -H 'Authorization: Bearer {compliance}'
+  curl -s {url}/docs {auth} > docs.html
   psql \"{dsn}\" -c 'SELECT region, subject, key, version FROM domicile.records'
 ",
         admin = gateway.admin_url(),
