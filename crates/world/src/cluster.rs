@@ -267,30 +267,41 @@ impl Cluster {
 pub(crate) async fn template(nursery: &Arc<Nursery>, postgres: &Postgres, scratch: &Path) -> Result<PathBuf> {
     let owner = postgres.run_as().map_or("own", |user| user.name.as_str());
     let cached = cache_dir().join(format!("postgres-{}-{owner}", postgres.version_major()));
-    if cached.join("PG_VERSION").is_file() {
+    if is_whole(&cached) {
         return Ok(cached);
     }
-    let home = scratch.join("template");
+    let home = scratch.join("initdb");
+    // What an interrupted start left there is of no use to anybody.
+    if home.exists() {
+        fs::remove_dir_all(&home)?;
+    }
     fs::create_dir_all(&home)?;
     let home = home.canonicalize()?;
     give_to(&home, postgres.run_as())?;
     let fresh = home.join("data");
     let args = ["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "-U", SUPERUSER, "-D"];
-    run_as_server(
-        nursery,
-        postgres,
-        "initdb",
-        &home,
-        args.map(OsString::from).into_iter().chain([fresh.clone().into()]),
-    )
-    .await?;
-    // Keeping it for the next time is worth no failure, and two processes may try at once: the first rename wins.
-    let staging = cached.with_extension(format!("{}", std::process::id()));
-    let kept = copied(&fresh, &staging, postgres.run_as()).and_then(|()| fs::rename(&staging, &cached));
-    if kept.is_err() {
+    let args = args.map(OsString::from).into_iter().chain([fresh.clone().into()]);
+    run_as_server(nursery, postgres, "initdb", &home, args).await?;
+    // Keeping it for the next time is worth no failure, and several processes may try at once: one rename wins.
+    let staging = cached.with_extension(format!("{:016x}", rand::random::<u64>()));
+    let keep = || {
+        copied(&fresh, &staging, postgres.run_as())?;
+        if cached.exists() && !is_whole(&cached) {
+            fs::remove_dir_all(&cached)?;
+        }
+        fs::rename(&staging, &cached)
+    };
+    if keep().is_err() {
         let _ = fs::remove_dir_all(&staging);
     }
     Ok(fresh)
+}
+
+/// Whether nothing of a template was lost, e.g. to somebody who was tidying up.
+fn is_whole(template: &Path) -> bool {
+    ["PG_VERSION", "global/pg_control", "base/1/PG_VERSION", "base/5/PG_VERSION", "pg_xact/0000"]
+        .iter()
+        .all(|file| template.join(file).is_file())
 }
 
 /// Copies the template and gives the copy an identity of its own: a region is bound to its cluster's system
@@ -456,6 +467,13 @@ mod tests {
         fs::create_dir(&deep).expect("a folder");
         let (cluster, _other) = two(&deep).await;
         assert_eq!(cluster.sql("postgres", "SELECT 1").await.expect("a row"), ["1"]);
+    }
+
+    #[test]
+    fn a_template_that_lost_something_is_not_taken_for_one() {
+        let folder = home();
+        fs::write(folder.path().join("PG_VERSION"), "15").expect("a file");
+        assert!(!is_whole(folder.path()));
     }
 
     #[test]

@@ -206,7 +206,10 @@ impl Fakesnow {
                 program: &self.python,
                 args: vec![script.into(), self.port.to_string().into()],
                 // Its own folder for what it would leave behind in the system's.
-                env: vec![("TMPDIR".into(), self.folder.clone().into()), ("PYTHONDONTWRITEBYTECODE".into(), "1".into())],
+                env: vec![
+                    ("TMPDIR".into(), self.folder.clone().into()),
+                    ("PYTHONDONTWRITEBYTECODE".into(), "1".into()),
+                ],
                 folder: &self.folder,
                 log: self.log.clone(),
                 run_as: None,
