@@ -123,15 +123,18 @@ fn other_names_of_a_place_mean_the_place() {
 }
 
 #[test]
-fn a_code_that_is_no_country_is_no_evidence() {
+fn a_code_that_is_no_country_is_no_evidence_of_a_network_and_refused_when_it_is_stated() {
     let policy = shipped();
     for code in ["EU", "AP", "XX", "ZZ", "AN", "CP"] {
         let verdict = weigh(&policy, &[at(Source::GeoIp, code)]);
         assert_eq!(told(&verdict), "unresolved (no_evidence) by no-evidence", "{code}");
         assert_eq!(verdict.evidence[0].finding, Finding::Nothing(Nothing::UnknownNetwork), "{code}");
-        let with_geoip = weigh(&policy, &[at(Source::DeclaredResidence, code), at(Source::GeoIp, "DE")]);
-        assert_eq!(told(&with_geoip), "eu-central by eea", "{code} lets the next signal speak");
         assert_eq!(declared(&policy, code), "unresolved (unknown_place) by unknown-place", "{code} stated alone");
+        for source in [Source::VerifiedClaim, Source::DeclaredResidence] {
+            // Somebody declared as `EU` must not follow their network address to another continent.
+            let abroad = weigh(&policy, &[at(source, code), at(Source::GeoIp, "US")]);
+            assert_eq!(told(&abroad), "unresolved (unknown_place) by unknown-place", "{code} beside a network");
+        }
     }
 }
 

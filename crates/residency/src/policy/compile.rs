@@ -11,7 +11,7 @@ const LETTERS: usize = 26;
 pub(super) enum Entry {
     /// No rule knows it.
     Unknown,
-    /// It is no country at all, such as `EU` or `XX`: no evidence.
+    /// It is no country at all, such as `EU` or `XX`: what network databases say for "unknown".
     NoCountry,
     /// The rule at this index decides.
     Rule(u16),

@@ -40,7 +40,7 @@ impl BuiltIn {
 /// What one signal comes to by itself.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Resolved<'a> {
-    /// It says nothing, or names no country at all.
+    /// It says nothing.
     Silent,
     /// It leads home.
     Home { region: &'a Region, jurisdiction: &'a Jurisdiction, strictness: u16, rule: &'a RuleId },
@@ -100,9 +100,11 @@ impl Policy {
     ///    decides against the request, and different regions are a conflict, settled by `[conflict] rule`.
     /// 4. The operator's default, if one is written, speaks only when nothing else does.
     ///
-    /// A signal that says nothing, or a code that is no country (`EU`, `XX`), never speaks. At most one
-    /// signal of each source is expected; an `OperatorDefault` handed in is dropped, since only the policy
-    /// may add it. The given order does not matter.
+    /// A signal that says nothing never speaks; nor does a network database's code that is no country (`EU`,
+    /// `XX`), which is how such databases say nothing. The same code stated by somebody is a place that
+    /// nobody knows: were it passed over, a person declared as `EU` would follow their network address to
+    /// another continent. At most one signal of each source is expected; an `OperatorDefault` handed in is
+    /// dropped, since only the policy may add it. The given order does not matter.
     #[must_use]
     pub fn classify(&self, mut evidence: EvidenceList) -> Verdict {
         evidence.retain(|signal| signal.source != Source::OperatorDefault);
@@ -134,8 +136,9 @@ impl Policy {
 
     pub(super) fn resolve_place(&self, place: Place) -> Resolved<'_> {
         match self.lookup.find(place) {
-            Entry::NoCountry => Resolved::Silent,
-            Entry::Unknown | Entry::Alias(_) => Resolved::UnknownPlace(place, &self.built_in.unknown_place),
+            Entry::Unknown | Entry::NoCountry | Entry::Alias(_) => {
+                Resolved::UnknownPlace(place, &self.built_in.unknown_place)
+            }
             Entry::Rule(at) => {
                 let rule = &self.rules[usize::from(at)];
                 match &rule.verdict {
@@ -204,8 +207,6 @@ impl Policy {
     }
 
     fn nothing_speaks(&self, mut evidence: EvidenceList) -> Verdict {
-        // What somebody stated and is no country is answered as such, so that they learn of it.
-        let stated = evidence.iter().position(|signal| matches!(signal.finding, Finding::Place(_)));
         if let Some(region) = &self.default_region {
             let default = Evidence {
                 source: Source::OperatorDefault,
@@ -220,11 +221,8 @@ impl Policy {
             let resolved = self.resolve(&evidence[at]);
             return decided_by(at, resolved, evidence, &self.built_in);
         }
-        let (outcome, rule) = match stated.map(|at| &evidence[at].finding) {
-            Some(Finding::Place(place)) => (Unresolved::UnknownPlace(*place), &self.built_in.unknown_place),
-            _ => (Unresolved::NoEvidence, &self.built_in.no_evidence),
-        };
-        Verdict { outcome: Outcome::Unresolved(outcome), evidence, winner: None, rule: rule.clone() }
+        let rule = self.built_in.no_evidence.clone();
+        Verdict { outcome: Outcome::Unresolved(Unresolved::NoEvidence), evidence, winner: None, rule }
     }
 }
 
