@@ -16,7 +16,8 @@ fn main() {
 }
 
 fn policy() -> Policy {
-    Policy::parse(presets::SHIPPED_POLICY, presets::JURISDICTIONS, presets::LOCATIONS).expect("the shipped policy is sound")
+    Policy::parse(presets::SHIPPED_POLICY, presets::JURISDICTIONS, presets::LOCATIONS)
+        .expect("the shipped policy is sound")
 }
 
 fn geoip() -> GeoIp {
@@ -26,7 +27,8 @@ fn geoip() -> GeoIp {
 }
 
 fn addresses() -> Vec<IpAddr> {
-    let texts = ["134.130.4.1", "212.27.40.240", "102.35.0.1", "131.111.8.42", "18.9.22.169", "129.132.98.12", "2001:4ca0::1"];
+    let texts =
+        ["134.130.4.1", "212.27.40.240", "102.35.0.1", "131.111.8.42", "18.9.22.169", "129.132.98.12", "2001:4ca0::1"];
     texts.iter().map(|text| text.parse().expect("an address")).collect()
 }
 

@@ -15,7 +15,8 @@ use crate::wrk::{self, Load, Shape};
 const GET: &str = "return wrk.format('GET', '/v1/subjects/bench-' .. s .. '/records/profile/k' .. k)";
 const PUT: &str = "return wrk.format('PUT', '/v1/subjects/bench-' .. s .. '/records/profile/w' .. math.random(0, 1000000000), nil, \
     '{\"n\": 1, \"note\": \"about a hundred bytes of somebody\\'s data, as records are in practice\"}')";
-const CLASSIFY: &str = "return wrk.format('POST', '/v1/classify', nil, '{\"subject\": \"bench-' .. s .. '\", \"residence\": \"DE\"}')";
+const CLASSIFY: &str =
+    "return wrk.format('POST', '/v1/classify', nil, '{\"subject\": \"bench-' .. s .. '\", \"residence\": \"DE\"}')";
 
 /// Every comparison, one after the other: two loads at once would measure each other.
 pub(crate) async fn all(plan: &Plan) -> Result<Vec<Comparison>> {
@@ -32,7 +33,13 @@ pub(crate) async fn all(plan: &Plan) -> Result<Vec<Comparison>> {
                 found.extend(writes(plan, &scene, *clients).await?);
             }
             found.push(classify(plan, &scene).await?);
-            found.push(Comparison::value("resident memory after the start, 1 region", mib(idle), "MiB", Goal::AtMost(64.0), String::new()));
+            found.push(Comparison::value(
+                "resident memory after the start, 1 region",
+                mib(idle),
+                "MiB",
+                Goal::AtMost(64.0),
+                String::new(),
+            ));
         }
         found.push(alone(&scene, audit_reads).await?);
         scene.world.shutdown().await;
@@ -90,7 +97,8 @@ async fn against(plan: &Plan, scene: &Scene, pair: Pair) -> Result<Vec<Compariso
     }
     rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
     let (ratio, base, load, cpu_us) = rounds[rounds.len() / 2];
-    let detail = format!("{:.0}/s against pgbench's {base:.0}/s; p50 {:.2} ms", load.rate, load.p50.as_secs_f64() * 1e3);
+    let detail =
+        format!("{:.0}/s against pgbench's {base:.0}/s; p50 {:.2} ms", load.rate, load.p50.as_secs_f64() * 1e3);
     Ok(vec![
         Comparison::ratio(pair.name.clone(), ratio, pair.goal, detail),
         Comparison::value(format!("{}: gateway CPU", pair.name), cpu_us, "us", pair.cpu_goal, "per request".into()),
@@ -129,7 +137,8 @@ async fn alone(scene: &Scene, audit_reads: &str) -> Result<Comparison> {
     let client = scene.world.client()?.residing_in("DE");
     let mut by_gateway = Vec::new();
     for n in 0..TIMES {
-        let (subject, key) = (format!("bench-{}", u64::from(n) % scene.subjects + 1), format!("k{}", u64::from(n) % scene.keys));
+        let (subject, key) =
+            (format!("bench-{}", u64::from(n) % scene.subjects + 1), format!("k{}", u64::from(n) % scene.keys));
         let asked = Instant::now();
         client.get_record(&subject, "profile", &key).await?.expect(200)?;
         by_gateway.push(asked.elapsed());
@@ -137,7 +146,8 @@ async fn alone(scene: &Scene, audit_reads: &str) -> Result<Comparison> {
     let mut connection = sqlx::PgConnection::connect(&scene.region().superuser_dsn()).await?;
     let mut by_sqlx = Vec::new();
     for n in 0..TIMES {
-        let (subject, key) = (format!("bench-{}", u64::from(n) % scene.subjects + 1), format!("k{}", u64::from(n) % scene.keys));
+        let (subject, key) =
+            (format!("bench-{}", u64::from(n) % scene.subjects + 1), format!("k{}", u64::from(n) % scene.keys));
         let asked = Instant::now();
         sqlx::query("SELECT version, body::text FROM domicile.records WHERE region = 'eu-central' AND subject = $1 AND collection = 'profile' AND key = $2")
             .bind(&subject)
@@ -150,7 +160,13 @@ async fn alone(scene: &Scene, audit_reads: &str) -> Result<Comparison> {
     let more = gateway.saturating_sub(alone);
     let goal = if audit_reads == "buffered" { Goal::AtMost(250.0) } else { Goal::None };
     let detail = format!("p50 {} us through the gateway, {} us by sqlx alone", gateway.as_micros(), alone.as_micros());
-    Ok(Comparison::value(format!("GET, {audit_reads} leaf, one at a time: added p50"), more.as_secs_f64() * 1e6, "us", goal, detail))
+    Ok(Comparison::value(
+        format!("GET, {audit_reads} leaf, one at a time: added p50"),
+        more.as_secs_f64() * 1e6,
+        "us",
+        goal,
+        detail,
+    ))
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

@@ -23,7 +23,13 @@ pub(crate) const WRITE: &str = "\\set s random(1, :subjects)\n\\set k random(0, 
     INSERT INTO bench.leaves (hash, line) VALUES ('\\x00', repeat('x', 430));\nCOMMIT;\n";
 
 /// Transactions per second of `script` with `clients` (at most 90).
-pub(crate) async fn rate(cluster: &Cluster, script: &str, clients: u32, load: Duration, variables: &[(&str, u64)]) -> Result<f64> {
+pub(crate) async fn rate(
+    cluster: &Cluster,
+    script: &str,
+    clients: u32,
+    load: Duration,
+    variables: &[(&str, u64)],
+) -> Result<f64> {
     let file = std::env::temp_dir().join(format!("domicile-pgbench-{}-{clients}.sql", std::process::id()));
     std::fs::write(&file, script)?;
     let clients = clients.min(CLIENTS_MAX);

@@ -55,7 +55,8 @@ pub(crate) async fn drive(shape: &Shape<'_>, connections: u32, load: Duration) -
         .context("wrk does not run; install the package `wrk`")?;
     let _ = std::fs::remove_file(&file);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = text.lines().find_map(|line| line.strip_prefix("RESULT ")).with_context(|| format!("wrk said: {text}"))?;
+    let line =
+        text.lines().find_map(|line| line.strip_prefix("RESULT ")).with_context(|| format!("wrk said: {text}"))?;
     let numbers: Vec<u64> = line.split(' ').map(str::parse).collect::<Result<_, _>>()?;
     let [answers, duration_us, p50_us, errors] = numbers[..] else { anyhow::bail!("wrk said: {line}") };
     ensure!(errors == 0, "{errors} of {answers} answers were no success: the figure is void");

@@ -87,7 +87,11 @@ pub fn canary() -> String {
 ///
 /// # Errors
 /// When it still is no after `patience`; the sentence says what was waited for.
-pub async fn until<F: Future<Output = bool>>(what: &str, patience: Duration, mut asked: impl FnMut() -> F) -> Result<()> {
+pub async fn until<F: Future<Output = bool>>(
+    what: &str,
+    patience: Duration,
+    mut asked: impl FnMut() -> F,
+) -> Result<()> {
     let begun = Instant::now();
     while !asked().await {
         if begun.elapsed() > patience {

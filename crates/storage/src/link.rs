@@ -58,7 +58,8 @@ impl Address {
             .map(|options| prepared(options, &limits))
             // The parser's message may quote the string, and with it the password.
             .map_err(|_| Cause::new("the connection string cannot be understood"));
-        Arc::new(Self { options, role, expected, limits, health: HealthCell::new() })
+        let health = HealthCell::new(expected.as_ref().map(|expected| expected.region.clone()));
+        Arc::new(Self { options, role, expected, limits, health })
     }
 
     /// Our own deadline for one statement: the server's and a little more.

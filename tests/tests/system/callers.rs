@@ -12,7 +12,13 @@ use world::World;
 async fn nothing_but_health_is_open() {
     let world = shared().await;
     let client = world.client().with_no_key();
-    for path in ["/v1/subjects/x", "/v1/audit/decisions", "/openapi.json", "/v1/subjects/x/records/c/k", "/v1/subjects/x/zero-party/a"] {
+    for path in [
+        "/v1/subjects/x",
+        "/v1/audit/decisions",
+        "/openapi.json",
+        "/v1/subjects/x/records/c/k",
+        "/v1/subjects/x/zero-party/a",
+    ] {
         let answer = client.get(path).await.unwrap();
         assert_eq!(answer.status, 401, "{path}: {}", answer.text());
     }
@@ -56,7 +62,8 @@ async fn a_token_speaks_for_its_own_subject_only() {
     let key = EncodingKey::from_ed_der(der.as_bytes());
     let base64 = |bytes: &[u8]| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes);
     let public = base64(signing.verifying_key().as_bytes());
-    let jwks = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "one", "alg": "EdDSA", "use": "sig", "x": public}]});
+    let jwks =
+        json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "one", "alg": "EdDSA", "use": "sig", "x": public}]});
     let folder = std::env::temp_dir().join(format!("domicile-jwks-{:016x}", rand::random::<u64>()));
     std::fs::create_dir(&folder).unwrap();
     let file = folder.join("jwks.json");

@@ -100,10 +100,12 @@ async fn headers_and_parameters_of_other_worlds_change_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_is_believed_only_about_what_its_scopes_say() {
     let world = shared().await;
-    let plain = world.create_key("plain", &["classify", "records:read", "records:write", "subjects:read"], None).await.unwrap();
+    let plain =
+        world.create_key("plain", &["classify", "records:read", "records:write", "subjects:read"], None).await.unwrap();
     let client = world.client().with_key(&plain);
 
-    let answer = client.seen_from(IN_FRANCE).put_record(&person("unbelieved"), "profile", "x", &json!({})).await.unwrap();
+    let answer =
+        client.seen_from(IN_FRANCE).put_record(&person("unbelieved"), "profile", "x", &json!({})).await.unwrap();
     assert_eq!(answer.status, 422, "a stated address without the scope is no evidence: {}", answer.text());
 
     let anna = person("pinned-by-residence");

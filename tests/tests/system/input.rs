@@ -26,7 +26,8 @@ async fn a_body_that_is_no_acceptable_json_is_a_clear_4xx() {
         ("a number beyond numeric", br#"{"a": 1e999999}"#.to_vec()),
     ];
     for (what, body) in bodies {
-        let put = client.record(Method::PUT, &anna, "profile", "x").header("content-type", "application/json").body(body);
+        let put =
+            client.record(Method::PUT, &anna, "profile", "x").header("content-type", "application/json").body(body);
         let answer = client.send(put).await.unwrap();
         assert!((400..500).contains(&answer.status), "{what}: {} {}", answer.status, answer.text());
         assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{what}");
@@ -67,7 +68,11 @@ async fn paths_headers_and_types_are_checked() {
     let key = world.keys().service.clone();
     let get = |path: &str| http.get(url(path)).bearer_auth(&key).header("domicile-residence", "DE");
 
-    for path in ["/v1/subjects/%ff/records/profile/x", "/v1/subjects/a%00b/records/profile/x", "/v1/subjects/a/records/pro%20file/x"] {
+    for path in [
+        "/v1/subjects/%ff/records/profile/x",
+        "/v1/subjects/a%00b/records/profile/x",
+        "/v1/subjects/a/records/pro%20file/x",
+    ] {
         let answer = get(path).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 400, "{path}");
         assert_eq!(answer.headers()["content-type"], "application/problem+json");

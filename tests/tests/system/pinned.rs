@@ -1,8 +1,8 @@
 //! Promise 1, held by the database: another region's partition does not exist, another region's cluster is refused.
 
 use serde_json::json;
-use system_tests::{canary, person, shared, until};
 use std::time::Duration;
+use system_tests::{canary, person, shared, until};
 use world::World;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -14,8 +14,7 @@ async fn a_foreign_regions_row_is_refused_by_postgres_itself() {
             "records (region, subject, collection, key, version, body, updated_at) VALUES ($, 's', 'c', 'k', 1, '{}', now())",
             "zero_party (region, subject, attribute, version, value, consents, source, updated_at) \
              VALUES ($, 's', 'a', 1, '1', '[]', 'x', now())",
-        ]
-        {
+        ] {
             let insert = format!("INSERT INTO domicile.{}", table.replace('$', &format!("'{foreign}'")));
             let refused = region.sql(&insert).await.expect_err("a foreign row must be refused");
             assert!(format!("{refused:#}").contains("no partition of relation"), "{refused:#}");

@@ -10,7 +10,8 @@ async fn a_record_lives_and_dies_by_its_version() {
     let client = world.client().residing_in("DE");
     let anna = person("lifecycle");
 
-    let created = client.put_record(&anna, "profile", "address", &json!({"city": "Köln", "zip": "50667"})).await.unwrap();
+    let created =
+        client.put_record(&anna, "profile", "address", &json!({"city": "Köln", "zip": "50667"})).await.unwrap();
     let created = created.expect(201).unwrap();
     assert_eq!(created.region(), Some("eu-central"));
     assert!(created.header("domicile-decision").is_some() && created.seq().is_some(), "a write carries a receipt");
@@ -47,7 +48,8 @@ async fn a_wrong_if_match_is_412_and_changes_nothing() {
     client.put_record(&anna, "profile", "name", &json!({"v": "first"})).await.unwrap().expect(201).unwrap();
 
     for (name, value) in [("if-match", "\"999\""), ("if-none-match", "*")] {
-        let put = client.record(Method::PUT, &anna, "profile", "name").header(name, value).json(&json!({"v": "second"}));
+        let put =
+            client.record(Method::PUT, &anna, "profile", "name").header(name, value).json(&json!({"v": "second"}));
         let refused = client.send(put).await.unwrap().expect(412).unwrap();
         assert_eq!(refused.code().as_deref(), Some("precondition_failed"));
         let delete = client.record(Method::DELETE, &anna, "profile", "name").header("if-match", "\"999\"");
@@ -103,6 +105,35 @@ async fn a_collection_is_listed_in_pages_without_gap_or_repeat() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_large_records_is_bounded_in_bytes_and_loses_none() {
+    let world = shared().await;
+    let client = world.client().residing_in("DE");
+    let anna = person("large-list");
+    for n in 0..9 {
+        let body = json!({ "n": n, "blob": "x".repeat(900 * 1024) });
+        client.put_record(&anna, "large", &format!("{n}"), &body).await.unwrap().expect(201).unwrap();
+    }
+    let (mut seen, mut cursor, mut pages) = (Vec::new(), None::<String>, 0);
+    loop {
+        let mut request = client.request(Method::GET, ["v1", "subjects", &anna, "records", "large"]);
+        if let Some(cursor) = &cursor {
+            request = request.query(&[("cursor", cursor)]);
+        }
+        let page = client.send(request).await.unwrap().expect(200).unwrap();
+        assert!(page.body.len() < 6 * 1024 * 1024, "a page of {} bytes", page.body.len());
+        let page = page.json();
+        let items = page["items"].as_array().expect("items");
+        seen.extend(items.iter().map(|item| item["key"].as_str().expect("a key").to_owned()));
+        (cursor, pages) = (page["next"].as_str().map(str::to_owned), pages + 1);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, (0..9).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert!(pages >= 2, "nine records of 900 KiB do not fit one page");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_routes_each_line_to_its_own_region() {
     let world = shared().await;
     let people = [("DE", "eu-central"), ("GB", "uk-south"), ("US", "us-east"), ("RE", "eu-central")];
@@ -117,7 +148,8 @@ async fn a_batch_routes_each_line_to_its_own_region() {
         "collection": "profile", "key": "k", "body": {}});
     body.push_str(&format!("{refused}\n"));
     let client = world.client();
-    let request = client.request(Method::POST, ["v1", "batch"]).header("content-type", "application/x-ndjson").body(body);
+    let request =
+        client.request(Method::POST, ["v1", "batch"]).header("content-type", "application/x-ndjson").body(body);
     let answer = client.send(request).await.unwrap().expect(200).unwrap();
     let text = answer.text();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("NDJSON")).collect();

@@ -14,7 +14,8 @@ async fn events_reach_the_regions_topic_in_order_under_one_key() {
     let client = world.client().residing_in("GB");
     let anna = person("events");
     for n in 0..20 {
-        let answer = client.publish(&anna, "shop.order-placed", &format!("{anna}-{n}"), &json!({ "n": n })).await.unwrap();
+        let answer =
+            client.publish(&anna, "shop.order-placed", &format!("{anna}-{n}"), &json!({ "n": n })).await.unwrap();
         let answer = answer.expect_success().unwrap();
         assert_eq!(answer.json()["topic"], "uk-south.shop.order-placed.v1");
     }
@@ -54,7 +55,8 @@ async fn an_idempotency_key_makes_one_event_of_many_attempts() {
     let other = client.send(event(2)).await.unwrap().expect(422).unwrap();
     assert_eq!(other.code().as_deref(), Some("idempotency_key_reused"));
     let rows = world.region("eu-central");
-    let count = rows.sql(&format!("SELECT count(*)::text FROM domicile.outbox WHERE event_id LIKE '{anna}%'")).await.unwrap();
+    let count =
+        rows.sql(&format!("SELECT count(*)::text FROM domicile.outbox WHERE event_id LIKE '{anna}%'")).await.unwrap();
     assert_eq!(count, ["1"]);
 }
 
@@ -63,7 +65,12 @@ async fn declared_data_reaches_snowflake_and_a_withdrawal_takes_it_back() {
     let world = shared().await;
     let client = world.client().residing_in("US");
     let (anna, colour) = (person("zero-party"), canary());
-    client.declare(&anna, "favourite-colour", &json!(colour), "recommendations").await.unwrap().expect_success().unwrap();
+    client
+        .declare(&anna, "favourite-colour", &json!(colour), "recommendations")
+        .await
+        .unwrap()
+        .expect_success()
+        .unwrap();
     let region = world.region("us-east");
     let forwarded = || async { region.forwarded().await.unwrap_or_default().iter().any(|row| row.contains(&colour)) };
     until("The declared value in Snowflake", PATIENCE, forwarded).await.unwrap();

@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnection;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::Claim;
 use super::pins::{self, Entry, Pinned};
@@ -169,7 +169,11 @@ impl<W: Work> Clerk<W> {
         let mut failures = 0_u64;
         while !(self.letters.is_closed() && self.letters.is_empty()) {
             let Err(reason) = self.connect_once().await else {
-                info!(work = W::NAME, failures, "The directory is connected for {}", W::NAME);
+                if failures == 0 {
+                    debug!(work = W::NAME, "The directory is connected for {}", W::NAME);
+                } else {
+                    info!(work = W::NAME, failures, "The directory is connected again for {}", W::NAME);
+                }
                 return true;
             };
             if failures == 0 {

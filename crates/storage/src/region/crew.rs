@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tracing::{info, warn};
+use tracing::debug;
 
 use super::{REFUSAL_PAUSE, Shared};
 use crate::error::{Error, Trouble};
@@ -50,13 +50,13 @@ impl Hand {
         let Err(trouble) = outcome else {
             if !std::mem::replace(counted, true) {
                 crew.up.fetch_add(1, Ordering::AcqRel);
-                info!(region = %shared.region, "A {} of region {} is connected", crew.name, shared.region);
+                debug!(region = %shared.region, "A {} of region {} is connected", crew.name, shared.region);
             }
             return true;
         };
         if std::mem::replace(counted, false) {
             crew.up.fetch_sub(1, Ordering::AcqRel);
-            warn!(region = %shared.region, cause = %trouble.cause(), "A {} lost its connection", crew.name);
+            debug!(region = %shared.region, cause = %trouble.cause(), "A {} lost its connection", crew.name);
         }
         let misplaced = matches!(trouble, Trouble::Misplaced(_));
         let error = trouble.into_error(Some(&shared.region));

@@ -232,7 +232,7 @@ impl<'a> Draft<'a> {
             source: &shared.events.source,
             time: instant(deed.permit.decision().at_us),
             datacontenttype: "application/json",
-            traceparent: None,
+            traceparent: deed.traceparent.as_deref(),
             extensions: None,
             data: payload(&said).into(),
         };

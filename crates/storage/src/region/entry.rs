@@ -24,6 +24,8 @@ pub(super) enum Entry {
 pub(super) struct Deed {
     pub(super) permit: Permit<Write>,
     pub(super) change: Change,
+    /// The trace that it is a part of.
+    pub(super) traceparent: Option<String>,
     pub(super) reply: oneshot::Sender<Result<Answer<Effect>, Error>>,
     pub(super) seat: Seat,
     /// Set once the database has refused the content: the deed then only leaves a leaf.

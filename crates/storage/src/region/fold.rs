@@ -182,7 +182,7 @@ impl<'a> Fold<'a> {
             source: &outgoing.source,
             time,
             datacontenttype: &outgoing.datacontenttype,
-            traceparent: outgoing.traceparent.as_deref(),
+            traceparent: outgoing.traceparent.as_deref().or(deed.traceparent.as_deref()),
             extensions,
             data: Cow::Borrowed(&outgoing.data),
         };
@@ -239,7 +239,7 @@ impl<'a> Fold<'a> {
             source: &self.shared.events.source,
             time,
             datacontenttype: "application/json",
-            traceparent: None,
+            traceparent: deed.traceparent.as_deref(),
             extensions: None,
             data: data.into(),
         }

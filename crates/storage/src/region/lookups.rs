@@ -20,6 +20,8 @@ pub(super) const LISTS_MAX: usize = 16;
 
 /// Attributes of one subject in one answer.
 const ATTRIBUTES_MAX: i64 = 1_000;
+/// Bytes of bodies in one page of a collection, before its last record.
+const PAGE_BYTES_MAX: i64 = 4 << 20;
 
 /// What one lookup saw.
 #[derive(Debug)]
@@ -138,7 +140,8 @@ pub(super) async fn records(
     Ok(())
 }
 
-/// Pages of collections.
+/// Pages of collections. A page ends before the record that would begin behind [`PAGE_BYTES_MAX`], so it holds at
+/// least one, and `more` says that there is another page.
 pub(super) async fn lists(
     shared: &Shared,
     connection: &mut PgConnection,
@@ -147,14 +150,17 @@ pub(super) async fn lists(
 ) -> Result<(), Trouble> {
     let rows = sqlx::query(
         "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord, \
-                r.version, r.body::text, r.updated_at, r.key \
+                r.version, r.body, r.updated_at, r.key, r.wanted \
          FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) WITH ORDINALITY \
               AS k(subject, collection, after, wanted, ord) \
          LEFT JOIN domicile.subjects AS s ON s.subject = k.subject \
          LEFT JOIN LATERAL ( \
-             SELECT r.key, r.version, r.body, r.updated_at FROM domicile.records AS r \
-             WHERE r.region = $1 AND r.subject = k.subject AND r.collection = k.collection AND r.key > k.after \
-             ORDER BY r.key LIMIT k.wanted) AS r ON true \
+             SELECT page.*, count(*) OVER () AS wanted, \
+                    sum(octet_length(page.body)) OVER (ORDER BY page.key) - octet_length(page.body) AS before \
+             FROM ( \
+                 SELECT r.key, r.version, r.body::text AS body, r.updated_at FROM domicile.records AS r \
+                 WHERE r.region = $1 AND r.subject = k.subject AND r.collection = k.collection AND r.key > k.after \
+                 ORDER BY r.key LIMIT k.wanted) AS page) AS r ON r.before < $6 \
          ORDER BY k.ord, r.key",
     )
     .bind(shared.region.as_str())
@@ -163,6 +169,7 @@ pub(super) async fn lists(
     .bind(asked.iter().map(|ask| ask.what.1).collect::<Vec<_>>())
     // One more than wanted tells whether there are more.
     .bind(asked.iter().map(|ask| i64::from(ask.what.2) + 1).collect::<Vec<_>>())
+    .bind(PAGE_BYTES_MAX)
     .fetch_all(connection)
     .await?;
     for rows in rows.chunk_by(|a, b| place(a) == place(b)) {
@@ -178,8 +185,9 @@ pub(super) async fn lists(
                     updated_at_us: microseconds(row.try_get(9)?),
                 });
             }
-            let more = items.len() > usize::from(ask.what.2);
             items.truncate(usize::from(ask.what.2));
+            let there = rows[0].try_get::<Option<i64>, _>(11)?.unwrap_or_default();
+            let more = usize::try_from(there).unwrap_or_default() > items.len();
             Ok(Found::Records { items, more })
         })?;
     }

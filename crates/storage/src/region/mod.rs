@@ -232,14 +232,19 @@ impl RegionStore {
     }
 
     /// Changes something about the permit's subject. What is returned is committed: the change, its event
-    /// and its leaf together.
+    /// and its leaf together. The events that come of it carry `traceparent` (W3C Trace Context, at most
+    /// 55 characters), unless an application's event has its own.
     ///
     /// # Errors
     /// [`Error::OutcomeUnknown`] when the connection broke during the commit and what became of it could not
     /// be found out. After any other error nothing has changed; those that come from the content or the
     /// state of the subject ([`Error::PreconditionFailed`], [`Error::NotFound`], [`Error::Moved`],
     /// [`Error::NotAtHome`], [`Error::IdempotencyReused`], [`Error::RefusedByDatabase`]) have left a leaf.
-    pub async fn commit(&self, permitted: Permitted<Write, Change>) -> Result<Answer<Effect>, Error> {
+    pub async fn commit(
+        &self,
+        permitted: Permitted<Write, Change>,
+        traceparent: Option<String>,
+    ) -> Result<Answer<Effect>, Error> {
         let (permit, change) = permitted.into_parts();
         self.check_region(permit.region())?;
         let bytes = entry::weight(&change);
@@ -249,7 +254,7 @@ impl RegionStore {
         }
         let seat = self.seat(bytes)?;
         let (reply, answer) = oneshot::channel();
-        self.send(Entry::Deed(Box::new(Deed { permit, change, reply, seat, refused: None })))?;
+        self.send(Entry::Deed(Box::new(Deed { permit, change, traceparent, reply, seat, refused: None })))?;
         let region = || self.0.shared.region.clone();
         self.answered(answer, || Error::OutcomeUnknown { region: region() }).await
     }

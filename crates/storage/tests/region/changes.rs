@@ -194,6 +194,28 @@ async fn an_event_reaches_the_outbox_as_it_was_given() {
 }
 
 #[tokio::test]
+async fn every_event_of_a_change_carries_its_trace_unless_it_has_its_own() {
+    const GIVEN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const OWN: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let scene = Scene::new().await;
+    let (store, anna) = (scene.open(), subject("anna"));
+    let own = storage::OutgoingEvent { traceparent: Some(OWN.to_owned()), ..event("e2") };
+    for (operation, change) in [
+        (Operation::RecordPut, put("a", "{}", Precondition::None)),
+        (Operation::EventPublish, Change::PublishEvent { event: event("e1"), idempotency: None }),
+        (Operation::EventPublish, Change::PublishEvent { event: own, idempotency: None }),
+    ] {
+        let permitted = permit::<Write>(&anna, operation, 1).carry(change);
+        store.commit(permitted, Some(GIVEN.to_owned())).await.unwrap();
+    }
+    done(&store, &anna, put("b", "{}", Precondition::None)).await;
+    let rows = store.log().outbox(Channel::Events, 0, 10).await.unwrap();
+    let traces: Vec<_> = rows.iter().map(|row| row.traceparent.as_deref()).collect();
+    // The registration, the record, the two events, and the record that came without a trace.
+    assert_eq!(traces, [Some(GIVEN), Some(GIVEN), Some(GIVEN), Some(OWN), None]);
+}
+
+#[tokio::test]
 async fn zero_party_data_carries_its_consents_and_its_withdrawal() {
     let scene = Scene::new().await;
     let (store, anna) = (scene.open(), subject("anna"));
@@ -285,10 +307,10 @@ async fn a_permit_for_another_home_of_the_subject_is_refused() {
     let (store, anna) = (scene.open(), subject("anna"));
     done(&store, &anna, put("a", "{}", Precondition::None)).await;
     let later = permit::<Write>(&anna, Operation::RecordPut, 3).carry(put("a", "{}", Precondition::None));
-    assert_eq!(store.commit(later).await.unwrap_err(), Error::Moved);
+    assert_eq!(store.commit(later, None).await.unwrap_err(), Error::Moved);
     // Nobody by this name is registered, and it should have been here for long: the directory is wrong.
     let nobody = permit::<Write>(&subject("nobody"), Operation::RecordPut, 2).carry(put("a", "{}", Precondition::None));
-    assert_eq!(store.commit(nobody).await.unwrap_err(), Error::Moved);
+    assert_eq!(store.commit(nobody, None).await.unwrap_err(), Error::Moved);
     assert_eq!(scene.number("SELECT count(*) FROM domicile.subjects").await, 1);
     let lookup = Lookup::Record { collection: crate::scene::profile(), key: RecordKey::new("a").unwrap() };
     let read = permit::<residency::Read>(&anna, Operation::RecordRead, 3).carry(lookup);

@@ -175,7 +175,7 @@ pub(crate) async fn commit(store: &RegionStore, subject: &SubjectId, change: Cha
         Change::PutAttribute { .. } => Operation::ZeroPartyPut,
         Change::DeleteAttribute { .. } => Operation::ZeroPartyDelete,
     };
-    store.commit(permit::<Write>(subject, operation, 1).carry(change)).await
+    store.commit(permit::<Write>(subject, operation, 1).carry(change), None).await
 }
 
 /// Commits and insists on success.
