@@ -68,6 +68,14 @@ pub(crate) fn postgres() -> Result<()> {
     }
 }
 
+/// The load generator of the benches.
+pub(crate) fn wrk() -> Result<()> {
+    if machine::on_path("wrk").is_some() {
+        return Ok(());
+    }
+    packages("the load generator wrk", &["wrk"], "brew install wrk")
+}
+
 /// Python with the means to make a virtual environment.
 fn python() -> Result<()> {
     if fakesnow_path().is_some() || fakesnow_unwanted() || python_can() {

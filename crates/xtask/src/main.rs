@@ -131,6 +131,7 @@ fn act(command: Command) -> Result<ExitCode> {
         Command::Bench { quick, out } => {
             install::for_the_build()?;
             install::postgres()?;
+            install::wrk()?;
             run::step("Building the binary for release", cargo.command(["build", "--release", "--bin", "domicile"]))?;
             let mut bench = cargo.command(["run", "--release", "--quiet", "-p", "benches", "--"]);
             if quick {
