@@ -14,16 +14,16 @@ use crate::source::Entry;
 /// The header that carries the region log sequence number, for deduplication and gap checks.
 pub(crate) const SEQ_HEADER: &str = "domicile_seq";
 
-/// Names that an application's extensions may not take: CloudEvents' own, ours, and `subject`, which
-/// applications tend to fill with a person's identifier.
-const RESERVED: [&str; 11] = [
+/// Names that an application's extensions may not take: those that are written here, and `subject`, which
+/// applications tend to fill with a person's identifier. `dataschema` is CloudEvents' own as well; it is
+/// nobody's but the application's and travels among the extensions.
+const RESERVED: [&str; 10] = [
     "specversion",
     "id",
     "source",
     "type",
     "time",
     "datacontenttype",
-    "dataschema",
     "subject",
     "domicileregion",
     "domicilelog",
@@ -107,6 +107,7 @@ mod tests {
         let mut entry = entry(7, "eu-central.shop.order-placed.v1");
         entry.traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
         entry.extensions.insert("channel".to_owned(), "web".to_owned());
+        entry.extensions.insert("dataschema".to_owned(), "https://schemas.example.org/order/2".to_owned());
         let found = names_and_values(&headers(&entry, &region, Some("logs.example/eu-central")));
         for (name, value) in [
             ("ce_specversion", "1.0"),
@@ -120,6 +121,7 @@ mod tests {
             ("domicile_seq", "7"),
             ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
             ("ce_channel", "web"),
+            ("ce_dataschema", "https://schemas.example.org/order/2"),
         ] {
             assert!(found.contains(&(name.to_owned(), value.to_owned())), "{name} is missing in {found:?}");
         }

@@ -159,15 +159,7 @@ impl Voice {
 
     fn say(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let region = &self.region;
-        let serious = matches!(
-            level,
-            RDKafkaLogLevel::Emerg
-                | RDKafkaLogLevel::Alert
-                | RDKafkaLogLevel::Critical
-                | RDKafkaLogLevel::Error
-                | RDKafkaLogLevel::Warning
-        );
-        if !serious {
+        if !is_serious(level, facility) {
             debug!(%region, facility, "The Kafka client of {region} says: {message}");
             return;
         }
@@ -188,6 +180,22 @@ impl Voice {
         window.1 += 1;
         window.1 <= LINES_MAX
     }
+}
+
+/// librdkafka's remarks on its own settings. They are ours, the same at each start, and chosen with open
+/// eyes ("`enable.gapless.guarantee` is experimental"): nothing that an operator could act upon.
+const ON_SETTINGS: &str = "CONFWARN";
+
+fn is_serious(level: RDKafkaLogLevel, facility: &str) -> bool {
+    facility != ON_SETTINGS
+        && matches!(
+            level,
+            RDKafkaLogLevel::Emerg
+                | RDKafkaLogLevel::Alert
+                | RDKafkaLogLevel::Critical
+                | RDKafkaLogLevel::Error
+                | RDKafkaLogLevel::Warning
+        )
 }
 
 /// How the relay is to take a failed message.
@@ -224,5 +232,18 @@ impl Fault {
             Some(Code::PurgeQueue | Code::PurgeInflight | Code::Fatal | Code::GaplessGuarantee) => Self::Fallen,
             _ => Self::Passing,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remarks_on_our_own_settings_are_no_warnings_and_trouble_with_brokers_is() {
+        assert!(!is_serious(RDKafkaLogLevel::Warning, "CONFWARN"));
+        assert!(!is_serious(RDKafkaLogLevel::Info, "BRKMAIN"));
+        assert!(is_serious(RDKafkaLogLevel::Warning, "REQTMOUT"));
+        assert!(is_serious(RDKafkaLogLevel::Error, "FAIL"));
     }
 }
