@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::callers::Callers;
 use crate::docs::Docs;
-use crate::error::{Error, Missing};
+use crate::error::{Error, Missing, Told};
 use crate::layers::RateLimit;
 use crate::settings::Settings;
 use crate::to_wire;
@@ -62,6 +62,13 @@ impl App {
         self.routing.read(permit, lookup).await.map_err(|error| self.not_done(error, missing))
     }
 
+    /// Accounts for a permit whose body was no good. The pin that came with it is durable, so the region
+    /// hears of it: an unknown subject is registered, and the decision gets its leaf, of no rows.
+    pub(crate) async fn account_for(&self, permit: Permit<Write>) -> Result<Told, Error> {
+        let answered = self.write(permit, Change::PinSubject).await?;
+        Ok(to_wire::told(self, &answered))
+    }
+
     /// Makes the change that the permit allows.
     pub(crate) async fn write(&self, permit: Permit<Write>, change: Change) -> Result<Answered<Effect>, Error> {
         let missing = Missing::from(&change);
@@ -87,13 +94,9 @@ impl App {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// What routing says against a decision, in our words. While a request is being admitted, a region
-    /// is asked for one thing only: to log a denial.
+    /// What routing says against a decision, in our words.
     pub(crate) fn not_admitted(&self, error: routing::Error) -> Error {
-        match error {
-            routing::Error::Region { region, source } => Error::Unaudited { region, source },
-            other => self.not_done(other, Missing::Subject),
-        }
+        self.not_done(error, Missing::Subject)
     }
 
     /// What routing says against a deed, in our words.
@@ -110,7 +113,8 @@ impl App {
                 };
                 Error::Denied { audit: Some(to_wire::audit(self, &position)), denial, home }
             }
-            routing::Error::Region { region, source } => Error::Region { region, missing, source },
+            routing::Error::Region { region, decision, source } => Error::Region { region, decision, missing, source },
+            routing::Error::Unlogged { region, source } => Error::Unaudited { region, source },
             routing::Error::Directory(source) => Error::Directory(source),
             routing::Error::NotServed { region } => Error::NotServed { home: self.home_url(&region), region },
         }

@@ -2,7 +2,7 @@
 //! [`Error`] to [`Problem`]. No `_`: a new kind of failure must be given its words here.
 
 use api::{AuditReceipt, Code, FieldError, Problem, Scope};
-use residency::{Denial, DenialReason, Malformed, PinState, Region};
+use residency::{DecisionId, Denial, DenialReason, Malformed, PinState, Region};
 use storage::{Change, Lookup};
 
 use crate::from_wire::json::NotStrict;
@@ -87,9 +87,18 @@ pub(crate) enum Error {
     // Deeds.
     #[error("the request was denied: {}", denial.reason.code())]
     Denied { denial: Box<Denial>, audit: Option<AuditReceipt>, home: Option<String> },
+    #[error("the body could not be used")]
+    Unused {
+        /// The decision that allowed what the body did not say, and its leaf.
+        told: Box<Told>,
+        #[source]
+        source: Box<Error>,
+    },
     #[error("region {region} did not carry out the operation")]
     Region {
         region: Region,
+        /// The decision, when the region's log has it or may have it.
+        decision: Option<DecisionId>,
         /// What is not there, when the region says that something is not.
         missing: Missing,
         #[source]
@@ -207,7 +216,15 @@ impl Error {
                 audit: audit.clone(),
                 ..denied(denial, home.clone())
             },
-            Self::Region { region, missing, source } => region_said(region, *missing, source),
+            Self::Unused { told, source } => Problem {
+                region: Some(told.region.clone()),
+                decision: Some(told.decision.clone()),
+                audit: told.audit.clone(),
+                ..source.problem()
+            },
+            Self::Region { region, decision, missing, source } => {
+                Problem { decision: decision.map(|id| id.to_string()), ..region_said(region, *missing, source) }
+            }
             Self::Unsearched(_) => later(Problem::new(Code::RegionUnavailable, says)),
             // What kept the leaf from the log is for the operator; for the caller nothing happened.
             Self::Unaudited { region, source: _ } => {

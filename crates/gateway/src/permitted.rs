@@ -9,6 +9,8 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use residency::{Access, Operation, Permit, Read, Write};
 use routing::Routing;
+use tokio::runtime::Handle;
+use tracing::warn;
 
 use crate::app::App;
 use crate::callers::Caller;
@@ -22,8 +24,57 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// Proof that this operation may be done, and what it touches.
 pub(crate) struct Permitted<O: Op> {
-    pub(crate) permit: Permit<O::Access>,
+    pub(crate) permit: Held<O::Access>,
     pub(crate) target: O::Target,
+}
+
+/// A permit that is accounted for in any case: also when the body that it waits for is no good, or never
+/// comes because the client hangs up. Deciding a first write has pinned its subject by then, and neither a
+/// pin nor a decision may be without its leaf.
+#[must_use = "a permit that is not spent decided nothing"]
+pub(crate) struct Held<A: Admit> {
+    permit: Option<Permit<A>>,
+    app: App,
+}
+
+impl<A: Admit> Held<A> {
+    pub(crate) fn new(permit: Permit<A>, app: &App) -> Self {
+        Self { permit: Some(permit), app: app.clone() }
+    }
+
+    /// The permit, to be carried to its region at once.
+    ///
+    /// # Errors
+    /// None that can happen: a permit is spent once.
+    pub(crate) fn spend(mut self) -> Result<Permit<A>, Error> {
+        self.permit.take().ok_or(Error::Nonsense("a permit"))
+    }
+}
+
+impl Held<Write> {
+    /// The permit, with the body that it was waiting for.
+    ///
+    /// # Errors
+    /// [`Error::Unused`] when the body is no good, as soon as the decision is accounted for; what the region
+    /// says when it is not.
+    pub(crate) async fn spend_on<T>(self, body: Result<T, Error>) -> Result<(Permit<Write>, T), Error> {
+        match body {
+            Ok(body) => Ok((self.spend()?, body)),
+            Err(error) => {
+                let app = self.app.clone();
+                let told = Box::new(app.account_for(self.spend()?).await?);
+                Err(Error::Unused { told, source: Box::new(error) })
+            }
+        }
+    }
+}
+
+impl<A: Admit> Drop for Held<A> {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            A::left_over(&self.app, permit);
+        }
+    }
 }
 
 /// One kind of operation: what it needs and what it touches.
@@ -56,17 +107,36 @@ pub(crate) trait Admit: Access + Sized {
         routing: &Routing,
         request: routing::Request,
     ) -> impl Future<Output = Result<Permit<Self>, routing::Error>> + Send;
+
+    /// Nobody waits any more for what a permit allowed.
+    fn left_over(app: &App, permit: Permit<Self>);
 }
 
 impl Admit for Read {
     async fn admit(routing: &Routing, request: routing::Request) -> Result<Permit<Self>, routing::Error> {
         routing.admit_read(request).await
     }
+
+    /// Nothing was disclosed, and a read pins nobody.
+    fn left_over(_: &App, _: Permit<Self>) {}
 }
 
 impl Admit for Write {
     async fn admit(routing: &Routing, request: routing::Request) -> Result<Permit<Self>, routing::Error> {
         routing.admit_write(request).await
+    }
+
+    fn left_over(app: &App, permit: Permit<Self>) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let app = app.clone();
+        runtime.spawn(async move {
+            if let Err(error) = app.account_for(permit).await {
+                warn!(
+                    code = error.problem().code,
+                    "A decision whose request was given up could not be logged: {error}"
+                );
+            }
+        });
     }
 }
 
@@ -90,7 +160,7 @@ impl<O: Op> FromRequestParts<App> for Permitted<O> {
             signals,
         };
         let permit = O::Access::admit(&app.routing, request).await.map_err(|error| app.not_admitted(error))?;
-        Ok(Self { permit, target })
+        Ok(Self { permit: Held::new(permit, app), target })
     }
 }
 

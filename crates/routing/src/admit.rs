@@ -2,6 +2,8 @@
 
 use residency::{Access, Decision, Denial, DenialReason, Outcome, Permit, Pin, Policy, Read, Verdict, Write};
 
+use storage::{Cause, Health, RegionStore};
+
 use crate::signals::evidence;
 use crate::{Error, Request, Routing};
 
@@ -9,8 +11,8 @@ impl Routing {
     /// Decides whether a read is allowed, and where. A subject without a pin has nothing to read.
     ///
     /// # Errors
-    /// [`Error::Denied`] once the denial is logged; [`Error::Directory`] or [`Error::Region`] when it
-    /// cannot be decided or logged.
+    /// [`Error::Denied`] once the denial is logged; [`Error::Unlogged`] when it cannot be;
+    /// [`Error::Directory`] when it cannot be decided.
     pub async fn admit_read(&self, request: Request) -> Result<Permit<Read>, Error> {
         let pin = self.pin_of(&request).await?;
         let policy = self.policy();
@@ -29,7 +31,7 @@ impl Routing {
     /// Decides whether a change is allowed, and where; a new subject is pinned to its home first.
     ///
     /// # Errors
-    /// As for [`Routing::admit_read`].
+    /// As for [`Routing::admit_read`]; [`Error::Region`] when the home of a new subject is known to be away.
     pub async fn admit_write(&self, request: Request) -> Result<Permit<Write>, Error> {
         let policy = self.policy();
         if let Some(pin) = self.pin_of(&request).await? {
@@ -42,11 +44,12 @@ impl Routing {
             let reason = reason_against(&verdict).unwrap_or(DenialReason::NotPinned);
             return Err(self.deny(self.decision(&policy, &request, verdict), reason).await);
         };
-        if !self.0.regions.contains_key(region) {
+        let Some(home) = self.0.regions.get(region) else {
             // Its home gateway will claim the pin; a misdirected request leaves nothing behind.
             let reason = DenialReason::ElsewhereAtHome(region.clone());
             return Err(self.deny(self.decision(&policy, &request, verdict), reason).await);
-        }
+        };
+        open(home)?;
         let claim = self.0.directory.claim(&request.subject, region).await.map_err(Error::Directory)?;
         // Somebody else may have claimed first: then theirs is the home, and our evidence is only history.
         let verdict =
@@ -108,9 +111,23 @@ impl Routing {
         let denial = Denial { decision: Box::new(decision), reason };
         match log.note(denial.clone()).await {
             Ok(position) => Error::Denied { denial: Box::new(denial), position },
-            Err(source) => Error::Region { region: log.region().clone(), source },
+            Err(source) => Error::Unlogged { region: log.region().clone(), source },
         }
     }
+}
+
+/// Demands that a region can log what is about to be claimed for it: a pin is a change, and none is made
+/// that no leaf would tell of.
+fn open(home: &RegionStore) -> Result<(), Error> {
+    let region = home.region().clone();
+    let source = match home.health() {
+        Health::Up => return Ok(()),
+        Health::Down { reason, .. } => {
+            storage::Error::Unavailable { region: Some(region.clone()), source: Cause::new(reason) }
+        }
+        Health::Misplaced { reason } => storage::Error::Misplaced { region: region.clone(), reason },
+    };
+    Err(Error::Region { region, decision: None, source })
 }
 
 fn reason_against(verdict: &Verdict) -> Option<DenialReason> {

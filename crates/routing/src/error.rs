@@ -1,6 +1,6 @@
 //! What can keep an operation from its region.
 
-use residency::{Denial, Region};
+use residency::{DecisionId, Denial, Region};
 use storage::LogPosition;
 
 /// Why an operation was not carried out.
@@ -14,11 +14,22 @@ pub enum Error {
         /// Where the denial is logged.
         position: LogPosition,
     },
-    /// The region, or its log, could not do it.
+    /// The decision went against it, and could not be logged: nothing may be told of it.
+    #[error("the decision could not be logged in region {region}")]
+    Unlogged {
+        /// The region whose log it belongs in.
+        region: Region,
+        /// What kept it out.
+        #[source]
+        source: storage::Error,
+    },
+    /// The region could not do it.
     #[error("region {region} did not carry out the operation")]
     Region {
         /// The region asked.
         region: Region,
+        /// The decision, where the region's log has it or may have it: the deed left a leaf though it was not done.
+        decision: Option<DecisionId>,
         /// What it said.
         #[source]
         source: storage::Error,

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use geoip::GeoIp;
-use residency::{DecisionId, Permit, Policy, Read, Region, Write};
+use residency::{DecisionId, Permit, Policy, Read, Region, SubjectId, Write};
 use storage::{Answer, Change, Directory, Effect, Found, LogPosition, Lookup, RegionStore};
 
 pub use clock::{Clock, SystemClock};
@@ -105,7 +105,7 @@ impl Routing {
         let (subject, decision) = (permit.subject().clone(), permit.decision_id());
         match store.read(permit.carry(lookup)).await {
             Ok(answer) => Ok(answered(store, decision, answer)),
-            Err(source) => Err(self.gone_wrong(store, &subject, source)),
+            Err(source) => Err(self.gone_wrong(store, &subject, decision, source)),
         }
     }
 
@@ -118,7 +118,7 @@ impl Routing {
         let (subject, decision) = (permit.subject().clone(), permit.decision_id());
         match store.commit(permit.carry(change)).await {
             Ok(answer) => Ok(answered(store, decision, answer)),
-            Err(source) => Err(self.gone_wrong(store, &subject, source)),
+            Err(source) => Err(self.gone_wrong(store, &subject, decision, source)),
         }
     }
 
@@ -167,11 +167,38 @@ impl Routing {
         self.0.regions.get(region).ok_or_else(|| Error::NotServed { region: region.clone() })
     }
 
-    fn gone_wrong(&self, store: &RegionStore, subject: &residency::SubjectId, source: storage::Error) -> Error {
+    fn gone_wrong(
+        &self,
+        store: &RegionStore,
+        subject: &SubjectId,
+        decision: DecisionId,
+        source: storage::Error,
+    ) -> Error {
         if matches!(source, storage::Error::Moved | storage::Error::NotAtHome { .. }) {
             self.0.directory.forget(subject);
         }
-        Error::Region { region: store.region().clone(), source }
+        let decision = logged(&source).then_some(decision);
+        Error::Region { region: store.region().clone(), decision, source }
+    }
+}
+
+/// Whether the log has, or may have, the leaf of a deed that ended like this.
+const fn logged(source: &storage::Error) -> bool {
+    use storage::Error as Said;
+    match source {
+        Said::PreconditionFailed { .. }
+        | Said::NotFound
+        | Said::Moved
+        | Said::NotAtHome { .. }
+        | Said::IdempotencyReused
+        | Said::RefusedByDatabase { .. }
+        | Said::OutcomeUnknown { .. } => true,
+        Said::Unavailable { .. }
+        | Said::Overloaded { .. }
+        | Said::Misplaced { .. }
+        | Said::TooLarge { .. }
+        | Said::LeaseLost
+        | Said::Internal(_) => false,
     }
 }
 

@@ -1,7 +1,12 @@
 //! Every decision is in the log of its region, can be found, and can be explained; none names a person.
 
+use std::time::Duration;
+
+use reqwest::Method;
 use serde_json::json;
-use system_tests::{person, shared};
+use system_tests::{person, shared, until};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decision_is_found_and_explained_and_names_nobody() {
@@ -49,4 +54,63 @@ async fn a_service_may_not_read_the_audit_log() {
     let world = shared().await;
     let answer = world.client().get("/v1/audit/decisions").await.unwrap().expect(403).unwrap();
     assert_eq!(answer.code().as_deref(), Some("scope_missing"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permit_whose_body_is_no_good_leaves_its_leaf_all_the_same() {
+    let world = shared().await;
+    let anna = person("no-good");
+    let client = world.client().residing_in("DE");
+    let auditor = world.client().with_key(&world.keys().compliance);
+    let json = "application/json";
+    for (media, body) in [(json, "{"), ("text/plain", "{}")] {
+        let put = client.record(Method::PUT, &anna, "profile", "x").header("content-type", media).body(body);
+        let refused = client.send(put).await.unwrap();
+        assert!(matches!(refused.status, 400 | 415), "{}", refused.text());
+        // A first write has pinned its subject before its body is read, so somebody must be able to tell.
+        assert_eq!(refused.region(), Some("eu-central"));
+        let id = refused.header("domicile-decision").expect("a decision").to_owned();
+        let one = auditor.get(&format!("/v1/audit/decisions/{id}")).await.unwrap().expect(200).unwrap().json();
+        assert_eq!(one["seq"].as_u64(), refused.seq());
+        assert_eq!(one["decision"]["op"], "record.put");
+    }
+    client.home(&anna).await.unwrap().expect(200).unwrap();
+    client.get_record(&anna, "profile", "x").await.unwrap().expect(404).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_hangs_up_in_the_middle_of_its_body_leaves_a_leaf() {
+    let world = shared().await;
+    let anna = person("hung-up");
+    let host = world.gateway().url().trim_start_matches("http://").to_owned();
+    let mut connection = TcpStream::connect(&host).await.unwrap();
+    let head = format!(
+        "PUT /v1/subjects/{anna}/records/profile/x HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {}\r\n\
+         domicile-residence: GB\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{{",
+        world.keys().service
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let registered = format!("SELECT count(*)::text FROM domicile.subjects WHERE subject = '{anna}'");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(world.region("uk-south").sql(&registered).await.unwrap(), ["0"], "the body is still on its way");
+    drop(connection);
+    until("the subject is registered", Duration::from_secs(10), async || {
+        world.region("uk-south").sql(&registered).await.unwrap() == ["1"]
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_something_did_not_hold_names_its_decision() {
+    let world = shared().await;
+    let client = world.client().residing_in("DE");
+    let anna = person("named");
+    client.put_record(&anna, "profile", "x", &json!({})).await.unwrap().expect(201).unwrap();
+    let put = client.record(Method::PUT, &anna, "profile", "x").header("if-match", "\"9\"").json(&json!({}));
+    let refused = client.send(put).await.unwrap().expect(412).unwrap();
+    let id = refused.header("domicile-decision").expect("a decision").to_owned();
+    let auditor = world.client().with_key(&world.keys().compliance);
+    let one = auditor.get(&format!("/v1/audit/decisions/{id}")).await.unwrap().expect(200).unwrap().json();
+    assert_eq!((&one["decision"]["out"], &one["decision"]["why"]), (&json!("error"), &json!("precondition_failed")));
 }

@@ -30,8 +30,9 @@ pub(crate) async fn publish(
     State(app): State<App>,
     IdempotencyKey(key): IdempotencyKey,
     Permitted { permit, .. }: Permitted<op::EventPublish>,
-    EventBody(event): EventBody,
+    event: Result<EventBody, Error>,
 ) -> Result<Reply, Error> {
+    let (permit, EventBody(event)) = permit.spend_on(event).await?;
     let idempotency = key.map(|key| idempotency(key, &event));
     let answered = app.write(permit, Change::PublishEvent { event, idempotency }).await?;
     reply::effect(&app, answered)

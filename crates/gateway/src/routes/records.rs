@@ -1,8 +1,9 @@
 //! Records: a JSON body under subject, collection and key, with its version as the entity tag.
 
 use api::{Receipt, RecordPage, media, paths};
-use axum::extract::State;
-use http::Uri;
+use axum::extract::{FromRequestParts, State};
+use http::request::Parts;
+use residency::RecordKey;
 use storage::{Change, Lookup};
 
 use super::conditions::{Known, When};
@@ -41,8 +42,25 @@ pub(crate) async fn read(
     Known(held): Known,
     Permitted { permit, target: OneRecord { collection, key } }: Permitted<op::RecordRead>,
 ) -> Result<Reply, Error> {
-    let answered = app.read(permit, Lookup::Record { collection, key }).await?;
+    let answered = app.read(permit.spend()?, Lookup::Record { collection, key }).await?;
     reply::found(&app, answered, Missing::Record, &held)
+}
+
+/// Which page of a list. Read before the permit is asked for, so that no decision is taken in vain.
+pub(crate) struct Page {
+    after: Option<RecordKey>,
+    limit: u16,
+}
+
+impl FromRequestParts<App> for Page {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Error> {
+        // What else stands in the query is nobody's business: a `region` there changes nothing.
+        let query = Query::pick(&parts.uri, &["limit", "cursor"])?;
+        let limit = query.number("limit", 1, PAGE_RECORDS_MAX, PAGE_RECORDS)?;
+        Ok(Self { after: query.text("cursor").map(cursor::key).transpose()?, limit })
+    }
 }
 
 /// Lists the records of a collection in the byte order of their keys.
@@ -58,14 +76,10 @@ pub(crate) async fn read(
 )]
 pub(crate) async fn list(
     State(app): State<App>,
-    uri: Uri,
+    Page { after, limit }: Page,
     Permitted { permit, target: OneCollection { collection } }: Permitted<op::RecordList>,
 ) -> Result<Reply, Error> {
-    // What else stands in the query is nobody's business: a `region` there changes nothing.
-    let query = Query::pick(&uri, &["limit", "cursor"])?;
-    let limit = query.number("limit", 1, PAGE_RECORDS_MAX, PAGE_RECORDS)?;
-    let after = query.text("cursor").map(cursor::key).transpose()?;
-    let answered = app.read(permit, Lookup::Records { collection, after, limit }).await?;
+    let answered = app.read(permit.spend()?, Lookup::Records { collection, after, limit }).await?;
     reply::found(&app, answered, Missing::Record, &Held::Nothing)
 }
 
@@ -90,8 +104,9 @@ pub(crate) async fn put(
     State(app): State<App>,
     When(when): When,
     Permitted { permit, target: OneRecord { collection, key } }: Permitted<op::RecordPut>,
-    Document(body): Document,
+    body: Result<Document, Error>,
 ) -> Result<Reply, Error> {
+    let (permit, Document(body)) = permit.spend_on(body).await?;
     let answered = app.write(permit, Change::PutRecord { collection, key, body, when }).await?;
     reply::effect(&app, answered)
 }
@@ -114,8 +129,9 @@ pub(crate) async fn patch(
     State(app): State<App>,
     When(when): When,
     Permitted { permit, target: OneRecord { collection, key } }: Permitted<op::RecordPatch>,
-    MergePatch(patch): MergePatch,
+    patch: Result<MergePatch, Error>,
 ) -> Result<Reply, Error> {
+    let (permit, MergePatch(patch)) = permit.spend_on(patch).await?;
     let answered = app.write(permit, Change::PatchRecord { collection, key, patch, when }).await?;
     reply::effect(&app, answered)
 }
@@ -136,6 +152,6 @@ pub(crate) async fn delete(
     When(when): When,
     Permitted { permit, target: OneRecord { collection, key } }: Permitted<op::RecordDelete>,
 ) -> Result<Reply, Error> {
-    let answered = app.write(permit, Change::DeleteRecord { collection, key, when }).await?;
+    let answered = app.write(permit.spend()?, Change::DeleteRecord { collection, key, when }).await?;
     reply::effect(&app, answered)
 }

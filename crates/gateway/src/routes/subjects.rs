@@ -20,7 +20,7 @@ pub(crate) async fn read(
     State(app): State<App>,
     Permitted { permit, .. }: Permitted<op::SubjectRead>,
 ) -> Result<Reply, Error> {
-    let answered = app.read(permit, Lookup::Subject).await?;
+    let answered = app.read(permit.spend()?, Lookup::Subject).await?;
     reply::found(&app, answered, Missing::Subject, &Held::Nothing)
 }
 
@@ -37,6 +37,6 @@ pub(crate) async fn pin(
     State(app): State<App>,
     Permitted { permit, .. }: Permitted<op::SubjectPin>,
 ) -> Result<Reply, Error> {
-    let answered = app.write(permit, Change::PinSubject).await?;
+    let answered = app.write(permit.spend()?, Change::PinSubject).await?;
     reply::effect(&app, answered)
 }

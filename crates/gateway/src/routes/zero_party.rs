@@ -24,7 +24,7 @@ pub(crate) async fn list(
     State(app): State<App>,
     Permitted { permit, .. }: Permitted<op::ZeroPartyList>,
 ) -> Result<Reply, Error> {
-    let answered = app.read(permit, Lookup::Attributes).await?;
+    let answered = app.read(permit.spend()?, Lookup::Attributes).await?;
     reply::found(&app, answered, Missing::Attribute, &Held::Nothing)
 }
 
@@ -46,7 +46,7 @@ pub(crate) async fn read(
     Known(held): Known,
     Permitted { permit, target: OneAttribute { attribute } }: Permitted<op::ZeroPartyRead>,
 ) -> Result<Reply, Error> {
-    let answered = app.read(permit, Lookup::Attribute(attribute)).await?;
+    let answered = app.read(permit.spend()?, Lookup::Attribute(attribute)).await?;
     reply::found(&app, answered, Missing::Attribute, &held)
 }
 
@@ -69,10 +69,10 @@ pub(crate) async fn put(
     State(app): State<App>,
     When(when): When,
     Permitted { permit, target: OneAttribute { attribute } }: Permitted<op::ZeroPartyPut>,
-    Json(declared): Json<PutAttribute>,
+    declared: Result<Json<PutAttribute>, Error>,
 ) -> Result<Reply, Error> {
-    let consents = consents(&declared, app.clock.now_us())?;
-    let PutAttribute { value, source, .. } = declared;
+    let checked = declared.and_then(|Json(declared)| Ok((consents(&declared, app.clock.now_us())?, declared)));
+    let (permit, (consents, PutAttribute { value, source, .. })) = permit.spend_on(checked).await?;
     let answered = app.write(permit, Change::PutAttribute { attribute, value, consents, source, when }).await?;
     reply::effect(&app, answered)
 }
@@ -92,6 +92,6 @@ pub(crate) async fn delete(
     When(when): When,
     Permitted { permit, target: OneAttribute { attribute } }: Permitted<op::ZeroPartyDelete>,
 ) -> Result<Reply, Error> {
-    let answered = app.write(permit, Change::DeleteAttribute { attribute, when }).await?;
+    let answered = app.write(permit.spend()?, Change::DeleteAttribute { attribute, when }).await?;
     reply::effect(&app, answered)
 }
