@@ -15,6 +15,7 @@ use crate::callers::Callers;
 use crate::docs::Docs;
 use crate::error::{Error, Missing, Told};
 use crate::layers::RateLimit;
+use crate::places::Places;
 use crate::settings::Settings;
 use crate::to_wire;
 
@@ -34,7 +35,9 @@ pub(crate) struct Inner {
     /// Time, for what callers leave out; and request ids.
     pub(crate) clock: Arc<dyn Clock>,
     /// Batches under way.
-    pub(crate) batches: Arc<Semaphore>,
+    pub(crate) batches: Places,
+    /// Logins under way.
+    pub(crate) logins: Semaphore,
     /// Whether a shutdown has begun.
     pub(crate) draining: AtomicBool,
     /// `/openapi.json`.

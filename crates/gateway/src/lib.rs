@@ -16,6 +16,7 @@ mod from_wire;
 mod layers;
 mod openapi;
 mod permitted;
+mod places;
 mod problem;
 mod reply;
 mod routes;
@@ -43,6 +44,7 @@ use crate::app::{App, Inner};
 use crate::callers::{Callers, Jwks, Sessions, Tokens};
 use crate::docs::Docs;
 use crate::layers::RateLimit;
+use crate::places::Places;
 use crate::server::Server;
 
 pub use callers::{Algorithm, ClaimNames, JwksSource, JwtSettings, KeyOwner, KeyRing, NoJwks};
@@ -190,7 +192,8 @@ fn app(
     Ok(App::new(Inner {
         callers: Callers { keys, tokens, sessions: Sessions::new(settings.cookie_secure) },
         rate: RateLimit::new(limits.caller_requests_per_s_max, limits.caller_burst_max, limits.callers_counted_max),
-        batches: Arc::new(Semaphore::new(limits.batches_max)),
+        batches: Places::new(limits.batches_max, limits.caller_batches_max),
+        logins: Semaphore::new(limits.logins_max),
         draining: AtomicBool::new(false),
         docs: Docs::of(&document),
         openapi: serde_json::to_vec(&document).unwrap_or_default().into(),

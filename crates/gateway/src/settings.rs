@@ -59,13 +59,17 @@ pub struct Limits {
     pub batch_bytes_in_flight_max: usize,
     /// Batches at once; more are answered 503.
     pub batches_max: usize,
+    /// Batches at once of one caller; more are answered 429.
+    pub caller_batches_max: usize,
+    /// Logins at once, of browsers that have not said yet who they are; more are answered 503.
+    pub logins_max: usize,
     /// Bytes of request line and headers together; more is answered 431. At least 8 KiB.
     pub head_bytes_max: usize,
     /// Headers of one request.
     pub headers_max: usize,
     /// How long a client may take to send its request's head.
     pub head_read_max: Duration,
-    /// How long a client may take to send a body, or between two lines of a batch.
+    /// How long a client may take to send a body, or the next line of a batch.
     pub body_read_max: Duration,
     /// How long a request may take in all; then it is answered 504. A batch's stream is not under it.
     pub request_max: Duration,
@@ -101,6 +105,8 @@ impl Default for Limits {
             batch_lines_in_flight_max: 256,
             batch_bytes_in_flight_max: 8 * 1024 * 1024,
             batches_max: 32,
+            caller_batches_max: 8,
+            logins_max: 64,
             head_bytes_max: 64 * 1024,
             headers_max: 100,
             head_read_max: Duration::from_secs(10),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
+use tokio::time::{Instant, timeout_at};
 
 use crate::error::Error;
 
@@ -19,6 +20,8 @@ pub(crate) struct Lines {
     ended: bool,
     read_bytes: u64,
     number: u64,
+    /// When the next line must be here, once it is waited for.
+    due: Option<Instant>,
     limits: LineLimits,
 }
 
@@ -29,7 +32,7 @@ pub(crate) struct LineLimits {
     pub(crate) line_bytes_max: usize,
     /// Bytes of the whole body.
     pub(crate) bytes_max: u64,
-    /// Time until the next bytes.
+    /// Time until the next line, however many bytes come meanwhile.
     pub(crate) read_max: Duration,
 }
 
@@ -47,6 +50,7 @@ impl Lines {
             ended: false,
             read_bytes: 0,
             number: 0,
+            due: None,
             limits,
         }
     }
@@ -58,6 +62,7 @@ impl Lines {
                 if line.as_ref().is_ok_and(|line| line.trim_ascii().is_empty()) {
                     continue;
                 }
+                self.due = None;
                 return Some((self.number, line));
             }
             if self.ended {
@@ -70,6 +75,11 @@ impl Lines {
                 return Some((self.number + 1, Err(error)));
             }
         }
+    }
+
+    /// Stops the clock until the next line is asked for.
+    pub(crate) fn pause(&mut self) {
+        self.due = None;
     }
 
     /// A line that is in the buffer already.
@@ -120,7 +130,8 @@ impl Lines {
     /// Waits for more bytes.
     async fn more(&mut self) -> Result<(), Error> {
         let read_max = self.limits.read_max;
-        match tokio::time::timeout(read_max, self.body.frame()).await {
+        let due = *self.due.get_or_insert_with(|| Instant::now() + read_max);
+        match timeout_at(due, self.body.frame()).await {
             Err(_) => Err(Error::BodyTooSlow { seconds: read_max.as_secs() }),
             Ok(None) => {
                 self.ended = true;

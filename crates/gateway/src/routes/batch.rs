@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use residency::{Read, Write};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -61,9 +61,9 @@ pub(crate) async fn batch(
         Some(media::NDJSON | "application/ndjson" | "application/jsonl") => {}
         _ => return Err(Error::ContentType { accepted: media::NDJSON }),
     }
-    let place = app.batches.clone().try_acquire_owned().map_err(|_| Error::Overloaded)?;
+    let place = app.batches.take(caller.bucket)?;
     let (results, answer) = mpsc::channel(RESULTS_WAITING_MAX);
-    let run = Run { app, caller, request_id, results };
+    let run = Run { app, credentials: credentials(&headers), bucket: caller.bucket, request_id, results };
     tokio::spawn(async move {
         run.through(body).await;
         drop(place);
@@ -75,9 +75,18 @@ pub(crate) async fn batch(
 /// One batch under way.
 struct Run {
     app: App,
-    caller: Caller,
+    /// What the caller authenticated with. A batch may take long, so each line is checked by itself: a key that
+    /// is revoked, or a token that expires, ends with the line before.
+    credentials: HeaderMap,
+    /// What the caller's limits are counted by.
+    bucket: u128,
     request_id: RequestId,
     results: mpsc::Sender<Bytes>,
+}
+
+/// What a request says of who asks.
+fn credentials(headers: &HeaderMap) -> HeaderMap {
+    headers.get(AUTHORIZATION).map(|value| (AUTHORIZATION, value.clone())).into_iter().collect()
 }
 
 /// A line that has been read and waits for its turn.
@@ -111,6 +120,10 @@ impl Run {
         let (mut open_lines, mut open_bytes, mut ended) = (0_usize, 0_usize, false);
         loop {
             let room = open_lines < limits.batch_lines_in_flight_max && open_bytes < limits.batch_bytes_in_flight_max;
+            if !room {
+                // While we do not read, the client cannot be slow.
+                lines.pause();
+            }
             let result = tokio::select! {
                 biased;
                 Some(Done { lane, bytes, result }) = running.next(), if !running.is_empty() => {
@@ -174,7 +187,7 @@ impl Run {
     /// Carries out one line. Whatever happens to it happens to it alone.
     async fn carry_out(&self, lane: Lane, Ready { number, id, bytes, line }: Ready) -> Done {
         // A batch is no way around the caller's rate: its lines wait for their turn.
-        self.app.rate.wait(self.caller.bucket).await;
+        self.app.rate.wait(self.bucket).await;
         let request_max = self.app.settings.limits.request_max;
         let outcome = match timeout(request_max, AssertUnwindSafe(self.perform(line)).catch_unwind()).await {
             Ok(Ok(outcome)) => outcome,
@@ -191,11 +204,12 @@ impl Run {
     /// The three moves of a handler, for a line.
     async fn perform(&self, line: Line) -> Result<Reply, Error> {
         let Line { subject, operation, resource, stated, deed } = line;
-        self.caller.may(scope(operation))?;
-        self.caller.may_act_for(&subject)?;
         let app = &self.app;
-        let signals = signals(app, &self.caller, stated, &subject, None)?;
-        let request = routing::Request { subject, operation, resource, actor: self.caller.actor.clone(), signals };
+        let caller = app.callers.by_header(&self.credentials).await?;
+        caller.may(scope(operation))?;
+        caller.may_act_for(&subject)?;
+        let signals = signals(app, &caller, stated, &subject, None)?;
+        let request = routing::Request { subject, operation, resource, actor: caller.actor, signals };
         match deed {
             Deed::Read(lookup) => {
                 let permit = Read::admit(&app.routing, request).await.map_err(|error| app.not_admitted(error))?;

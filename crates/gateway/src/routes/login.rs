@@ -1,13 +1,18 @@
 //! How a browser becomes a caller: the console's login page sends an API key, and gets a cookie.
 
+use std::time::Duration;
+
 use api::{Scope, paths};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Form, RequestExt as _};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::Limited;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use crate::app::App;
 use crate::callers::{SESSION_S_MAX, cookie};
@@ -16,6 +21,11 @@ use crate::layers::same_site;
 
 /// Bytes of a key that is worth looking up.
 const KEY_BYTES_MAX: usize = 512;
+
+/// Bytes of the form.
+const FORM_BYTES_MAX: usize = 4 * 1024;
+/// How long a browser may take to send it.
+const FORM_READ_MAX: Duration = Duration::from_secs(5);
 
 /// The form of the login page.
 #[derive(Deserialize)]
@@ -27,7 +37,7 @@ struct Login {
 /// Takes a key with `console:read`; answers with a cookie that opens pages for 12 hours, and nothing else.
 pub(crate) async fn login(State(app): State<App>, request: Request) -> Result<Response, Error> {
     same_site(request.headers())?;
-    let Form(Login { key }) = request.extract().await.map_err(|_| Error::BadRequest)?;
+    let Login { key } = form(&app, request).await?;
     let refused =
         |sentence| (StatusCode::UNAUTHORIZED, page_headers(), console::login_page(Some(sentence))).into_response();
     let key = SecretString::from(key);
@@ -48,6 +58,19 @@ pub(crate) async fn login(State(app): State<App>, request: Request) -> Result<Re
     let mut response = Redirect::to(paths::CONSOLE).into_response();
     set_cookie(&app, &mut response, &session, SESSION_S_MAX);
     Ok(response)
+}
+
+/// Reads the form. Nobody has said who they are yet, so it may take little memory, little time, and few of
+/// the places that callers need.
+async fn form(app: &App, request: Request) -> Result<Login, Error> {
+    let _place = app.logins.try_acquire().map_err(|_| Error::Overloaded)?;
+    let read_max = app.settings.limits.body_read_max.min(FORM_READ_MAX);
+    let request = request.map(|body| Body::new(Limited::new(body, FORM_BYTES_MAX)));
+    match timeout(read_max, request.extract()).await {
+        Ok(Ok(Form(login))) => Ok(login),
+        Ok(Err(_)) => Err(Error::BadRequest),
+        Err(_) => Err(Error::BodyTooSlow { seconds: read_max.as_secs() }),
+    }
 }
 
 /// Ends the session, here and in the browser.

@@ -96,3 +96,34 @@ async fn a_browser_without_a_session_is_shown_the_door() {
     assert_eq!(with_cookie(&scene, "GET", "/console/login", "", &[]).await.status, 200);
     assert_eq!(with_cookie(&scene, "GET", "/console/style.css", "", &[]).await.status, 200);
 }
+
+#[tokio::test]
+async fn strangers_at_the_login_cannot_take_the_places_of_callers() {
+    let scene = Scene::with(|settings| {
+        settings.limits.requests_max = 4;
+        settings.limits.logins_max = 1;
+    });
+    let stranger = || {
+        let (body, _) = never_sent();
+        let sent = Request::builder().method("POST").uri("/console/login");
+        sent.header("content-type", "application/x-www-form-urlencoded").body(body).unwrap()
+    };
+    let mut slow: Vec<_> = (0..8).map(|_| Box::pin(scene.send(stranger()))).collect();
+    // All have begun, and all but one have been sent away.
+    let (mut waiting, mut refused) = (0, 0);
+    for login in &mut slow {
+        match futures::poll!(login) {
+            std::task::Poll::Pending => waiting += 1,
+            std::task::Poll::Ready(answer) => refused += u32::from(answer.code() == "overloaded"),
+        }
+    }
+    assert_eq!((waiting, refused), (1, 7));
+    assert_ne!(scene.get("/docs", ALL).await.status, 503);
+    assert_eq!(slow.remove(0).await.code(), "body_too_slow");
+}
+
+#[tokio::test]
+async fn a_login_form_is_short() {
+    let scene = Scene::new();
+    assert_eq!(login(&scene, &"x".repeat(10_000)).await.code(), "bad_request");
+}

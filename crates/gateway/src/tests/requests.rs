@@ -171,3 +171,52 @@ async fn a_batch_of_many_lines_is_answered_line_by_line() {
         );
     }
 }
+
+/// A body that sends one piece, then another one after each pause, for ever.
+fn dribble(piece: &'static [u8], pause: Duration) -> Body {
+    Body::from_stream(futures::stream::unfold((), move |()| async move {
+        tokio::time::sleep(pause).await;
+        Some((Ok::<_, std::io::Error>(bytes::Bytes::from_static(piece)), ()))
+    }))
+}
+
+#[tokio::test]
+async fn a_batch_that_sends_bytes_but_no_lines_loses_its_place() {
+    let scene = Scene::new();
+    for piece in [b"x".as_slice(), b"\n"] {
+        let sent = scene.post("/v1/batch", ALL, "application/x-ndjson", dribble(piece, Duration::from_millis(50)));
+        let answer = tokio::time::timeout(Duration::from_secs(5), sent).await.unwrap();
+        assert_eq!(results(&answer).last_key_value().unwrap().1["problem"]["code"], "body_too_slow");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_with_many_batches_leaves_room_for_others() {
+    let scene = Scene::with(|settings| {
+        settings.limits.batches_max = 2;
+        settings.limits.caller_batches_max = 1;
+    });
+    let (body, _) = never_sent();
+    let sent = request("POST", "/v1/batch", READER).header("content-type", "application/x-ndjson");
+    let held = scene.routes.clone().oneshot(sent.body(body).unwrap()).await.unwrap();
+    assert_eq!(held.status(), 200);
+    assert_eq!(scene.post("/v1/batch", READER, "application/x-ndjson", "").await.code(), "rate_limited");
+    assert_eq!(scene.post("/v1/batch", ALL, "application/x-ndjson", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_key_that_is_revoked_in_the_middle_of_a_batch_is_refused_from_then_on() {
+    let scene = Scene::new();
+    let keys = Arc::clone(&scene.keys);
+    let line = bytes::Bytes::from_static(b"{\"operation\":\"subject.read\",\"subject\":\"anna\"}\n");
+    let again = line.clone();
+    let revoked = futures::stream::once(async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        keys.revoke(ALL);
+        Ok::<_, std::io::Error>(again)
+    });
+    let body = Body::from_stream(futures::StreamExt::chain(futures::stream::iter([Ok(line)]), revoked));
+    let results = results(&scene.post("/v1/batch", ALL, "application/x-ndjson", body).await);
+    assert_eq!(results[&1]["problem"]["code"], "directory_unavailable");
+    assert_eq!(results[&2]["problem"]["code"], "credentials_refused");
+}
