@@ -86,7 +86,7 @@ impl House {
             when: Precondition::None,
         };
         let store = self.stores.iter().find(|store| *store.region() == home).expect("a store");
-        let answer: Answer<Effect> = store.commit(permit.carry(change)).await.expect("a commit");
+        let answer: Answer<Effect> = store.commit(permit.carry(change), None).await.expect("a commit");
         assert!(answer.position.is_some());
         id
     }

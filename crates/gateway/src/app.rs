@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use crate::callers::Callers;
 use crate::docs::Docs;
 use crate::error::{Error, Missing, Told};
-use crate::layers::RateLimit;
+use crate::layers::{RateLimit, trace};
 use crate::places::Places;
 use crate::settings::Settings;
 use crate::to_wire;
@@ -72,10 +72,11 @@ impl App {
         Ok(to_wire::told(self, &answered))
     }
 
-    /// Makes the change that the permit allows.
+    /// Makes the change that the permit allows, as a part of the trace that this is done in.
     pub(crate) async fn write(&self, permit: Permit<Write>, change: Change) -> Result<Answered<Effect>, Error> {
         let missing = Missing::from(&change);
-        self.routing.write(permit, change).await.map_err(|error| self.not_done(error, missing))
+        let trace = trace::current().map(trace::TraceParent::into_string);
+        self.routing.write(permit, change, trace).await.map_err(|error| self.not_done(error, missing))
     }
 
     /// The name of a region's log, as in checkpoints.

@@ -109,14 +109,20 @@ impl Routing {
         }
     }
 
-    /// Makes the change that the permit allows. An `Ok` is durable, with its event and its leaf.
+    /// Makes the change that the permit allows. An `Ok` is durable, with its event and its leaf. The event
+    /// carries `traceparent` (W3C Trace Context) to its topic, unless it has one of its own.
     ///
     /// # Errors
     /// As for [`Routing::read`]; only [`storage::Error::OutcomeUnknown`] may have changed something.
-    pub async fn write(&self, permit: Permit<Write>, change: Change) -> Result<Answered<Effect>, Error> {
+    pub async fn write(
+        &self,
+        permit: Permit<Write>,
+        change: Change,
+        traceparent: Option<String>,
+    ) -> Result<Answered<Effect>, Error> {
         let store = self.store(permit.region())?;
         let (subject, decision) = (permit.subject().clone(), permit.decision_id());
-        match store.commit(permit.carry(change)).await {
+        match store.commit(permit.carry(change), traceparent).await {
             Ok(answer) => Ok(answered(store, decision, answer)),
             Err(source) => Err(self.gone_wrong(store, &subject, decision, source)),
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use http::StatusCode;
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
 use tokio::sync::Mutex;
@@ -46,6 +47,9 @@ pub enum NoJwks {
     /// It could not be fetched.
     #[error("the key set could not be fetched")]
     Fetch(#[source] reqwest::Error),
+    /// The server has another answer than a key set; redirects are not followed.
+    #[error("the key set could not be fetched: the server answered {0}")]
+    Status(u16),
     /// It could not be read.
     #[error("the key set could not be read from its file")]
     Read(#[source] std::io::Error),
@@ -110,8 +114,13 @@ impl Jwks {
         let source = match source {
             JwksSource::File(path) => Source::File(path),
             JwksSource::Url(url) => {
-                secure(&url)?;
+                let channel = secure(&url)?;
                 let builder = reqwest::Client::builder().timeout(FETCH_MAX).redirect(reqwest::redirect::Policy::none());
+                let builder = match channel {
+                    Channel::Tls => builder,
+                    // Without TLS not even a proxy stands between.
+                    Channel::ThisMachine => builder.no_proxy(),
+                };
                 Source::Url(url, builder.build().map_err(NoJwks::Client)?)
             }
         };
@@ -177,10 +186,14 @@ impl Jwks {
 
 /// Fetches a text of bounded length.
 async fn download(client: &reqwest::Client, url: &str) -> Result<Vec<u8>, NoJwks> {
-    let mut response =
-        client.get(url).send().await.and_then(reqwest::Response::error_for_status).map_err(NoJwks::Fetch)?;
+    // An error is logged, and a URL may hold a secret.
+    let failed = |error: reqwest::Error| NoJwks::Fetch(error.without_url());
+    let mut response = client.get(url).send().await.map_err(failed)?;
+    if response.status() != StatusCode::OK {
+        return Err(NoJwks::Status(response.status().as_u16()));
+    }
     let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(NoJwks::Fetch)? {
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
         bytes.extend_from_slice(&chunk);
         if bytes.len() > SET_BYTES_MAX {
             return Err(NoJwks::TooLarge);
@@ -210,34 +223,22 @@ fn key(jwk: &Jwk) -> Option<Key> {
     Some(Key { id: jwk.common.key_id.clone(), algorithm: jwk.common.key_algorithm, decoding })
 }
 
-fn secure(url: &str) -> Result<(), NoJwks> {
+/// What keeps others from putting keys of their own into a set on its way here.
+enum Channel {
+    Tls,
+    ThisMachine,
+}
+
+fn secure(url: &str) -> Result<Channel, NoJwks> {
     let url = reqwest::Url::parse(url).map_err(|_| NoJwks::Insecure)?;
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     match url.scheme() {
-        "https" => Ok(()),
-        "http" if loopback => Ok(()),
+        "https" => Ok(Channel::Tls),
+        "http" if loopback => Ok(Channel::ThisMachine),
         _ => Err(NoJwks::Insecure),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_come_over_tls_or_from_this_machine() {
-        assert!(secure("https://login.example.com/jwks").is_ok());
-        assert!(secure("http://127.0.0.1:9000/jwks").is_ok());
-        assert!(secure("http://[::1]/jwks").is_ok());
-        for url in ["http://login.example.com/jwks", "http://127.0.0.1.example.com/", "file:///etc/passwd", "jwks"] {
-            assert!(secure(url).is_err(), "{url}");
-        }
-    }
-
-    #[test]
-    fn a_symmetric_key_is_no_key() {
-        let set = br#"{"keys":[{"kty":"oct","k":"c2VjcmV0","kid":"a","alg":"HS256"}]}"#;
-        assert!(matches!(keys(set), Err(NoJwks::Empty)));
-    }
-}
+mod tests;

@@ -16,6 +16,7 @@ use super::attribute::micros;
 use super::evidence::one;
 use super::json::{self, Numbers};
 use crate::error::Error;
+use crate::layers::trace::{TRACEPARENT, TraceParent};
 
 /// Bytes of `id`, `source` and of an extension's value.
 const TEXT_BYTES_MAX: usize = 1_024;
@@ -173,9 +174,9 @@ fn event(mut attributes: Attributes, data: Vec<u8>) -> Result<OutgoingEvent, Err
     {
         return Err(Error::invalid("datacontenttype", "a media type (RFC 2046)"));
     }
-    let traceparent = attributes.remove("traceparent");
-    if traceparent.as_deref().is_some_and(|context| !is_traceparent(context)) {
-        return Err(Error::invalid("traceparent", "a W3C trace context"));
+    let traceparent = attributes.remove(TRACEPARENT);
+    if traceparent.as_deref().is_some_and(|context| TraceParent::new(context).is_none()) {
+        return Err(Error::invalid(TRACEPARENT, "a W3C trace context, version 00"));
     }
     if attributes.len() > EXTENSIONS_MAX {
         return Err(Error::invalid("body", "at most 32 extension attributes"));
@@ -219,16 +220,6 @@ fn topical(event_type: &str) -> bool {
 fn is_json(media: &str) -> bool {
     let essence = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || essence == "text/json" || essence.ends_with("+json")
-}
-
-/// `00-<32 hex>-<16 hex>-<2 hex>` (W3C Trace Context, version 00).
-fn is_traceparent(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
-    let hex = |part: &str, len: usize| {
-        part.len() == len && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-    };
-    matches!(parts.as_slice(), [version, trace, span, flags]
-        if hex(version, 2) && hex(trace, 32) && hex(span, 16) && hex(flags, 2) && *version != "ff")
 }
 
 /// Decodes `%XX` (CloudEvents HTTP binding, section 3.1.3.2).

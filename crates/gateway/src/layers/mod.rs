@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! envelope     names the request; writes problems and security headers on the way out
-//! observe      one span, one count, one duration per request: also for those refused below
+//! observe      one span, one count, one duration per request: also for those refused below; a part of
+//!              the caller's trace, if it says which
 //! panic        even our bugs answer in problem+json
 //! shed         says no at once rather than late
 //! deadline     nobody waits for ever
@@ -16,6 +17,7 @@ mod envelope;
 mod identify;
 mod observe;
 mod rate;
+pub(crate) mod trace;
 
 use axum::Router;
 use axum::body::Body;

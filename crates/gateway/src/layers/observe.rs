@@ -13,6 +13,7 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span, debug, info_span, warn};
 
 use super::RequestId;
+use super::trace::{self, TraceParent};
 use crate::problem::Pending;
 
 /// Explains this crate's metrics to the recorder in force.
@@ -43,9 +44,13 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
         region = Empty,
         latency_us = Empty,
     );
+    let given = TraceParent::in_headers(request.headers());
+    if let Some(given) = &given {
+        given.adopt(&span);
+    }
     let begun = Instant::now();
     let in_flight = InFlight::enter();
-    let response = next.run(request).instrument(span.clone()).await;
+    let response = trace::within(given, next.run(request).instrument(span.clone())).await;
     drop(in_flight);
     span.in_scope(|| finished(&span, method, route, begun, &response));
     response

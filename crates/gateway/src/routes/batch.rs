@@ -29,7 +29,7 @@ use crate::from_wire::conditions::{Held, etag};
 use crate::from_wire::evidence::{none_in, signals};
 use crate::from_wire::line::{self, Deed, Lane, Line};
 use crate::from_wire::lines::{LineLimits, Lines};
-use crate::layers::RequestId;
+use crate::layers::{RequestId, trace};
 use crate::permitted::{Admit as _, scope};
 use crate::reply::{self, Reply};
 
@@ -64,10 +64,11 @@ pub(crate) async fn batch(
     let place = app.batches.take(caller.bucket)?;
     let (results, answer) = mpsc::channel(RESULTS_WAITING_MAX);
     let run = Run { app, credentials: credentials(&headers), bucket: caller.bucket, request_id, results };
-    tokio::spawn(async move {
+    // The batch outlives its request's span, not its trace.
+    tokio::spawn(trace::within(trace::current(), async move {
         run.through(body).await;
         drop(place);
-    });
+    }));
     let stream = ReceiverStream::new(answer).map(Ok::<_, std::convert::Infallible>);
     Ok(([(CONTENT_TYPE, media::NDJSON)], Body::from_stream(stream)).into_response())
 }

@@ -3,7 +3,9 @@
 mod browsers;
 mod connections;
 mod doors;
+mod identity;
 mod requests;
+mod traces;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
