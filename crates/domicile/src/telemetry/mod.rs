@@ -9,19 +9,22 @@ use std::io::IsTerminal as _;
 
 use anyhow::Context as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{FilterFn, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _};
+use tracing_subscriber::{EnvFilter, Layer};
 
 pub(crate) use self::metrics::Metrics;
 use crate::config::raw::LogFormat;
 use crate::config::{Config, Telemetry as Settings};
 
-/// Libraries whose details could hold tokens, SQL with values or bodies: never below a warning.
-const QUIET_TARGETS: &[&str] =
-    &["snowflake_api", "sqlx", "rdkafka", "librdkafka", "hyper", "h2", "reqwest", "rustls", "opentelemetry"];
+/// Libraries whose details could hold tokens, SQL with values or bodies: never below a warning. Those that
+/// the forwarder works with, it names itself.
+const QUIET_TARGETS: &[&str] = &["sqlx", "rdkafka", "librdkafka", "rustls", "opentelemetry"];
 
 /// Telemetry in operation. Ends with [`Telemetry::flush`], so that nothing is lost at a shutdown.
 pub(crate) struct Telemetry {
@@ -41,18 +44,11 @@ pub(crate) fn start(config: &Config) -> anyhow::Result<Telemetry> {
         Some(export) if export.traces => Some(otlp::tracer(export, resource.clone())?),
         _ => None,
     };
-    let filter = EnvFilter::try_new(&settings.filter).context("the log filter cannot be read")?;
-    let json = format(settings) == LogFormat::Json;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = if json {
-        lines.json().flatten_event(true).with_span_list(false).boxed()
-    } else {
-        lines.with_ansi(std::io::stderr().is_terminal()).compact().boxed()
-    };
+    let lines = lines(format(settings), &settings.filter, std::io::stderr)?;
     let spans = tracer.as_ref().map(|provider| otlp::layer(provider).with_filter(LevelFilter::INFO));
     tracing_subscriber::registry()
         .with(quiet())
-        .with(lines.with_filter(filter))
+        .with(lines)
         .with(spans)
         .try_init()
         .context("logging was started before")?;
@@ -82,6 +78,21 @@ fn format(settings: &Settings) -> LogFormat {
     settings.format.unwrap_or(fitting)
 }
 
+/// The log lines that the filter lets through.
+fn lines<S, W>(form: LogFormat, filter: &str, writer: W) -> anyhow::Result<impl Layer<S>>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::try_new(filter).context("the log filter cannot be read")?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines = match form {
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+        LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).compact().boxed(),
+    };
+    Ok(lines.with_filter(filter))
+}
+
 /// Keeps chatty libraries at warnings and worse.
 fn quiet() -> FilterFn {
     filter_fn(|metadata| {
@@ -92,20 +103,72 @@ fn quiet() -> FilterFn {
 
 fn is_quiet(target: &str) -> bool {
     let within = |root: &str| target.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
-    QUIET_TARGETS.iter().any(|root| within(root) || target.strip_prefix(root).is_some_and(|r| r.starts_with('_')))
+    QUIET_TARGETS.iter().chain(forwarder::QUIET_TARGETS).any(|root| within(root) || target.strip_prefix(root).is_some_and(|r| r.starts_with('_')))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Result, Write};
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Page {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().expect("not poisoned").clone()).expect("lines are text")
+        }
+    }
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+            self.0.lock().expect("not poisoned").write(bytes)
+        }
+
+        fn flush(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
 
     #[test]
     fn libraries_that_could_tell_secrets_are_quiet_and_our_own_rooms_are_not() {
+        for target in forwarder::QUIET_TARGETS.iter().chain(QUIET_TARGETS) {
+            assert!(is_quiet(target), "{target}");
+        }
         for target in ["snowflake_api::session", "sqlx::query", "hyper_util::client", "rdkafka::client"] {
             assert!(is_quiet(target), "{target}");
         }
         for target in ["storage::region", "gateway", "forwarder::pump", "relay", "domicile"] {
             assert!(!is_quiet(target), "{target}");
+        }
+    }
+
+    /// `snowflake_api` speaks through the `log` facade: SQL with people's data, and its session's token.
+    #[test]
+    fn no_filter_makes_the_snowflake_client_tell_its_sql_or_its_token() {
+        drop(tracing_log::LogTracer::init());
+        for filter in ["trace", "snowflake_api=trace", "info,snowflake_api::session=debug,snowflake_jwt=trace"] {
+            for form in [LogFormat::Json, LogFormat::Human] {
+                let page = Page::default();
+                let writer = page.clone();
+                let lines = lines(form, filter, move || writer.clone()).expect("a filter");
+                let subscriber = tracing_subscriber::registry().with(quiet()).with(lines);
+                tracing::subscriber::with_default(subscriber, || {
+                    log::debug!(target: "snowflake_api", "Executing: MERGE … 'anna@example.org'");
+                    log::info!(target: "snowflake_api", "Executing: MERGE … 'anna@example.org'");
+                    log::trace!(target: "snowflake_api::session", "Auth response: token-of-a-session");
+                    tracing::debug!(target: "snowflake_jwt", "token-of-a-session");
+                    tracing::info!(target: "reqwest::connect", "token-of-a-session");
+                    log::warn!(target: "snowflake_api", "a warning is heard");
+                    tracing::info!(target: "forwarder::pump", "and so are we");
+                });
+                let text = page.text();
+                assert!(!text.contains("anna") && !text.contains("token"), "{filter}: {text}");
+                assert!(text.contains("a warning is heard"), "{filter}: {text}");
+                assert_eq!(text.contains("and so are we"), filter != "snowflake_api=trace", "{filter}: {text}");
+            }
         }
     }
 }
