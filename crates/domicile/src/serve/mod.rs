@@ -6,6 +6,7 @@
 
 mod admin;
 mod face;
+mod panics;
 mod policy;
 mod signals;
 mod tasks;
@@ -38,6 +39,7 @@ const FLUSH_MAX: Duration = Duration::from_secs(6);
 pub(crate) async fn run(args: &cli::Serve) -> Result<ExitCode, Failure> {
     let config = Arc::new(load(&args.config)?);
     let telemetry = telemetry::start(&config)?;
+    panics::tell_only_where();
     for warning in config.warnings.warnings() {
         warn!(key = %warning.key, at = %warning.at, fix = %warning.fix, "{}", warning.message);
     }
