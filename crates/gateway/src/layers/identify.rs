@@ -6,7 +6,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use http::header::ACCEPT;
 use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::uri::Authority;
+use http::{HeaderMap, Method, Uri};
 
 use crate::app::App;
 use crate::callers::Caller;
@@ -40,7 +41,7 @@ async fn for_page(app: &App, request: &Parts) -> Result<Caller, Error> {
             let caller = app.callers.by_cookie(headers).await?.ok_or(Error::Unauthenticated)?;
             // The cookie comes along by itself, so a form must come from our own pages.
             if request.method != Method::GET && request.method != Method::HEAD {
-                same_site(headers)?;
+                same_site(headers, &request.uri)?;
             }
             caller
         }
@@ -62,10 +63,12 @@ async fn go_on(caller: Caller, mut request: Request, next: Next) -> Response {
 ///
 /// # Errors
 /// [`Error::CrossSite`].
-pub(crate) fn same_site(headers: &HeaderMap) -> Result<(), Error> {
+pub(crate) fn same_site(headers: &HeaderMap, uri: &Uri) -> Result<(), Error> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let site = text("sec-fetch-site").is_none_or(|site| matches!(site, "same-origin" | "none"));
-    let origin = match (text("origin"), text("host")) {
+    // HTTP/2 names the host beside the path, HTTP/1.1 in a header.
+    let host = uri.authority().map(Authority::as_str).or_else(|| text("host"));
+    let origin = match (text("origin"), host) {
         (None, _) => true,
         (Some(origin), Some(host)) => origin.split_once("://").is_some_and(|(_, of)| of.eq_ignore_ascii_case(host)),
         (Some(_), None) => false,
@@ -89,7 +92,7 @@ mod tests {
             for (name, value) in pairs {
                 headers.insert(*name, value.parse().unwrap());
             }
-            same_site(&headers).is_ok()
+            same_site(&headers, &Uri::from_static("/console/login")).is_ok()
         };
         assert!(check(&[("host", "a.example:8080"), ("origin", "http://a.example:8080")]));
         assert!(check(&[("host", "a.example"), ("sec-fetch-site", "same-origin")]));
@@ -98,5 +101,11 @@ mod tests {
         assert!(!check(&[("host", "a.example"), ("origin", "null")]));
         assert!(!check(&[("host", "a.example"), ("sec-fetch-site", "cross-site")]));
         assert!(!check(&[("host", "a.example"), ("origin", "http://a.example"), ("sec-fetch-site", "same-site")]));
+        // As HTTP/2 has it.
+        let over_http2 = |origin: &str| {
+            let headers = HeaderMap::from_iter([(http::header::ORIGIN, origin.parse().unwrap())]);
+            same_site(&headers, &Uri::from_static("https://a.example/console/login")).is_ok()
+        };
+        assert!(over_http2("https://a.example") && !over_http2("https://b.example"));
     }
 }

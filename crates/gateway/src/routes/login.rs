@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Form, RequestExt as _};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use http_body_util::Limited;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -36,7 +36,7 @@ struct Login {
 
 /// Takes a key with `console:read`; answers with a cookie that opens pages for 12 hours, and nothing else.
 pub(crate) async fn login(State(app): State<App>, request: Request) -> Result<Response, Error> {
-    same_site(request.headers())?;
+    same_site(request.headers(), request.uri())?;
     let Login { key } = form(&app, request).await?;
     let refused =
         |sentence| (StatusCode::UNAUTHORIZED, page_headers(), console::login_page(Some(sentence))).into_response();
@@ -74,8 +74,8 @@ async fn form(app: &App, request: Request) -> Result<Login, Error> {
 }
 
 /// Ends the session, here and in the browser.
-pub(crate) async fn logout(State(app): State<App>, headers: HeaderMap) -> Result<Response, Error> {
-    same_site(&headers)?;
+pub(crate) async fn logout(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Result<Response, Error> {
+    same_site(&headers, &uri)?;
     app.callers.sessions.end(headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()));
     let mut response = Redirect::to(paths::CONSOLE_LOGIN).into_response();
     set_cookie(&app, &mut response, "", 0);
