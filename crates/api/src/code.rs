@@ -60,13 +60,13 @@ catalogue! {
         "Use the `next` of the previous page as it is, or begin without a cursor.";
     /// The body is not strict JSON.
     MalformedJson, "malformed_json", 400, "The body is not acceptable JSON",
-        "Send UTF-8 JSON (RFC 8259) without duplicate keys, NUL characters or lone surrogates; nothing was done.";
+        "Send UTF-8 JSON (RFC 8259) without duplicate keys, NUL characters or lone surrogates; nothing of it was stored.";
     /// The body is JSON but not what is expected here.
     InvalidBody, "invalid_body", 400, "The body does not have the expected form",
-        "Compare the body with the schema in /openapi.json; nothing was done.";
+        "Compare the body with the schema in /openapi.json; nothing of it was stored.";
     /// The body ended early or could not be read.
     BodyUnreadable, "body_unreadable", 400, "The body could not be read to its end",
-        "Send the request again; nothing was done.";
+        "Send the request again; nothing of it was stored.";
     /// The request cannot be understood as HTTP says.
     BadRequest, "bad_request", 400, "The request cannot be understood",
         "Compare the request with /openapi.json; nothing was done.";
@@ -108,7 +108,7 @@ catalogue! {
         "Use a method that `Allow` names.";
     /// The body came too slowly.
     BodyTooSlow, "body_too_slow", 408, "The body did not arrive in time",
-        "Send the request again; nothing was done.";
+        "Send the request again; nothing of it was stored.";
     /// The subject is on its way between regions.
     SubjectMoving, "subject_moving", 409, "The subject is moving to another region",
         "Try again after `Retry-After`; nothing was done.";
@@ -120,7 +120,7 @@ catalogue! {
         "Read the current version (`current_etag`), decide again, and send that ETag; nothing was done.";
     /// The body is larger than the limit.
     BodyTooLarge, "body_too_large", 413, "The body is too large",
-        "Keep to the limit that the detail names; nothing was done.";
+        "Keep to the limit that the detail names; nothing of it was stored.";
     /// The content type is not accepted here.
     UnsupportedMediaType, "unsupported_media_type", 415, "The content type is not accepted here",
         "Send one of the content types that the detail names.";
