@@ -12,3 +12,4 @@ mod pinned;
 mod records;
 mod short_soaks;
 mod streams;
+mod telemetry;

@@ -102,8 +102,9 @@ fn quiet() -> FilterFn {
 }
 
 fn is_quiet(target: &str) -> bool {
-    let within = |root: &str| target.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
-    QUIET_TARGETS.iter().chain(forwarder::QUIET_TARGETS).any(|root| within(root) || target.strip_prefix(root).is_some_and(|r| r.starts_with('_')))
+    // The library itself, its modules, and its relatives: `hyper`, `hyper::client`, `hyper_util`.
+    let of = |root: &str| target.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '_']));
+    QUIET_TARGETS.iter().chain(forwarder::QUIET_TARGETS).any(|root| of(root))
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub(crate) struct Otlp {
     pub traces: bool,
     /// Whether metrics are exported (they are always at `/metrics`).
     pub metrics: bool,
-    /// Which part of the traces is kept, from 0 to 1.
+    /// Which part of the traces is kept, from 0 to 1. A request with a `traceparent` brings its own decision.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub trace_ratio: f64,
     /// How often metrics are sent, in seconds.
