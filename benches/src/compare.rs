@@ -15,8 +15,8 @@ use crate::wrk::{self, Load, Shape};
 const GET: &str = "return wrk.format('GET', '/v1/subjects/bench-' .. s .. '/records/profile/k' .. k)";
 const PUT: &str = "return wrk.format('PUT', '/v1/subjects/bench-' .. s .. '/records/profile/w' .. math.random(0, 1000000000), nil, \
     '{\"n\": 1, \"note\": \"about a hundred bytes of somebody\\'s data, as records are in practice\"}')";
-const CLASSIFY: &str =
-    "return wrk.format('POST', '/v1/classify', nil, '{\"subject\": \"bench-' .. s .. '\", \"residence\": \"DE\"}')";
+const CLASSIFY: &str = "local plain = {['Authorization'] = wrk.headers['Authorization'], ['Content-Type'] = 'application/json'} \
+    return wrk.format('POST', '/v1/classify', plain, '{\"subject\": \"bench-' .. s .. '\", \"residence\": \"DE\"}')";
 
 /// Every comparison, one after the other: two loads at once would measure each other.
 pub(crate) async fn all(plan: &Plan) -> Result<Vec<Comparison>> {

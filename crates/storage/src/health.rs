@@ -5,6 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use residency::Region;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tracing::{error, info, warn};
 
 use crate::error::Cause;
@@ -36,6 +38,8 @@ pub(crate) struct HealthCell {
     region: Option<Region>,
     /// The same as `health` being `Up`, for the hot path.
     up: AtomicBool,
+    /// Told when it comes back, so that every other connection tries at once.
+    revived: Notify,
     state: Mutex<State>,
 }
 
@@ -50,7 +54,12 @@ impl HealthCell {
     /// Before the first connection a database counts as down.
     pub(crate) fn new(region: Option<Region>) -> Self {
         let health = Health::Down { since: now(), reason: "no connection has been made yet".to_owned() };
-        Self { region, up: AtomicBool::new(false), state: Mutex::new(State { health, told: false }) }
+        Self {
+            region,
+            up: AtomicBool::new(false),
+            revived: Notify::new(),
+            state: Mutex::new(State { health, told: false }),
+        }
     }
 
     pub(crate) fn get(&self) -> Health {
@@ -66,10 +75,16 @@ impl HealthCell {
         if let Health::Down { .. } = state.health {
             state.health = Health::Up;
             self.up.store(true, Ordering::Relaxed);
+            self.revived.notify_waiters();
             if let Some(region) = &self.region {
                 info!(%region, "The database of region {region} is connected");
             }
         }
+    }
+
+    /// Waits until the database comes back, from this call on.
+    pub(crate) fn revived(&self) -> Notified<'_> {
+        self.revived.notified()
     }
 
     /// A connection could not be established.

@@ -31,6 +31,7 @@ async fn a_region_that_is_down_answers_503_and_the_others_go_on() {
     world.region("eu-central").cluster.start_again().await.unwrap();
     until("Service of the region that came back", Duration::from_secs(20), || async {
         european.put_record(&anna, "profile", "x", &json!({"n": 3})).await.is_ok_and(|answer| answer.status == 200)
+            && european.get_record(&anna, "profile", "x").await.is_ok_and(|answer| answer.status == 200)
     })
     .await
     .unwrap();

@@ -155,7 +155,8 @@ async fn a_batch_routes_each_line_to_its_own_region() {
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("NDJSON")).collect();
     assert_eq!(lines.len(), 6, "a line in, a line out: {text}");
     for (n, (_, region)) in people.iter().enumerate() {
-        let line = lines.iter().find(|line| line["id"] == n.to_string()).expect("its answer");
+        let id = n.to_string();
+        let line = lines.iter().find(|line| line["id"] == id.as_str()).expect("its answer");
         assert_eq!(line["status"], 201, "{line}");
         assert_eq!(line["region"], *region);
     }

@@ -101,9 +101,7 @@ impl Collector {
         let (mut bytes, mut full) = (0, false);
         let mut left = VecDeque::new();
         for entry in waiting.drain(..) {
-            if entry.abandoned() {
-                continue;
-            }
+            let Some(entry) = entry.in_its_turn() else { continue };
             // Once one did not fit, nobody behind it overtakes.
             full |= batch.entries.len() >= self.deeds_max
                 || (!batch.entries.is_empty() && bytes + entry.bytes() > self.bytes_max);

@@ -45,6 +45,9 @@ impl Hand {
     /// Makes sure of the connection: one attempt and, if it fails, one pause, during which `refuse` is
     /// called with the reason as long as nobody else has a connection. Whether there is one now.
     pub(super) async fn connected(&mut self, refuse: impl Fn(&Error)) -> bool {
+        let address = Arc::clone(&self.shared.address);
+        // Begun before the attempt, so that no return of the database is missed.
+        let revived = address.health.revived();
         let outcome = self.link.connection().await.map(drop);
         let Self { crew, shared, link, counted } = self;
         let Err(trouble) = outcome else {
@@ -65,7 +68,11 @@ impl Hand {
                 // Refused for good: whoever still comes is told so, until the store is closed.
                 drop(shared.closing.subscribe().wait_for(|closing| *closing).await);
             } else {
-                link.pause().await;
+                // Whoever is first to find the database back wakes the others, reader or committer.
+                tokio::select! {
+                    () = link.pause() => {}
+                    () = revived => {}
+                }
             }
         };
         let mut pause = std::pin::pin!(pause);

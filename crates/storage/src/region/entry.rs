@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::queue::Seat;
 use crate::deeds::{Answer, Change, Effect, Found, LogPosition};
-use crate::error::Error;
+use crate::error::{Cause, Error};
 
 /// One place in the queue.
 #[derive(Debug)]
@@ -83,16 +83,19 @@ impl Entry {
         }
     }
 
-    /// Whether nobody waits for it any more, so that it need not be begun.
-    pub(super) fn abandoned(&self) -> bool {
-        match self {
-            Self::Deed(deed) => deed.reply.is_closed(),
-            Self::Note(note) => match &note.reply {
-                // Somebody was turned away; that is so whether or not they wait.
-                Reply::Position(_) | Reply::Nobody { .. } => false,
-                Reply::Found { reply, .. } => reply.is_closed(),
-            },
+    /// What is to be done of it when its turn comes. A change that nobody waits for any more is not made, but its
+    /// permit leaves its leaf and a new subject is registered, since its pin stands in the directory already. A read
+    /// that nobody waits for disclosed nothing and goes away.
+    pub(super) fn in_its_turn(mut self) -> Option<Self> {
+        match &mut self {
+            Self::Deed(deed) if deed.reply.is_closed() && deed.refused.is_none() => {
+                let region = Some(deed.permit.region().clone());
+                deed.refused = Some(Error::Unavailable { region, source: Cause::new("the caller has gone") });
+            }
+            Self::Note(note) if matches!(&note.reply, Reply::Found { reply, .. } if reply.is_closed()) => return None,
+            Self::Deed(_) | Self::Note(_) => {}
         }
+        Some(self)
     }
 
     /// Answers with an error, or gives back what must be written all the same.

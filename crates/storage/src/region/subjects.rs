@@ -65,6 +65,8 @@ pub(super) fn why(error: &Error) -> &'static str {
         Error::NotFound => "not_found",
         Error::IdempotencyReused => "idempotency_key_reused",
         Error::RefusedByDatabase { .. } => "content_refused",
+        // The only one of its kind that gets as far as a leaf: nobody waited when its turn came.
+        Error::Unavailable { .. } => "abandoned",
         _ => "internal",
     }
 }
