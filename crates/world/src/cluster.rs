@@ -46,7 +46,7 @@ enum Sockets {
 
 impl Cluster {
     /// Founds a cluster in `home`, or takes the one that is already there, and starts it. The server's log goes to
-    /// `log`. `template` is what [`template`] gave.
+    /// `log`. `template` is what the function `template` gave.
     ///
     /// # Errors
     /// When a file cannot be written, the cluster there belongs to another PostgreSQL version or the server does not

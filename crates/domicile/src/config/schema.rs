@@ -1,5 +1,5 @@
 //! The JSON Schema of the configuration, and reading it: which keys a table knows, which type and
-//! limits a key has. Made from [`raw`](super::raw), so that there is one list of keys.
+//! limits a key has. Made from [`super::raw`], so that there is one list of keys.
 
 use serde_json::Value;
 
