@@ -161,8 +161,8 @@ fn act(command: Command) -> Result<ExitCode> {
 
 /// The tests come last, so that their result is what stands at the end.
 fn test(cargo: &Cargo, args: &[String]) -> Result<ExitCode> {
-    // The system tests start the real binary from the target folder.
-    run::step("Building every program", cargo.command(["build", "--workspace", "--bins"]))?;
+    // Also builds the binary that the system tests start: its own package has tests that need it.
+    run::step("Building the tests", cargo.command(["test", "--workspace", "--no-run", "--quiet"]))?;
     run::last(cargo.command(["test", "--workspace"]).args(args))
 }
 
