@@ -163,7 +163,7 @@ fn act(command: Command) -> Result<ExitCode> {
 fn test(cargo: &Cargo, args: &[String]) -> Result<ExitCode> {
     // Also builds the binary that the system tests start: its own package has tests that need it.
     run::step("Building the tests", cargo.command(["test", "--workspace", "--no-run", "--quiet"]))?;
-    run::last(cargo.command(["test", "--workspace"]).args(args))
+    run::last(cargo.command(["test", "--workspace", "--no-fail-fast"]).args(args))
 }
 
 fn soak(cargo: &Cargo, name: Soak, short: bool) -> Result<()> {
