@@ -6,6 +6,7 @@
 
 mod compare;
 mod machine;
+mod outage;
 mod pgbench;
 mod report;
 mod scene;
@@ -23,6 +24,9 @@ struct Args {
     /// Fewer, shorter loads over fewer rows: about two minutes.
     #[arg(long)]
     quick: bool,
+    /// Only what a region feels while its neighbour is down.
+    #[arg(long)]
+    only_outage: bool,
     /// The folder for `bench.json`.
     #[arg(long, default_value = "bench-results")]
     out: PathBuf,
@@ -51,7 +55,8 @@ async fn main() -> Result<()> {
         Plan { rows: 1_000_000, subjects: 10_000, load: Duration::from_secs(8), rounds: 3, clients: &[1, 16, 64, 256] }
     };
     let machine = machine::describe().await;
-    let comparisons = compare::all(&plan).await?;
+    let mut comparisons = if args.only_outage { Vec::new() } else { compare::all(&plan).await? };
+    comparisons.push(outage::neighbour(&plan).await?);
     report::print(&machine, &comparisons);
     report::write(&args.out, &machine, &comparisons)
 }

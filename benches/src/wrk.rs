@@ -14,6 +14,8 @@ pub(crate) struct Load {
     pub(crate) answers: u64,
     /// The median latency.
     pub(crate) p50: Duration,
+    /// What one in a hundred waits longer than.
+    pub(crate) p99: Duration,
 }
 
 /// What every request of a load is.
@@ -35,7 +37,7 @@ pub(crate) async fn drive(shape: &Shape<'_>, connections: u32, load: Duration) -
          wrk.headers['Content-Type'] = 'application/json'\n\
          function request() local s = math.random(1, {}) local k = math.random(0, {}) {} end\n\
          function done(summary, latency, requests)\n\
-           io.write(string.format('RESULT %d %d %d %d\\n', summary.requests, summary.duration, latency:percentile(50), \
+           io.write(string.format('RESULT %d %d %d %d %d\\n', summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), \
            summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout)) end\n",
         shape.token,
         shape.subjects,
@@ -58,9 +60,14 @@ pub(crate) async fn drive(shape: &Shape<'_>, connections: u32, load: Duration) -
     let line =
         text.lines().find_map(|line| line.strip_prefix("RESULT ")).with_context(|| format!("wrk said: {text}"))?;
     let numbers: Vec<u64> = line.split(' ').map(str::parse).collect::<Result<_, _>>()?;
-    let [answers, duration_us, p50_us, errors] = numbers[..] else { anyhow::bail!("wrk said: {line}") };
+    let [answers, duration_us, p50_us, p99_us, errors] = numbers[..] else { anyhow::bail!("wrk said: {line}") };
     ensure!(errors == 0, "{errors} of {answers} answers were no success: the figure is void");
     let seconds = Duration::from_micros(duration_us).as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
-    Ok(Load { rate: answers as f64 / seconds, answers, p50: Duration::from_micros(p50_us) })
+    Ok(Load {
+        rate: answers as f64 / seconds,
+        answers,
+        p50: Duration::from_micros(p50_us),
+        p99: Duration::from_micros(p99_us),
+    })
 }
