@@ -13,6 +13,17 @@ const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// The exported span of one request with these headers.
 async fn span_of(headers: &[(&str, &str)]) -> SpanData {
+    // Whether a callsite speaks is remembered for the whole process, and other tests come and go with subscribers of
+    // their own: a span may be passed over for their sake, so it is asked for again.
+    for _ in 0..20 {
+        if let Some(span) = attempt(headers).await {
+            return span;
+        }
+    }
+    panic!("no request left a span");
+}
+
+async fn attempt(headers: &[(&str, &str)]) -> Option<SpanData> {
     global::set_text_map_propagator(TraceContextPropagator::new());
     let memory = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(memory.clone()).build();
@@ -27,8 +38,8 @@ async fn span_of(headers: &[(&str, &str)]) -> SpanData {
     drop(guard);
     let mut spans = memory.get_finished_spans().unwrap();
     spans.retain(|span| span.name == "GET /v1/subjects/{subject}/records/{collection}/{key}");
-    assert_eq!(spans.len(), 1);
-    spans.remove(0)
+    assert!(spans.len() <= 1, "one request, one span");
+    spans.pop()
 }
 
 #[tokio::test]
