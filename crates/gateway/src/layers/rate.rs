@@ -1,16 +1,20 @@
 //! One caller cannot take the place of all: requests are counted per caller (generic cell rate algorithm).
 
+use std::convert::Infallible;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
+use futures::future::{Either, Ready, ready};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use tokio::time::sleep;
+use tower::{Layer, Service};
 
+use super::Inside;
 use crate::app::App;
 use crate::callers::Caller;
 use crate::error::Error;
@@ -63,13 +67,43 @@ impl RateLimit {
     }
 }
 
-pub(super) async fn limit(State(app): State<App>, request: Request, next: Next) -> Response {
-    let Some(bucket) = request.extensions().get::<Caller>().map(|caller| caller.bucket) else {
-        return Error::Unauthenticated.into_response();
-    };
-    match app.rate.check(bucket) {
-        Ok(()) => next.run(request).await,
-        Err(wait) => Error::RateLimited { retry_after_s: wait.as_secs().saturating_add(1) }.into_response(),
+/// Counts every caller's requests.
+#[derive(Clone)]
+pub(super) struct RateLayer(pub(super) App);
+
+impl<S> Layer<S> for RateLayer {
+    type Service = Rated<S>;
+
+    fn layer(&self, inner: S) -> Rated<S> {
+        Rated { app: self.0.clone(), inner }
+    }
+}
+
+/// A route that a caller may use so often.
+#[derive(Clone)]
+pub(super) struct Rated<S> {
+    app: App,
+    inner: S,
+}
+
+impl<S: Inside> Service<Request> for Rated<S> {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<S::Future, Ready<Result<Response, Infallible>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let refused = match request.extensions().get::<Caller>() {
+            None => Error::Unauthenticated,
+            Some(caller) => match self.app.rate.check(caller.bucket) {
+                Ok(()) => return Either::Left(self.inner.call(request)),
+                Err(wait) => Error::RateLimited { retry_after_s: wait.as_secs().saturating_add(1) },
+            },
+        };
+        Either::Right(ready(Ok(refused.into_response())))
     }
 }
 

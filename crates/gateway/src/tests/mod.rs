@@ -58,12 +58,10 @@ impl Keys {
 }
 
 impl KeyRing for Keys {
-    fn find<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<KeyOwner>, storage::Error>> {
-        let owner = |name: &str, scopes: &[&str]| KeyOwner {
-            id: name.to_owned(),
-            name: name.to_owned(),
-            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
-            tenant: None,
+    fn find<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Arc<KeyOwner>>, storage::Error>> {
+        let owner = |name: &str, scopes: &[&str]| {
+            let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+            Arc::new(KeyOwner { id: name.to_owned(), name: name.to_owned(), scopes, tenant: None })
         };
         let all: Vec<_> = api::Scope::ALL.iter().map(|scope| scope.name()).collect();
         let found = match key {
