@@ -26,8 +26,13 @@ impl Cargo {
 
     /// A cargo command at the top of the repository.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> CommandLine {
-        let mut command = Command::new(&self.program);
-        command.args(args).current_dir(&self.root);
+        self.tool(&self.program).args(args)
+    }
+
+    /// Another program at the top of the repository.
+    pub(crate) fn tool(&self, program: impl AsRef<OsStr>) -> CommandLine {
+        let mut command = Command::new(program);
+        command.current_dir(&self.root);
         // What cargo told us of ourselves is not meant for what it builds next: it would build that again.
         for (name, _) in env::vars_os() {
             let told =
@@ -89,6 +94,12 @@ pub(crate) fn step(what: &str, mut command: CommandLine) -> Result<()> {
     }
     eprintln!("  done in {}", seconds(began.elapsed()));
     Ok(())
+}
+
+/// Runs a command that may fail, and does not show what it says. Whether it succeeded.
+pub(crate) fn quietly(what: &str, mut command: CommandLine) -> bool {
+    eprintln!("» {what}: {}", command.in_words());
+    command.0.output().is_ok_and(|done| done.status.success())
 }
 
 /// Becomes the command that everything before was for: its output stands last, signals reach it and not us, and its
