@@ -203,8 +203,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn what_was_read_a_minute_ago_lets_nobody_in() {
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_a_minute_ago_lets_nobody_in() {
         let (made, text) = Token::generate();
         let token = Token::parse(text.expose_secret()).expect("a token");
         let shared = Shared::new();
