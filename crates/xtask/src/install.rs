@@ -164,7 +164,7 @@ pub(crate) fn cargo_deny() -> Option<PathBuf> {
     if cached.is_file() {
         return Some(cached);
     }
-    let told = "Compiling cargo-deny (once; about 5 minutes on two cores)";
+    let told = "Compiling cargo-deny (once; about 2 minutes on two cores)";
     if let Err(error) = compile(told, "cargo-deny", CARGO_DENY_VERSION, &[]) {
         eprintln!("  cargo-deny could not be installed ({error:#})");
         return machine::on_path("cargo-deny");

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use run::Cargo;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Builds, shows, tests and measures domicile.
 ///
@@ -155,6 +156,9 @@ fn act(command: Command) -> Result<ExitCode> {
     }
 }
 
+/// How long the database of advisories, some ten megabytes, may take to come.
+const ADVISORIES_MAX: Duration = Duration::from_secs(120);
+
 /// The walls of `deny.toml`: which crate may depend on what, under which licence and from where.
 fn deny(cargo: &Cargo) -> Result<()> {
     let Some(cargo_deny) = install::cargo_deny() else {
@@ -164,8 +168,9 @@ fn deny(cargo: &Cargo) -> Result<()> {
     let check = |what: &[&str]| cargo.tool(&cargo_deny).args(["--locked", "check"]).args(what);
     run::step("Checking dependencies, licences and sources", check(&["bans", "licenses", "sources"]))?;
     // The database of advisories lies on another host than the registry, and may be out of reach where that is not.
-    if run::quietly("Fetching the database of advisories", cargo.tool(&cargo_deny).args(["fetch", "db"])) {
-        run::step("Checking advisories", check(&["--disable-fetch", "advisories"]))?;
+    let fetch = cargo.tool(&cargo_deny).args(["fetch", "db"]);
+    if run::within(ADVISORIES_MAX, "Fetching the database of advisories", fetch) {
+        run::step("Checking advisories", check(&["advisories"]))?;
     } else {
         eprintln!("  The database of advisories cannot be fetched: advisories are not checked");
     }

@@ -195,6 +195,8 @@ async fn a_caller_with_many_batches_leaves_room_for_others() {
     let scene = Scene::with(|settings| {
         settings.limits.batches_max = 2;
         settings.limits.caller_batches_max = 1;
+        // Or the one that is held would be given up after a while.
+        settings.limits.body_read_max = PATIENCE;
     });
     let (body, _) = never_sent();
     let sent = request("POST", "/v1/batch", READER).header("content-type", "application/x-ndjson");
