@@ -167,6 +167,9 @@ mod tests {
     /// `snowflake_api` speaks through the `log` facade: SQL with people's data, and its session's token.
     #[test]
     fn no_filter_makes_the_snowflake_client_tell_its_sql_or_its_token() {
+        // While there is only one subscriber in a process, a thread without any can decide for all that a line is not to
+        // be heard (tracing-core, `Rebuilder::JustOne`); the tests beside this one are such threads.
+        let _second = tracing::Dispatch::new(tracing_subscriber::registry());
         drop(tracing_log::LogTracer::init());
         for filter in ["trace", "snowflake_api=trace", "info,snowflake_api::session=debug,snowflake_jwt=trace"] {
             for form in [LogFormat::Json, LogFormat::Human] {
