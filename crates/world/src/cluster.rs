@@ -35,6 +35,7 @@ pub struct Cluster {
     sockets: Sockets,
     number: u16,
     log: PathBuf,
+    settings: Vec<(String, String)>,
     process: Mutex<Option<Process>>,
 }
 
@@ -46,7 +47,7 @@ enum Sockets {
 
 impl Cluster {
     /// Founds a cluster in `home`, or takes the one that is already there, and starts it. The server's log goes to
-    /// `log`. `template` is what the function `template` gave.
+    /// `log`. `template` is what the function `template` gave. `settings` come after our own and override them.
     ///
     /// # Errors
     /// When a file cannot be written, the cluster there belongs to another PostgreSQL version or the server does not
@@ -58,6 +59,7 @@ impl Cluster {
         home: &Path,
         log: &Path,
         template: &Path,
+        settings: &[(String, String)],
     ) -> Result<Self> {
         fs::create_dir_all(home).with_context(|| format!("The folder {} could not be made", home.display()))?;
         let home = home.canonicalize()?;
@@ -90,6 +92,7 @@ impl Cluster {
             sockets,
             number: ports::socket_number(),
             log: log.to_owned(),
+            settings: settings.to_vec(),
             process: Mutex::new(None),
         };
         cluster.start_again().await?;
@@ -148,6 +151,11 @@ impl Cluster {
     pub async fn databases(&self) -> Result<Vec<String>> {
         let made = "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1";
         self.sql("postgres", made).await
+    }
+
+    /// The number of its first process, the parent of all others, while it runs.
+    pub async fn id(&self) -> Option<u32> {
+        self.process.lock().await.as_ref().filter(|process| process.ended().is_none()).map(Process::id)
     }
 
     /// Whether its process runs.
@@ -238,7 +246,8 @@ impl Cluster {
             ("log_error_verbosity", "terse".into()),
         ];
         let mut args: Vec<OsString> = vec!["-D".into(), self.data().into()];
-        for (key, value) in settings {
+        let wished = self.settings.iter().map(|(key, value)| (key.as_str(), value.clone()));
+        for (key, value) in settings.into_iter().chain(wished) {
             args.extend(["-c".into(), format!("{key}={value}").into()]);
         }
         Spec {
@@ -427,7 +436,7 @@ mod tests {
         let start = |name: &'static str| {
             let (nursery, postgres, template) = (&nursery, &postgres, &template);
             let (folder, log) = (home.join(name), home.join(format!("{name}.log")));
-            async move { Cluster::start(nursery, postgres, name, &folder, &log, template).await.expect("it starts") }
+            async move { Cluster::start(nursery, postgres, name, &folder, &log, template, &[]).await.expect("it starts") }
         };
         tokio::join!(start("first"), start("second"))
     }

@@ -4,7 +4,7 @@ use crate::broker::{Broker, Message};
 use crate::builder::Builder;
 use crate::client::Client;
 use crate::cluster::Cluster;
-use crate::config::{DIRECTORY_DATABASE, Keys, REGION_DATABASE, RegionPlan};
+use crate::config::{DIRECTORY_DATABASE, Keys, PEPPER, PEPPER_KEY_ID, REGION_DATABASE, RegionPlan};
 use crate::found;
 use crate::gateway::Gateway;
 use crate::layout::Layout;
@@ -15,6 +15,7 @@ use forwarder::Row;
 use futures::future::{join_all, try_join_all};
 use std::path::Path;
 use std::sync::Arc;
+use storage::{Pepper, Peppers};
 
 /// One region of a world.
 pub struct RegionWorld {
@@ -183,6 +184,16 @@ impl World {
     #[must_use]
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// The keys that the directory's digests of this world are made with.
+    ///
+    /// # Errors
+    /// When the secret is gone.
+    pub fn peppers(&self) -> Result<Peppers> {
+        let secret = std::fs::read(self.layout.secret(PEPPER))?;
+        let pepper = Pepper::new(PEPPER_KEY_ID, &secret).map_err(anyhow::Error::msg)?;
+        Ok(Peppers::new(pepper, Vec::new()))
     }
 
     /// An application service at the first gateway.

@@ -54,12 +54,18 @@ enum Command {
         #[arg(long)]
         short: bool,
     },
-    /// Measure classification, a write and a read through HTTP, against pgbench in the same run.
+    /// Measure domicile against Postgres alone, in the same run on this machine.
+    ///
+    /// Builds for release, starts PostgreSQL servers of its own, loads the data, and prints one table of comparisons.
+    /// Give it a quiet machine: the load generators share its cores. `--only help` lists the groups of comparisons.
     Bench {
-        /// Shorter runs: for a look, not for quoting.
+        /// Shorter runs over fewer rows, two minutes: for a look, not for quoting.
         #[arg(long)]
         quick: bool,
-        /// Where the results go.
+        /// Only these groups of comparisons, for example `get,put`.
+        #[arg(long, value_name = "NAME,NAME")]
+        only: Option<String>,
+        /// Where bench.json, machine.json, the charts and the history go [default: bench-results].
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
@@ -129,14 +135,19 @@ fn act(command: Command) -> Result<ExitCode> {
             soak(&cargo, name, short)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Bench { quick, out } => {
+        Command::Bench { quick, only, out } => {
             install::for_the_build()?;
             install::postgres()?;
             install::wrk()?;
-            run::step("Building the binary for release", cargo.command(["build", "--release", "--bin", "domicile"]))?;
+            // Both at once: built apart, their common crates would be built twice, with fewer features.
+            let packages = ["build", "--release", "--bin", "domicile", "-p", "domicile", "--bin", "benches", "-p", "benches"];
+            run::step("Building the binary for release", cargo.command(packages))?;
             let mut bench = cargo.command(["run", "--release", "--quiet", "-p", "benches", "--"]);
             if quick {
                 bench = bench.arg("--quick");
+            }
+            if let Some(only) = only {
+                bench = bench.arg("--only").arg(only);
             }
             if let Some(out) = out {
                 bench = bench.arg("--out").arg(out);
