@@ -140,7 +140,8 @@ fn act(command: Command) -> Result<ExitCode> {
             install::postgres()?;
             install::wrk()?;
             // Both at once: built apart, their common crates would be built twice, with fewer features.
-            let packages = ["build", "--release", "--bin", "domicile", "-p", "domicile", "--bin", "benches", "-p", "benches"];
+            let packages =
+                ["build", "--release", "--bin", "domicile", "-p", "domicile", "--bin", "benches", "-p", "benches"];
             run::step("Building the binary for release", cargo.command(packages))?;
             let mut bench = cargo.command(["run", "--release", "--quiet", "-p", "benches", "--"]);
             if quick {
