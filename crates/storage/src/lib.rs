@@ -29,5 +29,5 @@ pub use keys::*;
 pub use limits::Limits;
 pub use region::{
     AuditReads, Channel, CursorLease, CursorState, DecisionFilter, DecisionRow, Head, Identity, Log, OutboxRow,
-    RegionSettings, RegionStore, topic_of,
+    PublishedCheckpoint, RegionSettings, RegionStore, topic_of,
 };

@@ -6,6 +6,7 @@
 //! - `log`: reading the region log; `index`: what makes its decisions searchable;
 //! - the rest: each table's SQL at home in the table's file.
 
+mod checkpoints;
 mod collector;
 mod committer;
 mod crew;
@@ -27,6 +28,7 @@ mod reader;
 mod records;
 mod slot;
 mod subjects;
+mod tiles;
 mod transaction;
 mod wants;
 mod zero_party;
@@ -49,6 +51,7 @@ use crate::health::Health;
 use crate::limits::Limits;
 use crate::link::{Address, Expected, Link, Work, identify, within};
 
+pub use self::checkpoints::PublishedCheckpoint;
 pub use self::cursors::{CursorLease, CursorState};
 pub use self::decisions::{DecisionFilter, DecisionRow};
 pub use self::events::topic_of;
