@@ -38,6 +38,10 @@ pub mod media {
     pub const JSON: &str = "application/json";
     /// JSON merge patch (RFC 7396).
     pub const MERGE_PATCH: &str = "application/merge-patch+json";
+    /// A signed note (C2SP signed-note), or a proof that holds one (C2SP tlog-proof).
+    pub const NOTE: &str = "text/plain; charset=utf-8";
+    /// Hashes, or entries each behind its length (C2SP tlog-tiles).
+    pub const TILE: &str = "application/octet-stream";
     /// Problem details (RFC 9457).
     pub const PROBLEM: &str = "application/problem+json";
     /// One JSON text per line.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use geoip::{GeoIp, Reload};
+use leaf::GatewayId;
 use residency::Policy;
 use storage::RegionStore;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -89,6 +90,49 @@ impl Tasks {
             });
         }
         Ok(())
+    }
+
+    /// A signer for each region whose log's key is here.
+    pub(super) fn signers(&mut self, config: &Arc<Config>, stores: &[RegionStore], process: &GatewayId) {
+        for store in stores {
+            let Some(settings) = config.served.get(store.region()).and_then(|served| served.signer.clone()) else {
+                warn!(region = %store.region(), "The region's log has no key here: it is not signed by this process");
+                continue;
+            };
+            let (log, process) = (store.log(), process.to_string());
+            for (witness, url) in &settings.witnesses {
+                let post = match rooms::witness(url) {
+                    Ok(post) => post,
+                    Err(error) => {
+                        error!(witness = witness.name(), "Nothing is submitted to a witness: {error:#}");
+                        continue;
+                    }
+                };
+                let (log, process, witness) = (log.clone(), process.clone(), witness.clone());
+                self.supervise("submitter", store.region().to_string(), move |stop| {
+                    let (log, process) = (log.clone(), process.clone());
+                    audit::Submitter::new(log, witness.clone(), post.clone(), process).run(stop)
+                });
+            }
+            self.supervise("signer", store.region().to_string(), move |stop| {
+                let memory = audit::Memory::at(&settings.memory_file);
+                audit::Signer::new(log.clone(), settings.key.clone(), memory, process.clone()).run(stop)
+            });
+        }
+    }
+
+    /// A scrubber for each region, unless its configuration says that it is not to be.
+    pub(super) fn scrubbers(&mut self, config: &Config, stores: &[RegionStore], process: &GatewayId) {
+        for store in stores {
+            let rate = config.served.get(store.region()).map_or(0, |served| served.scrub_leaves_per_s);
+            if rate == 0 {
+                continue;
+            }
+            let (log, process) = (store.log(), process.to_string());
+            self.supervise("scrubber", store.region().to_string(), move |stop| {
+                audit::Scrubber::new(log.clone(), process.clone(), rate).run(stop)
+            });
+        }
     }
 
     /// Looks for a newer country database.
