@@ -28,6 +28,8 @@ pub const LOG_CHECKPOINT: &str = "/v1/audit/{region}/checkpoint";
 pub const LOG_TILE: &str = "/v1/audit/{region}/tile/{*tile}";
 /// The proof that an entry is in a region's log.
 pub const LOG_PROOF: &str = "/v1/audit/{region}/proof/{seq}";
+/// The policies under which a region's decisions were taken.
+pub const LOG_POLICIES: &str = "/v1/audit/{region}/policies";
 /// The API's description, OpenAPI 3.1.
 pub const OPENAPI: &str = "/openapi.json";
 /// The same, to be read by people.

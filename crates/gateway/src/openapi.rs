@@ -217,10 +217,14 @@ mod tests {
             api::paths::DECISIONS,
             api::paths::DECISION,
             api::paths::DECISION_EXPLAIN,
+            api::paths::LOG_CHECKPOINT,
+            "/v1/audit/{region}/tile/{tile}",
+            api::paths::LOG_PROOF,
+            api::paths::LOG_POLICIES,
         ] {
             assert!(described.iter().any(|known| *known == path), "{path}");
         }
-        assert_eq!(described.len(), 11);
+        assert_eq!(described.len(), 15);
     }
 
     #[test]

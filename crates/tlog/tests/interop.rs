@@ -292,7 +292,7 @@ proptest! {
     #[test]
     fn no_edit_of_a_proof_makes_a_reader_panic_or_pass(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let proof = EntryProof { extra: None, index: 2, hashes: vec![[4; 32]], checkpoint: signed(3, [1; 32]) }.to_string();
-        let mut bytes = proof.clone().into_bytes();
+        let mut bytes = proof.into_bytes();
         let at = at.index(bytes.len());
         prop_assume!(bytes[at] != byte);
         bytes[at] = byte;

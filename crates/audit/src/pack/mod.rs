@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `checkpoint` | the signed checkpoint, with cosignatures |
 //! | `tile/…`, `tile/entries/…` | tiles and entries under their C2SP paths; entries verbatim |
-//! | `policies/<sha256>.toml`, `….jurisdictions.csv`, `….locations.csv` | policies that decided |
+//! | `policies/<sha256>.toml`, `….jurisdictions.csv`, `….locations.csv` | the policies that were in force |
 //! | `denials.jsonl` | which entries are denials, and why |
 //! | `manifest.json` | the log, the range, and the SHA-256 of every other file |
 //! | `verify.py`, `VERIFY.txt` | a verifier in Python's standard library, and how to use it |

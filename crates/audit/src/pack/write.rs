@@ -14,7 +14,6 @@ use zip::write::SimpleFileOptions;
 
 use super::{FORMAT, Manifest, VERIFY_PY, VERIFY_TXT, policy_files};
 use crate::bundle::bundle;
-use crate::verify::PolicyText;
 
 /// What is to be in a pack.
 #[derive(Debug, Clone, Default)]
@@ -23,8 +22,6 @@ pub struct Wanted {
     pub range: Range<u64>,
     /// The size of an older checkpoint that the auditor holds, so that the pack shows that it is continued.
     pub since: Option<u64>,
-    /// The policies that were in force.
-    pub policies: Vec<PolicyText>,
 }
 
 /// What a pack came to.
@@ -115,8 +112,8 @@ pub async fn write_pack<W: Write + Seek + Send>(
     let listed: String = denials.into_iter().map(|line| line + "\n").collect();
     pack.add("denials.jsonl", listed.as_bytes())?;
     let mut policies = Vec::new();
-    for policy in &wanted.policies {
-        let sha256 = hex::encode(Sha256::digest(policy.text.as_bytes()));
+    for policy in log.policies().await? {
+        let sha256 = hex::encode(policy.sha256);
         let texts = [&policy.text, &policy.jurisdictions, &policy.locations];
         for (path, text) in policy_files(&sha256).iter().zip(texts) {
             pack.add(path, text.as_bytes())?;

@@ -76,6 +76,19 @@ async fn attack_leaf_edited_and_tree_recomputed_and_resigned() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_history_rewritten_under_a_running_gateway() {
+    let stage = Stage::with(300).await;
+    let mut lines = stage.lines().await;
+    lines[123] = lines[123].replace("\"rows\":0", "\"rows\":1");
+    stage.rewrite(&lines).await;
+    stage.sql("UPDATE domicile.head SET epoch = epoch - 1").await;
+    // The gateway knows the tree that it wrote, and goes on with that one: head and tiles part ways.
+    stage.grow(50).await;
+    assert_eq!(stage.refusal().await, "rewritten");
+    assert_eq!(stage.refusal_of_a_stolen_key().await, "torn", "not even the key signs what does not fit itself");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_tail_truncated() {
     let stage = Stage::with(300).await;
     let kept = stage.checkpoint().await;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use audit::pack::{Pack, VERIFY_PY, Wanted, write_pack};
-use audit::verify::{Check, Expected, Outcome, PolicyText};
+use audit::verify::{Check, Expected, Outcome};
 use audit::{bundle, read_bundle};
 use residency::presets::{JURISDICTIONS, LOCATIONS, SHIPPED_POLICY};
 use sha2::{Digest as _, Sha256};
@@ -23,7 +23,7 @@ async fn packed(stage: &Stage, wanted: &Wanted) -> PathBuf {
 }
 
 fn everything() -> Wanted {
-    Wanted { range: 0..u64::MAX, ..Wanted::default() }
+    Wanted { range: 0..u64::MAX, since: None }
 }
 
 async fn verified(path: &Path, since: Option<&str>) -> audit::verify::Report {
@@ -87,7 +87,7 @@ async fn a_pack_verifies_offline_by_the_binary_and_by_python() {
     let (holds, said) = python(&stage, &whole, Some(&kept));
     assert!(holds && said.contains("1300 entries") && said.contains("700 leaves since your checkpoint"), "{said}");
     // A part: whole tiles, and the path from them to the root.
-    let part = packed(&stage, &Wanted { range: 300..400, since: Some(600), ..Wanted::default() }).await;
+    let part = packed(&stage, &Wanted { range: 300..400, since: Some(600) }).await;
     let report = verified(&part, Some(&kept)).await;
     clean(&report);
     assert_eq!((report.range.clone(), report.leaves), (256..512, 256));
@@ -140,13 +140,19 @@ async fn attack_a_byte_of_a_pack_changed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_policy_file_swapped() {
     let stage = Stage::with(20).await;
-    let policy = PolicyText {
-        said_sha256: None,
+    let kept = storage::KeptPolicy {
+        sha256: Sha256::digest(SHIPPED_POLICY).into(),
         text: SHIPPED_POLICY.to_owned(),
         jurisdictions: JURISDICTIONS.to_owned(),
         locations: LOCATIONS.to_owned(),
     };
-    let pack = packed(&stage, &Wanted { policies: vec![policy], ..everything() }).await;
+    stage.log().keep_policy(&kept).await.unwrap();
+    let other = storage::KeptPolicy { text: "other".to_owned(), ..kept.clone() };
+    assert!(
+        stage.log().keep_policy(&storage::KeptPolicy { sha256: [7; 32], ..other }).await.is_err(),
+        "by its own hash only"
+    );
+    let pack = packed(&stage, &everything()).await;
     let swapped = altered(&pack, |files| {
         let (_, text) = files.iter_mut().find(|(name, _)| name.ends_with(".toml")).unwrap();
         text.extend_from_slice(b"\n# a later thought\n");

@@ -85,7 +85,7 @@ async fn attack_interior_node_offered_as_a_leaf() {
     let checkpoint: tlog::Checkpoint = proof.checkpoint.text().parse().unwrap();
     assert_eq!(checkpoint.root, root);
     // The left half as if it were leaf 0, with the right half as its sibling: it does lead to the root.
-    let forged = EntryProof { hashes: vec![right], ..proof.clone() };
+    let forged = EntryProof { hashes: vec![right], ..proof };
     assert_eq!(receipt(0, left).check(&forged, key().public(), None).unwrap_err().name(), "leaf_not_in_log");
     // And its children's hashes as if they were the entry's bytes.
     let children = [root_of(&hashes[..2]), root_of(&hashes[2..4])].concat();

@@ -69,6 +69,15 @@ impl Stage {
         self.signer().step().await.unwrap()
     }
 
+    /// The same of an attacker who has the key and an empty memory.
+    pub(crate) async fn refusal_of_a_stolen_key(&self) -> &'static str {
+        self.sql("DELETE FROM domicile.checkpoints").await;
+        match Signer::new(self.log(), key(), Memory::at(self.file("stolen")), "signer-1").step().await {
+            Err(NotSigned::Refused(refusal)) => refusal.name(),
+            other => panic!("signed, or not readable: {other:?}"),
+        }
+    }
+
     /// Why the signer does not sign what is there, as its stable word.
     pub(crate) async fn refusal(&self) -> &'static str {
         match self.signer().step().await {
@@ -129,7 +138,8 @@ impl Stage {
         .execute(&mut outside)
         .await
         .unwrap();
-        sqlx::query("UPDATE domicile.head SET size = $1, frontier = $2")
+        // Under a new epoch, so that the running gateway looks at the head anew, as after a failover.
+        sqlx::query("UPDATE domicile.head SET size = $1, frontier = $2, epoch = epoch + 1")
             .bind(i64::try_from(lines.len()).unwrap())
             .bind(frontier.to_bytes())
             .execute(&mut outside)

@@ -2,7 +2,7 @@
 //! started again after a pause; none of them can stop the gateway.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use crate::telemetry::Metrics;
 
 /// How often histograms are tidied.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked whether the policy in force is kept.
+const KEEP_EVERY: Duration = Duration::from_secs(5);
 /// The first pause before a task that failed is started again.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// The longest such pause.
@@ -171,6 +173,32 @@ impl Tasks {
             }
         });
         Ok(())
+    }
+
+    /// Keeps the policy in force in each region, beside the decisions that are taken by it.
+    pub(super) fn policy_texts(&mut self, file: &Path, current: &Arc<ArcSwap<Policy>>, stores: &[RegionStore]) {
+        for store in stores {
+            let (file, current, log) = (file.to_owned(), Arc::clone(current), store.log());
+            self.supervise("policy keeper", store.region().to_string(), move |stop| {
+                let (file, current, log) = (file.clone(), Arc::clone(&current), log.clone());
+                async move {
+                    let mut kept = None;
+                    while !stop.is_cancelled() {
+                        let sha256 = current.load().hash();
+                        if kept != Some(sha256) {
+                            match policy::keep(&file, sha256, &log).await {
+                                Ok(()) => kept = Some(sha256),
+                                Err(error) => warn!(region = %log.region(), "The policy is not kept yet: {error:#}"),
+                            }
+                        }
+                        tokio::select! {
+                            () = stop.cancelled() => {}
+                            () = sleep(KEEP_EVERY) => {}
+                        }
+                    }
+                }
+            });
+        }
     }
 
     /// Tidies the metrics.

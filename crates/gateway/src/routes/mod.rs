@@ -42,6 +42,7 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(proof::checkpoint))
         .routes(routes!(proof::tile))
         .routes(routes!(proof::entry))
+        .routes(routes!(proof::policies))
 }
 
 /// The one route whose body has no end that it must wait for.

@@ -1,7 +1,7 @@
 //! A region's log as C2SP tlog-tiles: what a verifier needs and nothing more. Entries say who asked and why it
 //! was decided so, and name no subject; all the same they are for auditors only.
 
-use api::{Scope, media, paths};
+use api::{PolicyItem, PolicyList, Scope, media, paths};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, State};
@@ -10,7 +10,7 @@ use http::Uri;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use residency::{Malformed, Region};
-use storage::{Log, RegionStore};
+use storage::{KeptPolicy, Log, RegionStore};
 use tlog::Tile;
 
 use crate::app::App;
@@ -18,6 +18,7 @@ use crate::callers::Caller;
 use crate::error::{Error, Missing};
 use crate::from_wire::path::Segments;
 use crate::from_wire::query::Query;
+use crate::reply;
 
 /// The newest checkpoint of a region's log: its size and root, signed by the log's key, with the cosignatures
 /// of witnesses as they arrive (C2SP tlog-checkpoint).
@@ -97,6 +98,29 @@ pub(crate) async fn entry(
         Err(audit::NoProof::Incomplete(_)) => Err(Error::Nonsense("the region log")),
         Err(audit::NoProof::Unread(error)) => Err(unread(&log, error)),
     }
+}
+
+/// The policies that were in force in a region, by the hash that entries name, with the tables they choose from: whoever
+/// has them can take every decision again.
+#[utoipa::path(
+    get, path = paths::LOG_POLICIES, tag = "proof", operation_id = "log_policies",
+    params(("region" = String, Path, description = "The region whose log it is")),
+    responses((status = 200, description = "The newest 256 policies", body = PolicyList))
+)]
+pub(crate) async fn policies(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Asked { region, .. }: Asked<Nothing>,
+) -> Result<Response, Error> {
+    let log = log(&app, &caller, region)?;
+    let kept = log.policies().await.map_err(|error| unread(&log, error))?;
+    let item = |kept: KeptPolicy| PolicyItem {
+        sha256: hex::encode(kept.sha256),
+        text: kept.text,
+        jurisdictions: kept.jurisdictions,
+        locations: kept.locations,
+    };
+    reply::ok(&PolicyList { items: kept.into_iter().map(item).collect() })
 }
 
 fn log(app: &App, caller: &Caller, region: Region) -> Result<Log, Error> {

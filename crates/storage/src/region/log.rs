@@ -13,8 +13,9 @@ use super::checkpoints::PublishedCheckpoint;
 use super::cursors::{self, CursorLease, CursorState};
 use super::decisions::{self, DecisionFilter, DecisionRow};
 use super::outbox::{self, Channel, OutboxRow};
+use super::policies::KeptPolicy;
 use super::records::column;
-use super::{Shared, checkpoints, head, index, tiles};
+use super::{Shared, checkpoints, head, index, policies, tiles};
 use crate::error::{Cause, Error, Trouble};
 use crate::link::{Link, Work, within};
 
@@ -206,6 +207,22 @@ impl Log {
     /// When the database does not answer.
     pub async fn cosigned_by(&self, witness: &str) -> Result<u64, Error> {
         ask!(self, connection => checkpoints::cosigned_by(connection, witness))
+    }
+
+    /// Keeps a policy that is in force, for whoever takes its decisions again later.
+    ///
+    /// # Errors
+    /// When the database does not answer, or the hash is not that of the text.
+    pub async fn keep_policy(&self, policy: &KeptPolicy) -> Result<(), Error> {
+        ask!(self, connection => policies::keep(connection, policy))
+    }
+
+    /// The policies that were in force here, the newest 256.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn policies(&self) -> Result<Vec<KeptPolicy>, Error> {
+        ask!(self, connection => policies::all(connection))
     }
 
     /// Thins out old checkpoints: of those older than a day, the last of every hour stays, and what witnesses

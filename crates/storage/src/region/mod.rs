@@ -23,6 +23,7 @@ mod log;
 mod lookups;
 mod numbers;
 mod outbox;
+mod policies;
 mod queue;
 mod reader;
 mod records;
@@ -57,6 +58,7 @@ pub use self::decisions::{DecisionFilter, DecisionRow};
 pub use self::events::topic_of;
 pub use self::log::{Head, Log};
 pub use self::outbox::{Channel, OutboxRow};
+pub use self::policies::KeptPolicy;
 pub use crate::link::Identity;
 
 use self::entry::{Deed, Entry, Note};

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use audit::BUNDLE_BYTES_MAX;
-use audit::verify::{Source, Unread};
+use audit::verify::{PolicyText, Source, Unread};
 use reqwest::StatusCode;
 use tlog::{NOTE_BYTES_MAX, TILE_WIDTH, Tile};
 use tokio::runtime::Handle;
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The most bytes of a list of policies.
+const POLICIES_BYTES_MAX: usize = 64 << 20;
 /// How often one thing is asked for.
 const ATTEMPTS_MAX: u32 = 4;
 /// The first pause between attempts; it doubles.
@@ -97,5 +99,21 @@ impl Source for Remote {
 
     fn entries(&self, tile: Tile) -> Result<Vec<u8>, Unread> {
         self.get(&tile.to_string().replacen("tile/0/", "tile/entries/", 1), BUNDLE_BYTES_MAX)
+    }
+
+    fn policies(&self) -> Result<Vec<PolicyText>, Unread> {
+        let list: api::PolicyList = match self.get("policies", POLICIES_BYTES_MAX) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map_err(|_| Unread::Unreachable(format!("{}/policies is no list of policies", self.base)))?,
+            Err(Unread::Missing(_)) => return Ok(Vec::new()),
+            Err(unread) => return Err(unread),
+        };
+        let policy = |item: api::PolicyItem| PolicyText {
+            said_sha256: Some(item.sha256),
+            text: item.text,
+            jurisdictions: item.jurisdictions,
+            locations: item.locations,
+        };
+        Ok(list.items.into_iter().map(policy).collect())
     }
 }

@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow};
 use audit::pack::{Wanted, write_pack};
 use audit::seq_at;
-use audit::verify::PolicyText;
-use residency::{Region, presets};
+use residency::Region;
 use serde_json::json;
 use storage::{Log, RegionStore};
 use time::OffsetDateTime;
@@ -27,20 +26,7 @@ pub(super) async fn run(args: &cli::AuditPack) -> Result<ExitCode, Failure> {
     let since = args.since.as_deref().map(read).transpose()?.map(|text| size_of(&text)).transpose()?;
     let from = bound(&log, args.from.as_deref(), 0).await?;
     let to = bound(&log, args.to.as_deref(), u64::MAX).await?;
-    // The tables as they are now; a policy that was in force earlier is given to the verifier by hand.
-    let settings = crate::config::effective(&args.config.path)?.policy;
-    let folder = args.config.path.parent().unwrap_or(std::path::Path::new(""));
-    let table = |path: &Option<std::path::PathBuf>, shipped: &str| match path {
-        Some(path) => read(&folder.join(path)),
-        None => Ok(shipped.to_owned()),
-    };
-    let policy = PolicyText {
-        said_sha256: None,
-        text: config.policy.text().to_owned(),
-        jurisdictions: table(&settings.jurisdictions, presets::JURISDICTIONS)?,
-        locations: table(&settings.locations, presets::LOCATIONS)?,
-    };
-    let wanted = Wanted { range: from..to.max(from), since, policies: vec![policy] };
+    let wanted = Wanted { range: from..to.max(from), since };
     let new = OpenOptions::new().write(true).create_new(true).open(&args.out);
     let file = new.with_context(|| format!("{} cannot be made", args.out.display()))?;
     let bar = bar("packed");
