@@ -22,7 +22,8 @@ Begin here:
   domicile config check                         every mistake of config/domicile.toml at once
   domicile migrate                              bring the databases up to date
   domicile keys create billing --scopes records:read,records:write
-  domicile serve                                run gateway, relays and forwarders
+  domicile serve                                run gateway, relays, forwarders and signers
+  domicile audit verify pack.zip --key …        hold a log, or a part of one, against its public key
 
 Exit codes:
   0  done, or nothing wrong
