@@ -1,7 +1,7 @@
 //! What a gateway of a world is told: its configuration, its secrets, its callers' keys.
 
 use crate::cluster::Cluster;
-use crate::found::log_origin;
+use crate::found::{log_key_name, log_origin};
 use crate::layout::{Layout, write_private};
 use crate::snowflake::{LOGIN, PASSWORD, account};
 use crate::world::RegionWorld;
@@ -167,6 +167,11 @@ pub(crate) fn write(layout: &Layout, plan: &GatewayPlan, around: &Around<'_>) ->
         let owner = cluster.superuser_dsn(REGION_DATABASE);
         set(&at("postgres_owner"), secret(layout, &format!("{}-owner", region.name), &owner)?)?;
         set(&at("log_origin"), log_origin(region.name).into())?;
+        crate::found::log_key(layout, region.name)?;
+        set(&at("signer.key"), reference(layout, &log_key_name(region.name)).into())?;
+        // Each process remembers for itself; whoever takes over goes on from what was published.
+        let memory = layout.folder("signed", &plan.name)?.join(region.name);
+        set(&at("signer.memory_file"), memory.to_string_lossy().as_ref().into())?;
         if let Some(broker) = broker {
             set(&at("redpanda.brokers"), Value::Array(vec![broker.addresses().into()]))?;
             set(&at("redpanda.security"), "plaintext".into())?;

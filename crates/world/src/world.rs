@@ -130,6 +130,14 @@ impl World {
         self.layout.root()
     }
 
+    /// The public key of a region's log, as an auditor pins it.
+    ///
+    /// # Errors
+    /// When the world has no such key.
+    pub fn log_key(&self, region: &str) -> Result<String> {
+        Ok(found::log_key(&self.layout, region)?.public().to_string())
+    }
+
     /// Whether the folder goes away with the world.
     #[must_use]
     pub fn is_temporary(&self) -> bool {

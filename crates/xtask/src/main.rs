@@ -81,6 +81,8 @@ enum Soak {
     Residency,
     /// Two gateways classify the same new subject differently at the same instant.
     Race,
+    /// A region's log under load and kills is verified again and again from outside; an edit is caught.
+    Audit,
 }
 
 impl Soak {
@@ -89,6 +91,7 @@ impl Soak {
             Self::Crash => "crash",
             Self::Residency => "residency",
             Self::Race => "race",
+            Self::Audit => "audit",
         }
     }
 }

@@ -24,6 +24,8 @@ enum Name {
     Residency,
     /// Two gateways pin the same new subject at the same instant.
     Race,
+    /// A region's log under load and kills is verified again and again from outside; an edit is caught.
+    Audit,
 }
 
 #[tokio::main]
@@ -35,6 +37,7 @@ async fn main() -> ExitCode {
     let outcome = match args.name {
         Name::Crash => soak::crash(length).await,
         Name::Residency => soak::residency(length).await,
+        Name::Audit => soak::audit(length).await,
         Name::Race => soak::race(length).await,
     };
     match outcome {

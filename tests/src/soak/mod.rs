@@ -1,9 +1,11 @@
 //! The long acceptance runs. The test command plays the short form of each.
 
+mod audit;
 mod crash;
 mod race;
 mod residency;
 
+pub use audit::{Auditor, audit};
 pub use crash::crash;
 pub use race::race;
 pub use residency::residency;

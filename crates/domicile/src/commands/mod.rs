@@ -1,11 +1,13 @@
 //! Every command but `serve` and `demo`: each does one thing and says how it went.
 
+pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod migrate;
 pub(crate) mod policy;
 pub(crate) mod status;
+pub(crate) mod witness;
 
 use std::process::ExitCode;
 

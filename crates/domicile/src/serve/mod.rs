@@ -24,6 +24,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub(crate) use self::signals::stop_token;
+
 use crate::cli::{self, Role};
 use crate::commands::{FAILED, Failure, load};
 use crate::config::{Config, Database};
@@ -81,6 +83,10 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
     if does(Role::Forwarder) {
         tasks.forwarders(config, &stores)?;
     }
+    if does(Role::Signer) {
+        tasks.signers(config, &stores, &gateway);
+        tasks.scrubbers(config, &stores, &gateway);
+    }
     if does(Role::Gateway) {
         let geoip = load_geoip(config).await?;
         let policy = Arc::new(ArcSwap::new(Arc::clone(&config.policy)));
@@ -94,6 +100,7 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
             clock: Arc::new(SystemClock),
         })?;
         tasks.geoip(config, geoip);
+        tasks.policy_texts(&args.config.path, &policy, &stores);
         tasks.policy(args.config.path.clone(), policy)?;
         let face = face::bind(config, routing, telemetry.metrics.clone()).await?;
         announce(config, args, &gateway);

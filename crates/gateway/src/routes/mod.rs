@@ -9,6 +9,7 @@ mod events;
 mod health;
 mod login;
 mod pages;
+mod proof;
 mod records;
 mod subjects;
 mod zero_party;
@@ -38,6 +39,10 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(decisions::list))
         .routes(routes!(decisions::read))
         .routes(routes!(decisions::explain))
+        .routes(routes!(proof::checkpoint))
+        .routes(routes!(proof::tile))
+        .routes(routes!(proof::entry))
+        .routes(routes!(proof::policies))
 }
 
 /// The one route whose body has no end that it must wait for.

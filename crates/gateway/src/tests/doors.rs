@@ -16,6 +16,9 @@ fn operations() -> Vec<(String, String)> {
             .replace("{collection}", "profile")
             .replace("{key}", "address")
             .replace("{attribute}", "colour")
+            .replace("{region}", "eu-central")
+            .replace("{tile}", "0/x001/234")
+            .replace("{seq}", "42")
             .replace("{id}", "01935b5e-8a7e-7a0c-9d53-0c2a4e7f9b11");
         assert!(!filled.contains('{'), "{filled}");
         for method in item.as_object().unwrap().keys() {

@@ -14,7 +14,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::gateway::{Algorithm, Auth, Claims, Forwarding, ForwardingSource, Gateway, Jwt, Limits};
-pub(crate) use self::regions::{AuditReads, KafkaSecurity, MissingTopics, Redpanda, Region, SaslMechanism, Snowflake};
+pub(crate) use self::regions::{
+    AuditReads, KafkaSecurity, MissingTopics, Redpanda, Region, SaslMechanism, Signer, Snowflake, Witness,
+};
 #[cfg(test)]
 pub(crate) use self::telemetry::Otlp;
 pub(crate) use self::telemetry::{LogFormat, Telemetry};
