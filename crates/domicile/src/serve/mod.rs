@@ -61,7 +61,7 @@ pub(crate) async fn run(args: &cli::Serve) -> Result<ExitCode, Failure> {
 /// some 30 MiB fills them sparsely: it took a quarter more memory and was no faster (measured).
 fn small_pages() {
     #[cfg(target_os = "linux")]
-    drop(rustix::thread::disable_transparent_huge_pages(true)); // where it cannot be, it is as it was before
+    let _ = rustix::thread::disable_transparent_huge_pages(true); // where it cannot be, it is as it was before
 }
 
 async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -> anyhow::Result<()> {
