@@ -102,7 +102,7 @@ impl Default for Limits {
             body_bytes_max: 1024 * 1024,
             batch_line_bytes_max: 1024 * 1024,
             batch_bytes_max: 64 * 1024 * 1024,
-            batch_lines_in_flight_max: 256,
+            batch_lines_in_flight_max: 1_024,
             batch_bytes_in_flight_max: 8 * 1024 * 1024,
             batches_max: 32,
             caller_batches_max: 8,

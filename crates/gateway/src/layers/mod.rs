@@ -7,9 +7,9 @@
 //! panic        even our bugs answer in problem+json
 //! shed         says no at once rather than late
 //! deadline     nobody waits for ever
-//! body bound   no handler sees more bytes than it may
 //! identify     who asks, before anything is done for them
 //! rate         one caller cannot take the place of all
+//! body bound   no handler sees more bytes than it may
 //! ```
 
 mod deadline;

@@ -33,8 +33,10 @@ use crate::layers::{RequestId, trace};
 use crate::permitted::{Admit as _, scope};
 use crate::reply::{self, Reply};
 
-/// Results that wait for the client to read them.
-const RESULTS_WAITING_MAX: usize = 16;
+/// Pieces of the answer that wait for the client to read them.
+const PIECES_WAITING_MAX: usize = 16;
+/// Results are sent together up to so many bytes; the last of them may go beyond. None waits for a result that is not there yet.
+const PIECE_BYTES: usize = 16 * 1024;
 
 /// Carries out one operation per line (`application/x-ndjson`), each routed to its own region.
 ///
@@ -62,7 +64,7 @@ pub(crate) async fn batch(
         _ => return Err(Error::ContentType { accepted: media::NDJSON }),
     }
     let place = app.batches.take(caller.bucket)?;
-    let (results, answer) = mpsc::channel(RESULTS_WAITING_MAX);
+    let (results, answer) = mpsc::channel(PIECES_WAITING_MAX);
     let run = Run { app, credentials: credentials(&headers), bucket: caller.bucket, request_id, results };
     // The batch outlives its request's span, not its trace.
     tokio::spawn(trace::within(trace::current(), async move {
@@ -119,6 +121,7 @@ impl Run {
         // The key of a lane is there while a line of it is running; its queue holds those behind.
         let mut lanes: HashMap<Lane, VecDeque<Ready>> = HashMap::new();
         let (mut open_lines, mut open_bytes, mut ended) = (0_usize, 0_usize, false);
+        let mut piece = Vec::with_capacity(PIECE_BYTES);
         loop {
             let room = open_lines < limits.batch_lines_in_flight_max && open_bytes < limits.batch_bytes_in_flight_max;
             if !room {
@@ -158,19 +161,27 @@ impl Run {
                         }
                     }
                 }
+                // Nothing else is ready: what is known by now is told now.
+                () = std::future::ready(()), if !piece.is_empty() => {
+                    if !self.tell(&mut piece, limits.write_stall_max).await {
+                        break;
+                    }
+                    continue;
+                }
                 else => break,
             };
-            if !self.tell(&result, limits.write_stall_max).await {
+            // Strings and checked JSON texts can always be written.
+            let _ = serde_json::to_writer(&mut piece, &result);
+            piece.push(b'\n');
+            if piece.len() >= PIECE_BYTES && !self.tell(&mut piece, limits.write_stall_max).await {
                 break;
             }
         }
     }
 
-    /// Sends a result; whether somebody still reads.
-    async fn tell(&self, result: &BatchResult, patience: Duration) -> bool {
-        // Strings and checked JSON texts can always be written.
-        let mut bytes = serde_json::to_vec(result).unwrap_or_default();
-        bytes.push(b'\n');
+    /// Sends a piece of the answer; whether somebody still reads.
+    async fn tell(&self, piece: &mut Vec<u8>, patience: Duration) -> bool {
+        let bytes = std::mem::replace(piece, Vec::with_capacity(PIECE_BYTES));
         matches!(timeout(patience, self.results.send(bytes.into())).await, Ok(Ok(())))
     }
 
