@@ -39,6 +39,7 @@ const FLUSH_MAX: Duration = Duration::from_secs(6);
 
 /// Runs until it is told to end.
 pub(crate) async fn run(args: &cli::Serve) -> Result<ExitCode, Failure> {
+    small_pages();
     let config = Arc::new(load(&args.config)?);
     let telemetry = telemetry::start(&config)?;
     panics::tell_only_where();
@@ -54,6 +55,13 @@ pub(crate) async fn run(args: &cli::Serve) -> Result<ExitCode, Failure> {
         crate::print::note("The last telemetry could not be sent in time.");
     }
     Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// Asks the system for memory in small pages. The allocator would take huge ones of 2 MiB each, and a gateway that holds
+/// some 30 MiB fills them sparsely: it took a quarter more memory and was no faster (measured).
+fn small_pages() {
+    #[cfg(target_os = "linux")]
+    drop(rustix::thread::disable_transparent_huge_pages(true)); // where it cannot be, it is as it was before
 }
 
 async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -> anyhow::Result<()> {
