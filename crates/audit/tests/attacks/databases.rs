@@ -167,7 +167,7 @@ async fn attack_last_entry_of_a_gateway_never_written_shows_once_the_gateway_goe
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_database_restored_to_an_older_snapshot() {
-    let stage = Stage::with(300).await;
+    let stage = Stage::apart(300).await;
     let (data, copy) = (stage.scene.cluster.folder().join("data"), stage.scene.cluster.folder().join("copy"));
     let cp = |from: &std::path::Path, to: &std::path::Path| {
         assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());

@@ -24,7 +24,15 @@ pub(crate) struct Stage {
 impl Stage {
     /// A log of this many leaves, its own first one included, signed.
     pub(crate) async fn with(leaves: usize) -> Self {
-        let scene = Scene::new().await;
+        Self::on(Scene::new().await, leaves).await
+    }
+
+    /// The same on a server of its own, which may be stopped.
+    pub(crate) async fn apart(leaves: usize) -> Self {
+        Self::on(Scene::apart().await, leaves).await
+    }
+
+    async fn on(scene: Scene, leaves: usize) -> Self {
         let store = scene.open();
         let stage = Self { scene, store, folder: tempfile::tempdir().unwrap() };
         stage.grow(leaves - 1).await;
