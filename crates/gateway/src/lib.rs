@@ -190,7 +190,7 @@ fn app(
     let limits = &settings.limits;
     let document = openapi::document();
     Ok(App::new(Inner {
-        callers: Callers { keys, tokens, sessions: Sessions::new(settings.cookie_secure) },
+        callers: Callers::new(keys, tokens, Sessions::new(settings.cookie_secure)),
         rate: RateLimit::new(limits.caller_requests_per_s_max, limits.caller_burst_max, limits.callers_counted_max),
         batches: Places::new(limits.batches_max, limits.caller_batches_max),
         logins: Semaphore::new(limits.logins_max),

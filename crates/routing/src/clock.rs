@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rand::RngCore as _;
 use residency::DecisionId;
-use uuid::{NoContext, Timestamp, Uuid};
+use uuid::Builder;
 
 /// Tells the time and names decisions.
 pub trait Clock: fmt::Debug + Send + Sync {
@@ -13,9 +14,11 @@ pub trait Clock: fmt::Debug + Send + Sync {
 
     /// A fresh decision name: UUID version 7 (RFC 9562) of `now_us`.
     fn decision_id(&self, now_us: i64) -> DecisionId {
-        let now_us = u64::try_from(now_us).unwrap_or(0);
-        let nanos = u32::try_from(now_us % 1_000_000).unwrap_or(0) * 1_000;
-        DecisionId(Uuid::new_v7(Timestamp::from_unix(NoContext, now_us / 1_000_000, nanos)))
+        let now_ms = u64::try_from(now_us / 1_000).unwrap_or(0);
+        // From the thread's own generator (a cipher seeded by the system): asking the system each time is a system call each time.
+        let mut random = [0; 10];
+        rand::rng().fill_bytes(&mut random);
+        DecisionId(Builder::from_unix_timestamp_millis(now_ms, &random).into_uuid())
     }
 }
 

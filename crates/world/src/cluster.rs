@@ -18,11 +18,11 @@ use tokio::sync::Mutex;
 /// A socket's path may have 107 bytes on Linux, 103 on macOS; this leaves room for `/.s.PGSQL.32000`.
 const SOCKET_FOLDER_LEN_MAX: usize = 84;
 /// How long a start may take; recovery after a kill is part of it.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_PATIENCE: Duration = Duration::from_secs(180);
 /// How long a clean stop may take; it writes a checkpoint.
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+const STOP_PATIENCE: Duration = Duration::from_secs(120);
 /// How long a start is tried again while the remains of a killed server still hold the shared memory.
-const REMAINS_PATIENCE: Duration = Duration::from_secs(10);
+const REMAINS_PATIENCE: Duration = Duration::from_secs(60);
 /// The superuser of every cluster of a world.
 const SUPERUSER: &str = "postgres";
 
@@ -195,7 +195,7 @@ impl Cluster {
     /// Stops it cleanly: open connections are ended, a checkpoint is written.
     ///
     /// # Errors
-    /// When it still runs after 30 s.
+    /// When it still runs after two minutes.
     pub async fn stop(&self) -> Result<()> {
         let mut slot = self.process.lock().await;
         if let Some(process) = slot.as_ref() {

@@ -12,7 +12,7 @@ use crate::nursery::Nursery;
 use crate::snowflake::Snowflake;
 use anyhow::Result;
 use forwarder::Row;
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use std::path::Path;
 use std::sync::Arc;
 use storage::{Pepper, Peppers};
@@ -213,12 +213,14 @@ impl World {
         Client::new(gateway.url(), &self.keys.service)
     }
 
-    /// Makes one more key and gives its token.
+    /// Makes one more key and gives its token, as soon as every gateway that runs lets it in.
     ///
     /// # Errors
-    /// When the directory refuses.
+    /// When the directory refuses, or a gateway does not know the key after two minutes.
     pub async fn create_key(&self, name: &str, scopes: &[&str], tenant: Option<&str>) -> Result<String> {
-        found::create_key(&found::api_keys(&self.directory)?, name, scopes, tenant).await
+        let token = found::create_key(&found::api_keys(&self.directory)?, name, scopes, tenant).await?;
+        try_join_all(self.gateways.iter().map(|gateway| gateway.knows(&token))).await?;
+        Ok(token)
     }
 
     /// Ends everything in good order and removes the folder if it is temporary. Dropping does the same, less gently.

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use run::Cargo;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Builds, shows, tests and measures domicile.
 ///
@@ -166,11 +167,7 @@ fn act(command: Command) -> Result<ExitCode> {
             run::step("Looking for lints", cargo.command(clippy))?;
             let doc = cargo.command(["doc", "--workspace", "--no-deps"]);
             run::step("Building the documentation", doc.env("RUSTDOCFLAGS", "-D warnings"))?;
-            if machine::on_path("cargo-deny").is_some() {
-                run::step("Checking dependencies and licences", cargo.command(["deny", "check"]))?;
-            } else {
-                eprintln!("» cargo-deny is not installed: dependencies and licences are not checked");
-            }
+            deny(&cargo)?;
             test(&cargo, &[])
         }
     }
@@ -185,6 +182,27 @@ fn benches(cargo: &Cargo) -> Result<run::CommandLine> {
     let build = cargo.command(["build", "--release", "--bin", "domicile", "--bin", "benches"]);
     run::step("Building for release", build)?;
     Ok(cargo.command(["run", "--release", "--quiet", "--bin", "benches", "--"]))
+}
+
+/// How long the database of advisories, some ten megabytes, may take to come.
+const ADVISORIES_MAX: Duration = Duration::from_secs(120);
+
+/// The walls of `deny.toml`: which crate may depend on what, under which licence and from where.
+fn deny(cargo: &Cargo) -> Result<()> {
+    let Some(cargo_deny) = install::cargo_deny() else {
+        eprintln!("» Without cargo-deny, dependencies and licences are not checked");
+        return Ok(());
+    };
+    let check = |what: &[&str]| cargo.tool(&cargo_deny).args(["--locked", "check"]).args(what);
+    run::step("Checking dependencies, licences and sources", check(&["bans", "licenses", "sources"]))?;
+    // The database of advisories lies on another host than the registry, and may be out of reach where that is not.
+    let fetch = cargo.tool(&cargo_deny).args(["fetch", "db"]);
+    if run::within(ADVISORIES_MAX, "Fetching the database of advisories", fetch) {
+        run::step("Checking advisories", check(&["advisories"]))?;
+    } else {
+        eprintln!("  The database of advisories cannot be fetched: advisories are not checked");
+    }
+    Ok(())
 }
 
 /// The tests come last, so that their result is what stands at the end.

@@ -15,6 +15,7 @@ use http::header::{AUTHORIZATION, COOKIE};
 use residency::{Actor, Place, SubjectId, Tenant};
 
 use crate::error::Error;
+use keys::Remembered;
 
 pub(crate) use jwks::Jwks;
 pub use jwks::{JwksSource, NoJwks};
@@ -102,12 +103,17 @@ const fn bit(scope: Scope) -> u32 {
 
 /// Finds out who asks.
 pub(crate) struct Callers {
-    pub(crate) keys: Arc<dyn KeyRing>,
-    pub(crate) tokens: Option<Tokens>,
+    keys: Arc<dyn KeyRing>,
+    remembered: Remembered,
+    tokens: Option<Tokens>,
     pub(crate) sessions: Sessions,
 }
 
 impl Callers {
+    pub(crate) fn new(keys: Arc<dyn KeyRing>, tokens: Option<Tokens>, sessions: Sessions) -> Self {
+        Self { keys, remembered: Remembered::new(), tokens, sessions }
+    }
+
     /// The caller behind `Authorization`.
     ///
     /// # Errors
@@ -129,7 +135,7 @@ impl Callers {
     /// [`Error::Credentials`] when no such key is in force, [`Error::Keys`] when that cannot be said.
     pub(crate) async fn by_key(&self, key: &str) -> Result<Caller, Error> {
         match self.keys.find(key).await.map_err(Error::Keys)? {
-            Some(owner) => Ok(keys::caller(&owner)),
+            Some(owner) => Ok(self.remembered.caller(owner)),
             None => Err(Error::Credentials("no such API key is in force")),
         }
     }

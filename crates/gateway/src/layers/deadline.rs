@@ -1,17 +1,20 @@
 //! A request has a time. What was begun in a region is finished there; only the waiting ends.
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use std::convert::Infallible;
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use tokio::time::timeout;
 
-use crate::app::App;
 use crate::error::Error;
 
-pub(super) async fn deadline(State(app): State<App>, request: Request, next: Next) -> Response {
-    let request_max = app.settings.limits.request_max;
-    match timeout(request_max, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Error::DeadlineExceeded { seconds: request_max.as_secs() }.into_response(),
+/// Waits for an answer for at most so long.
+pub(super) async fn deadline(
+    request_max: Duration,
+    answer: impl Future<Output = Result<Response, Infallible>>,
+) -> Result<Response, Infallible> {
+    match timeout(request_max, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Ok(Error::DeadlineExceeded { seconds: request_max.as_secs() }.into_response()),
     }
 }

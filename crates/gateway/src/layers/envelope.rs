@@ -1,18 +1,22 @@
 //! The outermost layer: names the request on the way in; on the way out writes what problems there are,
 //! and the headers that every answer has.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use api::headers as names;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
+use futures::future::BoxFuture;
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
     X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue};
+use tower::{Layer, Service};
 
+use super::Inside;
 use crate::app::App;
 use crate::problem;
 
@@ -35,10 +39,45 @@ impl RequestId {
     }
 }
 
-pub(super) async fn envelope(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let id = RequestId(given(request.headers()).unwrap_or_else(|| app.fresh_id()).into());
-    request.extensions_mut().insert(id.clone());
-    let mut response = problem::write(next.run(request).await, &id);
+/// Puts every answer into its envelope.
+#[derive(Clone)]
+pub(super) struct EnvelopeLayer(pub(super) App);
+
+impl<S> Layer<S> for EnvelopeLayer {
+    type Service = Envelope<S>;
+
+    fn layer(&self, inner: S) -> Envelope<S> {
+        Envelope { app: self.0.clone(), inner }
+    }
+}
+
+/// A route whose answers come in an envelope.
+#[derive(Clone)]
+pub(super) struct Envelope<S> {
+    app: App,
+    inner: S,
+}
+
+impl<S: Inside> Service<Request> for Envelope<S> {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let id = RequestId(given(request.headers()).unwrap_or_else(|| self.app.fresh_id()).into());
+        request.extensions_mut().insert(id.clone());
+        let answer = self.inner.call(request);
+        Box::pin(async move { Ok(seal(answer.await?, &id)) })
+    }
+}
+
+/// Writes the problem, if the answer is one, and the headers that every answer has.
+fn seal(response: Response, id: &RequestId) -> Response {
+    let mut response = problem::write(response, id);
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         headers.insert(names::REQUEST_ID, value);

@@ -1,36 +1,90 @@
 //! Who asks. Behind these layers a request carries its [`Caller`]; without one it goes no further.
 
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
 use api::{Scope, paths};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Redirect, Response};
+use futures::future::BoxFuture;
 use http::header::ACCEPT;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Method, Uri};
+use tower::{Layer, Service};
 
+use super::{Callers, Inside};
 use crate::app::App;
 use crate::callers::Caller;
 use crate::error::Error;
 
-/// The API's way: by `Authorization`.
-pub(super) async fn by_header(State(app): State<App>, request: Request, next: Next) -> Response {
-    match app.callers.by_header(request.headers()).await {
-        Ok(caller) => go_on(caller, request, next).await,
-        Err(error) => error.into_response(),
+/// Finds out who asks.
+#[derive(Clone)]
+pub(super) struct IdentifyLayer {
+    app: App,
+    callers: Callers,
+}
+
+impl IdentifyLayer {
+    pub(super) fn new(app: &App, callers: Callers) -> Self {
+        Self { app: app.clone(), callers }
     }
 }
 
-/// The pages' way: by `Authorization`, or by the cookie of a browser that logged in.
-pub(super) async fn by_header_or_cookie(State(app): State<App>, request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
-    match for_page(&app, &parts).await {
-        Ok(caller) => go_on(caller, Request::from_parts(parts, body), next).await,
-        // A person with a browser is shown the door rather than told that it is closed.
-        Err(Error::Unauthenticated | Error::Credentials(_)) if is_navigation(&parts) => {
-            Redirect::to(paths::CONSOLE_LOGIN).into_response()
+impl<S> Layer<S> for IdentifyLayer {
+    type Service = Identify<S>;
+
+    fn layer(&self, inner: S) -> Identify<S> {
+        Identify { app: self.app.clone(), callers: self.callers, inner }
+    }
+}
+
+/// A route that knows who asks.
+#[derive(Clone)]
+pub(super) struct Identify<S> {
+    app: App,
+    callers: Callers,
+    inner: S,
+}
+
+impl<S: Inside> Service<Request> for Identify<S> {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let callers = self.callers;
+        if callers == Callers::Everybody {
+            return Box::pin(self.inner.call(request));
         }
-        Err(error) => error.into_response(),
+        let app = self.app.clone();
+        // The one that was found ready is the one that is used.
+        let ready = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, ready);
+        Box::pin(async move {
+            let (mut parts, body) = request.into_parts();
+            let caller = match callers {
+                Callers::ByHeaderOrCookie => for_page(&app, &parts).await,
+                Callers::ByHeader | Callers::Everybody => app.callers.by_header(&parts.headers).await,
+            };
+            match caller {
+                Ok(caller) => {
+                    parts.extensions.insert(caller);
+                    inner.call(Request::from_parts(parts, body)).await
+                }
+                // A person with a browser is shown the door rather than told that it is closed.
+                Err(Error::Unauthenticated | Error::Credentials(_))
+                    if callers == Callers::ByHeaderOrCookie && is_navigation(&parts) =>
+                {
+                    Ok(Redirect::to(paths::CONSOLE_LOGIN).into_response())
+                }
+                Err(error) => Ok(error.into_response()),
+            }
+        })
     }
 }
 
@@ -51,11 +105,6 @@ async fn for_page(app: &App, request: &Parts) -> Result<Caller, Error> {
         caller.may(Scope::ConsoleRead)?;
     }
     Ok(caller)
-}
-
-async fn go_on(caller: Caller, mut request: Request, next: Next) -> Response {
-    request.extensions_mut().insert(caller);
-    next.run(request).await
 }
 
 /// Demands that a form was sent by a page of this very host. `SameSite=Strict` says the same; this is

@@ -16,70 +16,107 @@ mod deadline;
 mod envelope;
 mod identify;
 mod observe;
+mod panic;
 mod rate;
+mod series;
+mod shed;
 pub(crate) mod trace;
+
+use std::convert::Infallible;
 
 use axum::Router;
 use axum::body::Body;
-use axum::error_handling::HandleErrorLayer;
 use axum::extract::Request;
-use axum::middleware::{from_fn, from_fn_with_state, map_request};
+use axum::response::Response;
+use http_body::Body as _;
 use http_body_util::Limited;
-use tower::ServiceBuilder;
-use tower::limit::GlobalConcurrencyLimitLayer;
-use tower::load_shed::LoadShedLayer;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower::util::{MapFutureLayer, MapRequestLayer};
+use tower::{Service, ServiceBuilder};
 
 use crate::app::App;
-use crate::error::Error;
-use crate::problem;
 
+use envelope::EnvelopeLayer;
 pub(crate) use envelope::RequestId;
+use identify::IdentifyLayer;
 pub(crate) use identify::same_site;
+use observe::ObserveLayer;
 pub use observe::describe_metrics;
+use rate::RateLayer;
 pub(crate) use rate::RateLimit;
+use shed::ShedLayer;
 
-/// Stands around everything that the public listener serves.
-pub(crate) fn around(routes: Router, app: &App) -> Router {
-    let limits = &app.settings.limits;
-    routes.layer(
-        ServiceBuilder::new()
-            .layer(from_fn_with_state(app.clone(), envelope::envelope))
-            .layer(from_fn(observe::observe))
-            .layer(CatchPanicLayer::custom(problem::from_panic))
-            .layer(HandleErrorLayer::new(shed))
-            .layer(LoadShedLayer::new())
-            .layer(GlobalConcurrencyLimitLayer::new(limits.requests_max))
-            .layer(from_fn_with_state(app.clone(), deadline::deadline)),
-    )
+/// What a layer stands around: a route, or the layers below. Layers are plain services, so that going through all of them
+/// costs a few small boxes; axum's `from_fn` clones and boxes everything below it at every layer.
+pub(super) trait Inside:
+    Service<Request, Response = Response, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static
+{
 }
 
-/// Bounds the body of each request to these routes.
-pub(crate) fn bounded<S: Clone + Send + Sync + 'static>(routes: Router<S>, bytes_max: usize) -> Router<S> {
-    routes.layer(map_request(move |request: Request| async move {
-        request.map(|body| Body::new(Limited::new(body, bytes_max)))
-    }))
+impl<S> Inside for S where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static
+{
 }
 
-/// Lets only callers through to these routes: the API, by header.
-pub(crate) fn for_callers(routes: Router<App>, app: &App) -> Router<App> {
-    routes.layer(
-        ServiceBuilder::new()
-            .layer(from_fn_with_state(app.clone(), identify::by_header))
-            .layer(from_fn_with_state(app.clone(), rate::limit)),
-    )
+/// What stands around every route. One for all of them: they share its room and its counts.
+pub(crate) struct Layers {
+    app: App,
+    envelope: EnvelopeLayer,
+    observe: ObserveLayer,
+    shed: ShedLayer,
 }
 
-/// Lets only callers through to these routes: pages, by header or by a browser's cookie.
-pub(crate) fn for_browsers<S: Clone + Send + Sync + 'static>(routes: Router<S>, app: &App) -> Router<S> {
-    routes.layer(
-        ServiceBuilder::new()
-            .layer(from_fn_with_state(app.clone(), identify::by_header_or_cookie))
-            .layer(from_fn_with_state(app.clone(), rate::limit)),
-    )
+impl Layers {
+    pub(crate) fn new(app: &App) -> Self {
+        let requests_max = app.settings.limits.requests_max;
+        Self {
+            app: app.clone(),
+            envelope: EnvelopeLayer(app.clone()),
+            observe: ObserveLayer::new(),
+            shed: ShedLayer::new(requests_max),
+        }
+    }
+
+    /// Stands around routes that `callers` may use. All layers are one layer to axum, so a route is boxed once rather than
+    /// once for each of them.
+    pub(crate) fn around(&self, routes: Router, callers: Callers, body: Bodies) -> Router {
+        let limits = &self.app.settings.limits;
+        let (request_max, bytes_max) = (limits.request_max, limits.body_bytes_max);
+        routes.layer(
+            ServiceBuilder::new()
+                .layer(self.envelope.clone())
+                .layer(self.observe.clone())
+                .layer(MapFutureLayer::new(panic::caught))
+                .layer(self.shed.clone())
+                .layer(MapFutureLayer::new(move |answer| deadline::deadline(request_max, answer)))
+                .layer(IdentifyLayer::new(&self.app, callers))
+                .layer(RateLayer::new(&self.app, callers))
+                .layer(MapRequestLayer::new(move |request: Request| match body {
+                    // Most requests have none, and what is not there needs no bound.
+                    Bodies::Whole if !request.body().is_end_stream() => {
+                        request.map(|body| Body::new(Limited::new(body, bytes_max)))
+                    }
+                    Bodies::Whole | Bodies::Streamed => request,
+                })),
+        )
+    }
 }
 
-/// The only error of the layers below is that there is no room.
-async fn shed(_: tower::BoxError) -> Error {
-    Error::Overloaded
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Callers {
+    /// Everybody: health, and the way in.
+    Everybody,
+    /// The API's way: who says who they are by `Authorization`.
+    ByHeader,
+    /// The pages' way: by `Authorization`, or by the cookie of a browser that logged in.
+    ByHeaderOrCookie,
+}
+
+/// What bodies a route takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bodies {
+    /// Read as a whole, so bounded as a whole.
+    Whole,
+    /// Streams, which their reader bounds piece by piece.
+    Streamed,
 }

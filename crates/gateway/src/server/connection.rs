@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,8 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::Watcher;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 use tower::ServiceExt as _;
 
 use super::stall::Stall;
@@ -67,7 +66,7 @@ impl Connections {
         peer: SocketAddr,
         watcher: Watcher,
     ) -> impl Future<Output = Result<(), Box<dyn std::error::Error + Send + Sync>>> + Send + use<> {
-        let activity = Arc::new(Activity::default());
+        let activity = Arc::new(Activity::begin());
         let service = {
             let (routes, activity) = (self.routes.clone(), Arc::clone(&activity));
             hyper::service::service_fn(move |request: Request<Incoming>| {
@@ -81,20 +80,16 @@ impl Connections {
         async move {
             let connection = builder.serve_connection(io, service).into_owned();
             let mut connection = pin!(watcher.watch(connection));
+            // The clock runs also before the first byte of the first request, where hyper has none of its own. It is looked
+            // at when it rings and not touched by requests, so a connection costs one timer, however busy it is.
+            let mut clock = pin!(sleep_until(activity.since + idle_max));
             loop {
-                // Between requests the clock runs, also before the first byte of the first one, where
-                // hyper has no clock of its own.
-                let idle = async {
-                    activity.at_rest().await;
-                    tokio::select! {
-                        () = sleep(idle_max) => true,
-                        () = activity.changed.notified() => false,
-                    }
-                };
                 tokio::select! {
                     ended = &mut connection => return ended,
-                    over = idle => if over && activity.underway.load(Ordering::Acquire) == 0 {
-                        return Ok(());
+                    () = &mut clock => match activity.at_rest_since() {
+                        Some(since) if since + idle_max <= Instant::now() => return Ok(()),
+                        Some(since) => clock.as_mut().reset(since + idle_max),
+                        None => clock.as_mut().reset(Instant::now() + idle_max),
                     },
                 }
             }
@@ -112,19 +107,22 @@ async fn answer(routes: Router, request: Request<Incoming>, peer: SocketAddr, un
     response.map(|body| Tracked { body, _underway: underway })
 }
 
-/// How many requests of a connection are under way.
-#[derive(Default)]
+/// How many requests of a connection are under way, and since when there has been none.
 struct Activity {
+    since: Instant,
     underway: AtomicUsize,
-    changed: Notify,
+    /// The end of the last request, microseconds after `since`.
+    rested_us: AtomicU64,
 }
 
 impl Activity {
-    /// Waits until none is.
-    async fn at_rest(&self) {
-        while self.underway.load(Ordering::Acquire) > 0 {
-            self.changed.notified().await;
-        }
+    fn begin() -> Self {
+        Self { since: Instant::now(), underway: AtomicUsize::new(0), rested_us: AtomicU64::new(0) }
+    }
+
+    fn at_rest_since(&self) -> Option<Instant> {
+        let rested = self.since + Duration::from_micros(self.rested_us.load(Ordering::Acquire));
+        (self.underway.load(Ordering::Acquire) == 0).then_some(rested)
     }
 }
 
@@ -134,15 +132,16 @@ struct Underway(Arc<Activity>);
 impl Underway {
     fn begin(activity: &Arc<Activity>) -> Self {
         activity.underway.fetch_add(1, Ordering::AcqRel);
-        activity.changed.notify_one();
         Self(Arc::clone(activity))
     }
 }
 
 impl Drop for Underway {
     fn drop(&mut self) {
-        self.0.underway.fetch_sub(1, Ordering::AcqRel);
-        self.0.changed.notify_one();
+        let Self(activity) = self;
+        let rested_us = u64::try_from(activity.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        activity.rested_us.store(rested_us, Ordering::Release);
+        activity.underway.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

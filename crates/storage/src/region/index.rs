@@ -33,7 +33,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// While nobody waits, it works at most one part in so many of the time.
-const LEISURE: u32 = 4;
+const LEISURE: u32 = 16;
 
 /// How often the log is given room and old keys are forgotten.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(60);
