@@ -5,11 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use divan::{Bencher, black_box};
 use geoip::{GeoIp, Settings, Source as Database};
-use leaf::{GatewayId, Kind, Leaf, Out};
-use residency::{
-    Actor, Country, Decision, DecisionId, Evidence, EvidenceList, Finding, Nothing, Operation, Origin, Place, Policy,
-    Region, Source, presets,
-};
+use residency::{Country, Evidence, EvidenceList, Finding, Origin, Place, Policy, Region, Source, presets};
 
 fn main() {
     divan::main();
@@ -74,56 +70,18 @@ fn decision_by_geoip(bencher: Bencher<'_, '_>) {
     });
 }
 
+/// As many as a decision can hold, all of them of weight but the address, for three regions.
 #[divan::bench]
-fn decision_with_conflicting_signals(bencher: Bencher<'_, '_>) {
-    let (policy, database, address) = (policy(), geoip(), addresses()[0]);
+fn decision_with_six_conflicting_signals(bencher: Bencher<'_, '_>) {
+    let (policy, database, address) = (policy(), geoip(), addresses()[4]);
     bencher.bench_local(|| {
         let mut evidence = EvidenceList::new();
-        evidence.push(signal(Source::TenantPin, Origin::Header, Finding::Nothing(Nothing::UnknownTenant)));
-        evidence.push(signal(Source::VerifiedClaim, Origin::Token, place("US")));
         evidence.push(signal(Source::DeclaredResidence, Origin::Header, place("GB")));
+        evidence.push(signal(Source::VerifiedClaim, Origin::Token, place("US")));
+        evidence.push(signal(Source::TenantPin, Origin::Header, Finding::Home(region("uk-south"))));
+        evidence.push(signal(Source::VerifiedClaim, Origin::Token, place("FR")));
+        evidence.push(signal(Source::DeclaredResidence, Origin::Header, place("IT")));
         evidence.push(signal(Source::GeoIp, Origin::TrustedProxy, database.find(black_box(address))));
         policy.classify(black_box(evidence))
-    });
-}
-
-#[divan::bench]
-fn leaf_encoding(bencher: Bencher<'_, '_>) {
-    let (policy, home) = (policy(), region("eu-central"));
-    let mut evidence = EvidenceList::new();
-    evidence.push(signal(Source::DeclaredResidence, Origin::Header, place("DE")));
-    evidence.push(signal(Source::GeoIp, Origin::Header, place("US")));
-    let verdict = policy.classify(evidence);
-    let decision = Decision {
-        id: DecisionId(uuid::Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0001)),
-        at_us: 1_795_000_000_000_000,
-        actor: Actor::new("key:checkout"),
-        operation: Operation::RecordPut,
-        resource: Some("profile".into()),
-        via: home.clone(),
-        evidence: verdict.evidence,
-        winner: verdict.winner,
-        rule: verdict.rule,
-        policy_hash: policy.hash(),
-        geoip_built_s: Some(1_781_000_000),
-    };
-    let gateway = GatewayId::new("gateway-1", 0x7f3a_0001).expect("a gateway");
-    let mut line = Vec::with_capacity(1_024);
-    bencher.bench_local(|| {
-        line.clear();
-        let leaf = Leaf {
-            decision: &decision,
-            kind: Kind::DecisionWrite,
-            gateway: &gateway,
-            gseq: 42,
-            subject: Some(leaf::SubjectTag([7; 32])),
-            home: Some(&home),
-            out: Out::Allow,
-            why: None,
-            rows: 1,
-            bytes: 120,
-        };
-        leaf.encode_into(&mut line);
-        black_box(line.len())
     });
 }

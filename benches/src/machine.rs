@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 use anyhow::Result;
 use serde::Serialize;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 /// More than this share of the cores in use by others before we began, and the machine is called busy.
@@ -111,16 +113,31 @@ fn core_ticks() -> Option<(u64, u64)> {
     Some((fields.iter().take(8).sum(), fields.get(3)? + fields.get(4)?))
 }
 
+/// Runs `pg_test_fsync` until it has said what `fdatasync` takes: what it tests after that takes another 15 s.
 async fn flush_us() -> Option<f64> {
     let tool = crate::pgbench::tool("pg_test_fsync").ok()?;
     let file = std::env::temp_dir().join(format!("domicile-fsync-{}", std::process::id()));
-    let output = Command::new(tool).args(["--secs-per-test", "1", "--filename"]).arg(&file).output().await.ok()?;
-    let _ = fs::remove_file(&file);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = text.lines().find(|line| line.trim_start().starts_with("fdatasync"))?;
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let at = words.iter().position(|word| word.starts_with("usecs"))?;
-    words.get(at.checked_sub(1)?)?.parse().ok()
+    let mut child = Command::new(tool)
+        .args(["--secs-per-test", "1", "--filename"])
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .ok()?;
+    let mut lines = BufReader::new(child.stdout.take()?).lines();
+    let mut found = None;
+    while let Ok(Some(line)) = lines.next_line().await {
+        if line.trim_start().starts_with("fdatasync") {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let at = words.iter().position(|word| word.starts_with("usecs"));
+            found = at.and_then(|at| words.get(at.checked_sub(1)?)?.parse().ok());
+            break;
+        }
+    }
+    drop(child.kill().await);
+    drop(fs::remove_file(&file));
+    found
 }
 
 async fn commit() -> Option<String> {

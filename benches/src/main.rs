@@ -4,29 +4,46 @@
 //! `pgbench` doing the same work on the same cluster with as many clients. A wrong answer voids a figure: after
 //! each load it is checked that the log holds a leaf for every answer, and every change once, with its event.
 
+mod batch;
+mod charts;
+mod decision;
+mod history;
+mod latency;
+mod leaves;
 mod machine;
+mod memory;
 mod outage;
+mod overload;
+mod people;
 mod pgbench;
 mod plan;
 mod population;
 mod process;
+mod profile;
 mod progress;
 mod records;
 mod report;
 mod rounds;
 mod scene;
+mod wire;
 mod wrk;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::history::Run;
 use crate::machine::Machine;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::report::Comparison;
 use crate::scene::Scene;
+
+/// What has to be known to read the table.
+const FOOTNOTE: &str = "us: CPU of one request, from /proc. Everything shares the cores: the gateway, PostgreSQL, and wrk or pgbench, which \
+    load them in turn. pgbench reaches PostgreSQL by a unix socket, wrk the gateway by TCP. Both sides use one server (512 MB of shared buffers, \
+    fsync and synchronous_commit on, a checkpoint before each load); while pgbench runs, no gateway does.";
 
 /// Compares domicile with Postgres alone, in one run on one machine.
 #[derive(Parser)]
@@ -41,6 +58,27 @@ struct Args {
     /// The folder for bench.json, machine.json and the rest.
     #[arg(long, value_name = "DIR", default_value = "bench-results")]
     out: PathBuf,
+    #[command(subcommand)]
+    instead: Option<Instead>,
+}
+
+/// What else can be done with a load.
+#[derive(Subcommand)]
+enum Instead {
+    /// Run one load of the gateway under perf, and write where the processor time goes.
+    Profile {
+        /// The load.
+        what: profile::What,
+        /// Connections.
+        #[arg(long, default_value_t = 256)]
+        connections: u32,
+        /// How long perf watches.
+        #[arg(long, default_value_t = 6)]
+        seconds: u64,
+        /// The folder for the reports.
+        #[arg(long, value_name = "DIR", default_value = "profile-results")]
+        out: PathBuf,
+    },
 }
 
 /// Comparisons that belong together.
@@ -50,6 +88,22 @@ enum Group {
     Get,
     /// PUT of a record with its event and leaf, against pgbench running the same three inserts.
     Put,
+    /// POST /v1/classify, against pgbench -S.
+    Classify,
+    /// One connection, one GET at a time, against the same SELECT on a held connection.
+    Latency,
+    /// Three times what the gateway can serve: goodput, refusals, memory.
+    Overload,
+    /// Durable leaves a second through the committer alone.
+    Leaves,
+    /// A batch over three regions, against COPY of the same rows.
+    Batch,
+    /// A decision, against a lookup in the country database alone.
+    Decision,
+    /// Resident memory idle, and of a cached pin.
+    Memory,
+    /// Reads with ten times the regions, and ten thousand times the people.
+    Scale,
     /// p99 of a region while its neighbour is down.
     Outage,
 }
@@ -57,52 +111,79 @@ enum Group {
 impl Group {
     /// Whether it needs the one region with many rows.
     fn needs_rows(self) -> bool {
-        matches!(self, Self::Get | Self::Put)
+        matches!(self, Self::Get | Self::Put | Self::Classify | Self::Latency | Self::Overload | Self::Leaves)
     }
 }
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc; // the gateway's: what it takes here, it takes there
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
-    let plan = if args.quick { Plan::quick() } else { Plan::full() };
-    let wanted: Vec<Group> =
-        Group::value_variants().iter().copied().filter(|g| args.only.is_empty() || args.only.contains(g)).collect();
     let progress = Progress::new();
+    if let Some(Instead::Profile { what, connections, seconds, out }) = args.instead {
+        return profile::run(what, connections, seconds, &out, &progress).await;
+    }
+    let plan = if args.quick { Plan::quick() } else { Plan::full() };
+    let every = Group::value_variants().iter().copied();
+    let wanted: Vec<Group> = every.filter(|group| args.only.is_empty() || args.only.contains(group)).collect();
     machine::make(&args.out)?;
     progress.now("looking at the machine");
     let mut machine = Machine::look().await;
     progress.say(&machine.in_words());
-    let mut found = Vec::new();
-    if wanted.iter().any(|group| group.needs_rows()) {
-        let scene = Scene::set(&plan, &progress).await?;
-        for group in &wanted {
-            found.extend(with_rows(*group, &plan, &scene, &progress).await?);
-        }
-        scene.world.shutdown().await;
-    }
-    for group in &wanted {
-        found.extend(alone(*group, &plan, &progress).await?);
-    }
+    let found = every_of(&wanted, &plan, &progress).await?;
     progress.now("looking at the machine again");
     machine.look_again().await;
     progress.end();
-    report::print(&machine, &found, &[]);
-    report::write(&args.out, &machine, &found)
+    conclude(&args.out, &plan, &machine, &found)
 }
 
-/// The groups that share the one region with many rows.
-async fn with_rows(group: Group, plan: &Plan, scene: &Scene, progress: &Progress) -> Result<Vec<Comparison>> {
-    match group {
-        Group::Get => records::reads(plan, scene, progress).await,
-        Group::Put => records::writes(plan, scene, progress).await,
-        Group::Outage => Ok(Vec::new()),
-    }
+/// Prints the table, says what got worse, and writes everything.
+fn conclude(out: &Path, plan: &Plan, machine: &Machine, found: &[Comparison]) -> Result<()> {
+    let run = Run::of(plan, machine, found);
+    let earlier = history::read(out);
+    let comparable = history::comparable(&earlier, &run);
+    let mut notes = vec![FOOTNOTE.to_owned()];
+    notes.extend(history::worse(found, &comparable));
+    notes.push(format!("{} earlier runs to compare with; results in {}", comparable.len(), out.display()));
+    report::print(machine, found, &notes);
+    report::write(out, machine, found)?;
+    charts::write(out, found, &comparable, &run)?;
+    history::write(out, &earlier, &run)
 }
 
-/// The groups that bring what they need.
-async fn alone(group: Group, plan: &Plan, progress: &Progress) -> Result<Vec<Comparison>> {
-    match group {
-        Group::Outage => outage::neighbour(plan, progress).await,
-        Group::Get | Group::Put => Ok(Vec::new()),
+/// One group after the other: two loads at once would measure each other.
+async fn every_of(wanted: &[Group], plan: &Plan, progress: &Progress) -> Result<Vec<Comparison>> {
+    let mut found = Vec::new();
+    if wanted.iter().any(|group| group.needs_rows()) {
+        let scene = Scene::set(plan, progress).await?;
+        for group in wanted {
+            found.extend(match group {
+                Group::Get => records::reads(plan, &scene, progress).await?,
+                Group::Put => records::writes(plan, &scene, progress).await?,
+                Group::Classify => records::classifications(plan, &scene, progress).await?,
+                Group::Latency => latency::one_at_a_time(plan, &scene, progress).await?,
+                Group::Overload => overload::three_times(plan, &scene, progress).await?,
+                Group::Leaves => leaves::durable(plan, &scene, progress).await?,
+                Group::Batch | Group::Decision | Group::Memory | Group::Scale | Group::Outage => Vec::new(),
+            });
+        }
+        scene.world.shutdown().await;
     }
+    let wants = |group| wanted.contains(&group);
+    if wants(Group::Batch) {
+        found.extend(batch::against_copy(plan, progress).await?);
+    }
+    if wants(Group::Decision) {
+        found.extend(decision::decisions(progress).await?);
+    }
+    let people = people::Wanted { memory: wants(Group::Memory), scale: wants(Group::Scale) };
+    if people.memory || people.scale {
+        found.extend(people::many(plan, people, progress).await?);
+    }
+    if wants(Group::Outage) {
+        found.extend(outage::neighbour(plan, progress).await?);
+    }
+    Ok(found)
 }

@@ -19,6 +19,12 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     /// Numbers of connections, and of pgbench's clients.
     pub(crate) clients: &'static [u32],
+    /// Turns of a hundred requests on one connection.
+    pub(crate) turns_alone: u32,
+    /// Lines of the batch.
+    pub(crate) batch_lines: u64,
+    /// Pinned subjects, few and many.
+    pub(crate) pins: (u64, u64),
 }
 
 impl Plan {
@@ -31,6 +37,9 @@ impl Plan {
             warm_up: Duration::from_secs(2),
             rounds: 3,
             clients: &[16, 64, 256],
+            turns_alone: 50,
+            batch_lines: 1_000_000,
+            pins: (1_000, 10_000_000),
         }
     }
 
@@ -42,6 +51,9 @@ impl Plan {
             load: Duration::from_secs(2),
             warm_up: Duration::from_secs(1),
             rounds: 1,
+            turns_alone: 10,
+            batch_lines: 100_000,
+            pins: (1_000, 500_000),
             ..Self::full()
         }
     }

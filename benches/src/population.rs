@@ -1,5 +1,7 @@
 //! People by the thousand or the million: pinned in the directory and registered in their regions, by COPY.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
 use rand::RngCore as _;
 use residency::SubjectId;
@@ -44,7 +46,7 @@ async fn pin(world: &World, peppers: &Peppers, numbers: std::ops::RangeInclusive
         Ok(format!("\\\\x{}\t{}\t{region}\t1\tactive\n", digest.to_hex(), digest.key_id))
     });
     let into = "COPY domicile.pins (subject_digest, key_id, region, epoch, state) FROM STDIN";
-    copy(&world.directory_dsn(), into, rows).await
+    copy(&world.directory_dsn(), into, rows).await.map(drop)
 }
 
 async fn register(region: &RegionWorld, peppers: &Peppers, numbers: impl Iterator<Item = u64>) -> Result<()> {
@@ -58,12 +60,17 @@ async fn register(region: &RegionWorld, peppers: &Peppers, numbers: impl Iterato
         Ok(format!("{name}\t\\\\x{}\t{}\tactive\t1\t\\\\x{secret}\tnow\n", digest.to_hex(), digest.key_id))
     });
     let into = "COPY domicile.subjects (subject, digest, key_id, state, epoch, secret, registered_at) FROM STDIN";
-    copy(&region.superuser_dsn(), into, rows).await
+    copy(&region.superuser_dsn(), into, rows).await.map(drop)
 }
 
-/// Copies rows of text into a table, and lets the planner know of them.
-pub(crate) async fn copy(dsn: &str, into: &'static str, rows: impl Iterator<Item = Result<String>>) -> Result<()> {
+/// Copies rows of text into a table, and lets the planner know of them. How long the copying took.
+pub(crate) async fn copy(
+    dsn: &str,
+    into: &'static str,
+    rows: impl Iterator<Item = Result<String>>,
+) -> Result<Duration> {
     let mut connection = PgConnection::connect(dsn).await?;
+    let began = Instant::now();
     let mut copy = connection.copy_in_raw(into).await?;
     let mut piece = String::with_capacity(PIECE_BYTES + 1_024);
     for row in rows {
@@ -75,7 +82,8 @@ pub(crate) async fn copy(dsn: &str, into: &'static str, rows: impl Iterator<Item
     }
     copy.send(piece.as_bytes()).await?;
     copy.finish().await?;
+    let took = began.elapsed();
     sqlx::query("ANALYZE").execute(&mut connection).await?;
     connection.close().await?;
-    Ok(())
+    Ok(took)
 }

@@ -49,11 +49,6 @@ impl Progress {
         }
     }
 
-    /// How long it has been.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.began.elapsed()
-    }
-
     /// Takes the moving line away.
     pub(crate) fn end(&self) {
         if let Some(line) = &self.line {

@@ -6,7 +6,7 @@ use crate::pgbench;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::report::{Comparison, Goal};
-use crate::rounds::{Side, against};
+use crate::rounds::{Kind, Side, against};
 use crate::scene::{Reads, Scene};
 use crate::wrk::Shape;
 
@@ -25,7 +25,7 @@ pub(crate) async fn reads(plan: &Plan, scene: &Scene, progress: &Progress) -> Re
             let url = scene.gateway(gateway).url();
             let shape = Shape::get(url, scene.token(), scene.subjects, scene.keys);
             let name = format!("GET record, {} leaf, {clients} connections", gateway.name());
-            Side { name, gateway, shape, writes: false, goal, cpu_goal }
+            Side { name, gateway, shape, kind: Kind::Read, goal, cpu_goal }
         };
         let sides = [side(Reads::Buffered), side(Reads::Durable)];
         found.extend(against(plan, scene, progress, pgbench::READ, clients, &sides).await?);
@@ -45,8 +45,18 @@ pub(crate) async fn writes(plan: &Plan, scene: &Scene, progress: &Progress) -> R
         };
         let shape = Shape::put(scene.gateway(Reads::Durable).url(), scene.token(), scene.subjects);
         let name = format!("PUT record, {clients} connections");
-        let side = Side { name, gateway: Reads::Durable, shape, writes: true, goal, cpu_goal };
+        let side = Side { name, gateway: Reads::Durable, shape, kind: Kind::Write, goal, cpu_goal };
         found.extend(against(plan, scene, progress, pgbench::WRITE, clients, &[side]).await?);
     }
     Ok(found)
+}
+
+/// Classification of a pinned subject: a decision without any statement, against one SELECT.
+pub(crate) async fn classifications(plan: &Plan, scene: &Scene, progress: &Progress) -> Result<Vec<Comparison>> {
+    const CLIENTS: u32 = 64;
+    let shape = Shape::classify(scene.gateway(Reads::Durable).url(), scene.token());
+    let name = format!("classify, {CLIENTS} connections");
+    let side =
+        Side { name, gateway: Reads::Durable, shape, kind: Kind::Classification, goal: Goal::More, cpu_goal: None };
+    against(plan, scene, progress, pgbench::READ, CLIENTS, &[side]).await
 }

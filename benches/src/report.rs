@@ -28,6 +28,9 @@ pub(crate) struct Comparison {
     pub(crate) postgres_cpu_us: Option<f64>,
     /// Both sides in absolute figures, for the reader.
     pub(crate) detail: String,
+    /// The goal's number.
+    #[serde(skip)]
+    pub(crate) bound: Option<f64>,
     /// Whether less is better: for telling what got worse.
     #[serde(skip)]
     pub(crate) less_is_better: bool,
@@ -52,12 +55,15 @@ impl Comparison {
 
     /// A figure with a unit.
     pub(crate) fn value(name: impl Into<String>, value: f64, unit: &'static str, goal: Goal, detail: String) -> Self {
-        let (goal, met, less_is_better) = match goal {
-            Goal::AtLeast(bound) => (format!(">= {} {unit}", short(bound)), Some(value >= bound), false),
-            Goal::AtMost(bound) => (format!("<= {} {unit}", short(bound)), Some(value <= bound), true),
-            Goal::More => ("-".into(), None, false),
-            Goal::Less => ("-".into(), None, true),
+        let (bound, less_is_better) = match goal {
+            Goal::AtLeast(bound) => (Some(bound), false),
+            Goal::AtMost(bound) => (Some(bound), true),
+            Goal::More => (None, false),
+            Goal::Less => (None, true),
         };
+        let met = bound.map(|bound| if less_is_better { value <= bound } else { value >= bound });
+        let sign = if less_is_better { "<=" } else { ">=" };
+        let goal = bound.map_or_else(|| "-".to_owned(), |bound| format!("{sign} {} {unit}", short(bound)));
         Self {
             name: name.into(),
             ratio: None,
@@ -68,6 +74,7 @@ impl Comparison {
             gateway_cpu_us: None,
             postgres_cpu_us: None,
             detail,
+            bound,
             less_is_better,
         }
     }

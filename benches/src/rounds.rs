@@ -15,12 +15,22 @@ pub(crate) struct Side {
     pub(crate) name: String,
     pub(crate) gateway: Reads,
     pub(crate) shape: Shape,
-    /// Whether its requests are changes.
-    pub(crate) writes: bool,
+    pub(crate) kind: Kind,
     /// Of the ratio to the measure.
     pub(crate) goal: Goal,
     /// Of the gateway's CPU for one request, where there is one.
     pub(crate) cpu_goal: Option<f64>,
+}
+
+/// What a request leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A leaf.
+    Read,
+    /// A change, an event and a leaf.
+    Write,
+    /// Nothing.
+    Classification,
 }
 
 /// One load with what it took.
@@ -75,9 +85,13 @@ pub(crate) async fn load(plan: &Plan, scene: &Scene, side: &Side, connections: u
         (cpu_of(process)? - gateway_cpu, cpu_of_cluster(scene.cluster()).await? - postgres_cpu);
     gateway.terminate().await?;
     let answers = warm.answers + load.answers;
-    let (reads, writes) = if side.writes { (0, answers) } else { (answers, 0) };
-    let deeds = Deeds { reads, writes, unread_max: 2 * u64::from(connections) };
-    scene.ledger().await?.must_tell(&before, deeds)?;
+    let unread_max = 2 * u64::from(connections);
+    let deeds = match side.kind {
+        Kind::Read => Deeds { reads: answers, writes: 0, unread_max },
+        Kind::Write => Deeds { reads: 0, writes: answers, unread_max },
+        Kind::Classification => Deeds { reads: 0, writes: 0, unread_max: 0 },
+    };
+    scene.must_tell(&before, deeds).await?;
     #[expect(clippy::cast_precision_loss, reason = "a mean")]
     let each = |cpu: std::time::Duration| cpu.as_secs_f64() * 1e6 / load.answers as f64;
     Ok(Measured { load, gateway_us: each(gateway_cpu), postgres_us: each(postgres_cpu) })

@@ -120,6 +120,18 @@ impl Scene {
         ensure!(size == leaves, "the log says {size} leaves and holds {leaves}");
         Ok(Ledger { leaves, events, changes })
     }
+
+    /// Demands that what came since `before` is what was acknowledged, once; a figure of anything else is void.
+    pub(crate) async fn must_tell(&self, before: &Ledger, deeds: Deeds) -> Result<()> {
+        let now = self.ledger().await?;
+        let Err(objection) = now.tells(before, deeds) else { return Ok(()) };
+        let counted = format!(
+            "SELECT line::json->>'op', line::json->>'out', line::json->>'act', count(*) FROM domicile.leaves \
+             WHERE seq >= {} GROUP BY 1, 2, 3",
+            before.leaves
+        );
+        bail!("{objection}: the figure is void. The leaves are {:?}", self.region().sql(&counted).await?)
+    }
 }
 
 /// How much there is.
@@ -133,25 +145,6 @@ pub(crate) struct Ledger {
     pub(crate) changes: u64,
 }
 
-impl Ledger {
-    /// Demands that what came since `before` is what was acknowledged: `answers` of requests on connections of which
-    /// each may have had one more under way when its load ended.
-    pub(crate) fn must_tell(&self, before: &Self, deeds: Deeds) -> Result<()> {
-        let Deeds { reads, writes, unread_max } = deeds;
-        let leaves = self.leaves - before.leaves;
-        let (events, changes) = (self.events - before.events, self.changes - before.changes);
-        let all = reads + writes;
-        ensure!((all..=all + unread_max).contains(&leaves), "{all} answers and {leaves} leaves: the figure is void");
-        let most = writes + if writes > 0 { unread_max } else { 0 };
-        ensure!(
-            (writes..=most).contains(&changes),
-            "{writes} acknowledged changes and {changes} made: the figure is void"
-        );
-        ensure!(changes == events, "{changes} changes and {events} events: the figure is void");
-        Ok(())
-    }
-}
-
 /// What was acknowledged.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deeds {
@@ -159,4 +152,50 @@ pub(crate) struct Deeds {
     pub(crate) writes: u64,
     /// Requests that may have been done although nobody read their answers.
     pub(crate) unread_max: u64,
+}
+
+impl Ledger {
+    /// Whether what came since `before` is what was acknowledged, and no more than was under way beside it.
+    fn tells(&self, before: &Self, deeds: Deeds) -> Result<(), String> {
+        let Deeds { reads, writes, unread_max } = deeds;
+        let leaves = self.leaves - before.leaves;
+        let (events, changes) = (self.events - before.events, self.changes - before.changes);
+        let all = reads + writes;
+        if !(all..=all + unread_max).contains(&leaves) {
+            return Err(format!("{all} answers and {leaves} leaves"));
+        }
+        let most = writes + if writes > 0 { unread_max } else { 0 };
+        if !(writes..=most).contains(&changes) {
+            return Err(format!("{writes} acknowledged changes and {changes} made"));
+        }
+        if changes != events {
+            return Err(format!("{changes} changes and {events} events"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(leaves: u64, events: u64, changes: u64) -> Ledger {
+        Ledger { leaves, events, changes }
+    }
+
+    #[test]
+    fn a_lost_or_doubled_deed_voids_the_figure() {
+        let reads = Deeds { reads: 100, writes: 0, unread_max: 4 };
+        let before = ledger(10, 5, 7);
+        assert!(ledger(110, 5, 7).tells(&before, reads).is_ok());
+        assert!(ledger(114, 5, 7).tells(&before, reads).is_ok(), "answers that nobody read");
+        assert!(ledger(109, 5, 7).tells(&before, reads).is_err(), "a read without its leaf");
+        assert!(ledger(115, 5, 7).tells(&before, reads).is_err(), "a leaf without its read");
+        assert!(ledger(110, 6, 8).tells(&before, reads).is_err(), "a change among reads");
+        let writes = Deeds { reads: 0, writes: 100, unread_max: 0 };
+        assert!(ledger(110, 105, 107).tells(&before, writes).is_ok());
+        assert!(ledger(110, 104, 107).tells(&before, writes).is_err(), "a change without its event");
+        assert!(ledger(110, 106, 108).tells(&before, writes).is_err(), "a change done twice");
+        assert!(ledger(110, 104, 106).tells(&before, writes).is_err(), "an acknowledged change that is not there");
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::broker::Broker;
 use crate::cluster::{self, Cluster};
-use crate::config::{self, Around, GatewayPlan, RegionPlan};
+use crate::config::{self, Around, GatewayPlan, REGION_DATABASE, RegionPlan};
 use crate::found;
 use crate::gateway::{Gateway, Parts};
 use crate::layout::Layout;
@@ -21,6 +21,8 @@ use std::sync::Arc;
 /// What a world is to be. Begin with [`World::with_regions`].
 pub struct Builder {
     regions: Vec<String>,
+    plans: Vec<RegionPlan>,
+    one_cluster: bool,
     gateways: Vec<(String, Vec<String>)>,
     folder: Option<PathBuf>,
     brokers: Choice,
@@ -44,6 +46,8 @@ impl Builder {
     pub(crate) fn new(regions: Vec<String>) -> Self {
         Self {
             regions,
+            plans: RegionPlan::ALL.to_vec(),
+            one_cluster: false,
             gateways: Vec::new(),
             folder: None,
             brokers: Choice::BestInstalled,
@@ -120,6 +124,22 @@ impl Builder {
         self
     }
 
+    /// The regions of another policy than the shipped one, which the setting `policy.file` names. All of them are in
+    /// this world.
+    #[must_use]
+    pub fn policy_regions(mut self, plans: impl IntoIterator<Item = RegionPlan>) -> Self {
+        self.plans = plans.into_iter().collect();
+        self.regions = self.plans.iter().map(|plan| plan.name.to_owned()).collect();
+        self
+    }
+
+    /// All regions as databases of one cluster, to have many of them: nothing that a real region may be.
+    #[must_use]
+    pub fn one_cluster(mut self) -> Self {
+        self.one_cluster = true;
+        self
+    }
+
     /// Sets an environment variable of every gateway.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -147,7 +167,11 @@ impl Builder {
     /// When something is not installed or does not start; what had been started is ended.
     pub async fn start(self) -> Result<World> {
         let progress = self.progress.clone();
-        let plans = self.regions.iter().map(|name| RegionPlan::named(name)).collect::<Result<Vec<_>>>()?;
+        let named = |name: &String| {
+            let found = self.plans.iter().find(|plan| plan.name == name);
+            found.copied().with_context(|| format!("The policy has no region of the name {name}"))
+        };
+        let plans = self.regions.iter().map(named).collect::<Result<Vec<_>>>()?;
         ensure!(!plans.is_empty(), "A world needs at least one region");
         let distinct: BTreeSet<&str> = plans.iter().map(|plan| plan.name).collect();
         ensure!(distinct.len() == plans.len(), "A region was named twice");
@@ -169,15 +193,19 @@ impl Builder {
             Ok::<_, anyhow::Error>(cluster)
         };
         let (brokers, snowflakes) = (self.brokers, self.snowflakes);
+        let shared = match self.one_cluster {
+            true => Some(Arc::new(founded.cluster("regions", &progress).await?)),
+            false => None,
+        };
         let regions = try_join_all(plans.iter().map(|plan| {
-            let (founded, progress) = (&founded, &progress);
+            let (founded, progress, shared) = (&founded, &progress, shared.clone());
             async move {
-                let (cluster, broker, snowflake) = tokio::try_join!(
-                    founded.region(*plan, progress),
+                let ((cluster, database), broker, snowflake) = tokio::try_join!(
+                    founded.region(*plan, shared, progress),
                     founded.broker(plan.name, brokers, progress),
                     founded.snowflake(plan.name, snowflakes),
                 )?;
-                Ok::<_, anyhow::Error>(RegionWorld { plan: *plan, cluster, broker, snowflake })
+                Ok::<_, anyhow::Error>(RegionWorld { plan: *plan, database, cluster, broker, snowflake })
             }
         }));
         let (directory, regions) = tokio::try_join!(directory, regions)?;
@@ -219,7 +247,8 @@ impl Builder {
             let own = self.gateway_settings.iter().filter(|(gateway, _, _)| *gateway == plan.name);
             let own = own.map(|(_, path, value)| (path.clone(), value.clone()));
             let settings: Vec<_> = self.settings.iter().cloned().chain(own).collect();
-            config::write(layout, plan, &Around { directory, regions, gateways: &plans, settings: &settings })?;
+            let around = Around { directory, plans: &self.plans, regions, gateways: &plans, settings: &settings };
+            config::write(layout, plan, &around)?;
         }
         let gateways = plans.iter().map(|plan| {
             Gateway::new(Parts {
@@ -258,11 +287,21 @@ impl Founding<'_> {
         progress.step(format!("The cluster of {name}"), work).await
     }
 
-    async fn region(&self, plan: RegionPlan, progress: &Progress) -> Result<Cluster> {
-        let cluster = self.cluster(plan.name, progress).await?;
-        let work = async { found::region(&cluster, plan).await.map(|()| ((), "migrated and founded".into())) };
+    /// Its cluster, its own or the shared one, and its database there.
+    async fn region(
+        &self,
+        plan: RegionPlan,
+        shared: Option<Arc<Cluster>>,
+        progress: &Progress,
+    ) -> Result<(Arc<Cluster>, String)> {
+        let (cluster, database) = match shared {
+            Some(cluster) => (cluster, plan.name.to_owned()),
+            None => (Arc::new(self.cluster(plan.name, progress).await?), REGION_DATABASE.to_owned()),
+        };
+        let work =
+            async { found::region(&cluster, &database, plan).await.map(|()| ((), "migrated and founded".into())) };
         progress.step(format!("The schema of {}", plan.name), work).await?;
-        Ok(cluster)
+        Ok((cluster, database))
     }
 
     async fn broker(&self, name: &str, choice: Choice, progress: &Progress) -> Result<Option<Broker>> {

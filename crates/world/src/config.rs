@@ -119,6 +119,8 @@ pub(crate) struct GatewayPlan {
 /// What a gateway is surrounded by.
 pub(crate) struct Around<'a> {
     pub(crate) directory: &'a Cluster,
+    /// The regions of the policy.
+    pub(crate) plans: &'a [RegionPlan],
     pub(crate) regions: &'a [RegionWorld],
     pub(crate) gateways: &'a [GatewayPlan],
     pub(crate) settings: &'a [(String, Value)],
@@ -153,7 +155,7 @@ pub(crate) fn write(layout: &Layout, plan: &GatewayPlan, around: &Around<'_>) ->
     peppers.insert("secret".into(), reference(layout, PEPPER).into());
     set("directory.peppers", Value::Array(vec![Value::Table(peppers)]))?;
     // A region of the policy that this world does not have is one that is served elsewhere.
-    for region in RegionPlan::ALL {
+    for region in around.plans {
         let at = |key: &str| format!("regions.{}.{key}", region.name);
         let served = plan.serves.iter().any(|name| name == region.name);
         let home = around.gateways.iter().find(|gateway| gateway.serves.iter().any(|name| name == region.name));
@@ -161,10 +163,10 @@ pub(crate) fn write(layout: &Layout, plan: &GatewayPlan, around: &Around<'_>) ->
         set(&at("home_url"), home.into())?;
         set(&at("served"), served.into())?;
         let stores = around.regions.iter().find(|world| world.name() == region.name);
-        let (true, Some(RegionWorld { cluster, broker, snowflake, .. })) = (served, stores) else { continue };
-        let dsn = cluster.dsn(GATEWAY_LOGIN, REGION_DATABASE);
+        let (true, Some(RegionWorld { cluster, database, broker, snowflake, .. })) = (served, stores) else { continue };
+        let dsn = cluster.dsn(GATEWAY_LOGIN, database);
         set(&at("postgres"), secret(layout, &format!("{}-postgres", region.name), &dsn)?)?;
-        let owner = cluster.superuser_dsn(REGION_DATABASE);
+        let owner = cluster.superuser_dsn(database);
         set(&at("postgres_owner"), secret(layout, &format!("{}-owner", region.name), &owner)?)?;
         set(&at("log_origin"), log_origin(region.name).into())?;
         crate::found::log_key(layout, region.name)?;

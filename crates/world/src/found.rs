@@ -1,7 +1,7 @@
 //! Founding: databases, schemas, logins and keys, with the product's own hands.
 
 use crate::cluster::Cluster;
-use crate::config::{DIRECTORY_DATABASE, GATEWAY_LOGIN, Keys, REGION_DATABASE, RegionPlan, RoleKey};
+use crate::config::{DIRECTORY_DATABASE, GATEWAY_LOGIN, Keys, RegionPlan, RoleKey};
 use crate::layout::{Layout, write_private};
 use anyhow::{Context, Result};
 use residency::{Jurisdiction, Region, Tenant};
@@ -22,13 +22,13 @@ pub(crate) async fn directory(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Creates a region's database, unless it is there, brings it up to date and founds the region in it.
+/// Creates a region's `database`, unless it is there, brings it up to date and founds the region in it.
 ///
 /// # Errors
 /// When PostgreSQL refuses, or the database is another region's.
-pub(crate) async fn region(cluster: &Cluster, plan: RegionPlan) -> Result<()> {
-    admin::create_database_if_absent(&cluster.superuser_dsn("postgres").into(), REGION_DATABASE).await?;
-    let owner = cluster.superuser_dsn(REGION_DATABASE).into();
+pub(crate) async fn region(cluster: &Cluster, database: &str, plan: RegionPlan) -> Result<()> {
+    admin::create_database_if_absent(&cluster.superuser_dsn("postgres").into(), database).await?;
+    let owner = cluster.superuser_dsn(database).into();
     let (region, jurisdiction) = (Region::new(plan.name)?, Jurisdiction::new(plan.jurisdiction)?);
     admin::migrate_region(&owner, &region, &jurisdiction, &log_origin(plan.name), &|_| {}).await?;
     admin::create_login_role(&owner, &login()?, None, &[Membership::Gateway]).await?;

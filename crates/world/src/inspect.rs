@@ -216,7 +216,7 @@ impl World {
 
     async fn database_places(&self) -> Result<Vec<Place>> {
         let mut places = Vec::new();
-        let clusters = self.regions().iter().map(|region| (Some(region.name().to_owned()), &region.cluster));
+        let clusters = self.regions().iter().map(|region| (Some(region.name().to_owned()), region.cluster.as_ref()));
         for (region, cluster) in clusters.chain([(None, self.directory())]) {
             for database in cluster.databases().await? {
                 let bytes = cluster.dump(&database).await?;

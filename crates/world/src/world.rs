@@ -4,7 +4,7 @@ use crate::broker::{Broker, Message};
 use crate::builder::Builder;
 use crate::client::Client;
 use crate::cluster::Cluster;
-use crate::config::{DIRECTORY_DATABASE, Keys, PEPPER, PEPPER_KEY_ID, REGION_DATABASE, RegionPlan};
+use crate::config::{DIRECTORY_DATABASE, Keys, PEPPER, PEPPER_KEY_ID, RegionPlan};
 use crate::found;
 use crate::gateway::Gateway;
 use crate::layout::Layout;
@@ -20,8 +20,9 @@ use storage::{Pepper, Peppers};
 /// One region of a world.
 pub struct RegionWorld {
     pub(crate) plan: RegionPlan,
+    pub(crate) database: String,
     /// Its PostgreSQL.
-    pub cluster: Cluster,
+    pub cluster: Arc<Cluster>,
     /// Its broker.
     pub broker: Option<Broker>,
     /// Its Snowflake.
@@ -50,7 +51,7 @@ impl RegionWorld {
     /// The superuser's connection string of the region's database.
     #[must_use]
     pub fn superuser_dsn(&self) -> String {
-        self.cluster.superuser_dsn(REGION_DATABASE)
+        self.cluster.superuser_dsn(&self.database)
     }
 
     /// Runs SQL in the region's database as the superuser, see [`Cluster::sql`].
@@ -58,7 +59,7 @@ impl RegionWorld {
     /// # Errors
     /// What PostgreSQL says against it.
     pub async fn sql(&self, sql: &str) -> Result<Vec<String>> {
-        self.cluster.sql(REGION_DATABASE, sql).await
+        self.cluster.sql(&self.database, sql).await
     }
 
     /// The topics its broker has, in order; none without a broker.
@@ -233,7 +234,7 @@ impl World {
     /// Ends everything in good order and removes the folder if it is temporary. Dropping does the same, less gently.
     pub async fn shutdown(self) {
         join_all(self.gateways.iter().map(Gateway::terminate)).await;
-        let clusters = self.regions.iter().map(|region| &region.cluster).chain([&self.directory]);
+        let clusters = self.regions.iter().map(|region| region.cluster.as_ref()).chain([&self.directory]);
         join_all(clusters.map(Cluster::stop)).await;
         drop(self);
     }

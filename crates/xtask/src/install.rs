@@ -77,6 +77,19 @@ pub(crate) fn wrk() -> Result<()> {
     packages("the load generator wrk", &["wrk"], "brew install wrk")
 }
 
+/// The profiler.
+pub(crate) fn perf() -> Result<()> {
+    if machine::on_path("perf").is_some() {
+        return Ok(());
+    }
+    if !machine::is_debian_like() {
+        bail!(
+            "The profiler perf, which is Linux's own, is missing: install it from the system's packages, then run this again"
+        );
+    }
+    packages("the profiler perf", &["linux-perf"], "")
+}
+
 /// Python with the means to make a virtual environment.
 fn python() -> Result<()> {
     if fakesnow_path().is_some() || fakesnow_unwanted() || python_can() {

@@ -69,6 +69,14 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Run one load of a release gateway under `perf`, and write where the processor time goes.
+    ///
+    /// For example `cargo xtask profile put --connections 64 --seconds 10 --out DIR`.
+    Profile {
+        /// The load (get-buffered, get-durable or put) and its options: see `cargo xtask profile help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        args: Vec<String>,
+    },
     /// Everything a change must pass: format, lints, documentation, licences, tests.
     Ci,
 }
@@ -139,14 +147,7 @@ fn act(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Bench { quick, only, out } => {
-            install::for_the_build()?;
-            install::postgres()?;
-            install::wrk()?;
-            // Both at once: built apart, their common crates would be built twice, with fewer features.
-            let packages =
-                ["build", "--release", "--bin", "domicile", "-p", "domicile", "--bin", "benches", "-p", "benches"];
-            run::step("Building the binary for release", cargo.command(packages))?;
-            let mut bench = cargo.command(["run", "--release", "--quiet", "-p", "benches", "--"]);
+            let mut bench = benches(&cargo)?;
             if quick {
                 bench = bench.arg("--quick");
             }
@@ -157,6 +158,10 @@ fn act(command: Command) -> Result<ExitCode> {
                 bench = bench.arg("--out").arg(out);
             }
             run::last(bench)
+        }
+        Command::Profile { args } => {
+            install::perf()?;
+            run::last(benches(&cargo)?.arg("profile").args(args))
         }
         Command::Ci => {
             install::everything()?;
@@ -169,6 +174,17 @@ fn act(command: Command) -> Result<ExitCode> {
             test(&cargo, &[])
         }
     }
+}
+
+/// The program that measures, and everything it needs, built for release; with what it measures.
+fn benches(cargo: &Cargo) -> Result<run::CommandLine> {
+    install::for_the_build()?;
+    install::postgres()?;
+    install::wrk()?;
+    // Both from the top of the workspace: asked for by package, their common crates are built twice, with fewer features.
+    let build = cargo.command(["build", "--release", "--bin", "domicile", "--bin", "benches"]);
+    run::step("Building for release", build)?;
+    Ok(cargo.command(["run", "--release", "--quiet", "--bin", "benches", "--"]))
 }
 
 /// How long the database of advisories, some ten megabytes, may take to come.
