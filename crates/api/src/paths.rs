@@ -26,6 +26,8 @@ pub const DECISION_EXPLAIN: &str = "/v1/audit/decisions/{id}/explain";
 pub const OPENAPI: &str = "/openapi.json";
 /// The same, to be read by people.
 pub const DOCS: &str = "/docs";
+/// The events of the topics and their schemas, to be read by people.
+pub const EVENT_DOCS: &str = "/events";
 /// Whether the process answers at all.
 pub const HEALTHZ: &str = "/healthz";
 /// Whether it should be sent requests.

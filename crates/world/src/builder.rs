@@ -14,7 +14,7 @@ use crate::tools::{self, Postgres};
 use crate::world::{RegionWorld, World};
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,6 +22,7 @@ use std::sync::Arc;
 pub struct Builder {
     regions: Vec<String>,
     gateways: Vec<(String, Vec<String>)>,
+    roles: BTreeMap<String, String>,
     folder: Option<PathBuf>,
     brokers: Choice,
     snowflakes: Choice,
@@ -43,6 +44,7 @@ impl Builder {
         Self {
             regions,
             gateways: Vec::new(),
+            roles: BTreeMap::new(),
             folder: None,
             brokers: Choice::BestInstalled,
             snowflakes: Choice::BestInstalled,
@@ -57,6 +59,14 @@ impl Builder {
     #[must_use]
     pub fn gateway<'a>(mut self, name: &str, serves: impl IntoIterator<Item = &'a str>) -> Self {
         self.gateways.push((name.to_owned(), serves.into_iter().map(str::to_owned).collect()));
+        self
+    }
+
+    /// The gateway of this name does only this, e.g. `relay` or `gateway,forwarder`. Without it, a gateway does
+    /// everything.
+    #[must_use]
+    pub fn role(mut self, name: &str, roles: &str) -> Self {
+        self.roles.insert(name.to_owned(), roles.to_owned());
         self
     }
 
@@ -207,6 +217,7 @@ impl Builder {
                 admin_port: plan.admin_port,
                 config: layout.config(&plan.name),
                 log: layout.log(&plan.name),
+                roles: self.roles.get(&plan.name).cloned(),
                 env: self.env.clone(),
                 nursery: Arc::clone(nursery),
             })

@@ -1,12 +1,17 @@
 //! The long acceptance runs. The test command plays the short form of each.
 
 mod crash;
+mod proxy;
 mod race;
 mod residency;
+mod snowflake;
+mod streams;
 
 pub use crash::crash;
 pub use race::race;
 pub use residency::residency;
+pub use snowflake::snowflake;
+pub use streams::streams;
 
 /// How long a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
