@@ -18,6 +18,10 @@ pub const ALL: &str = "all";
 /// The gateway of the shared world that serves `eu-central` only.
 pub const EU_ONLY: &str = "eu-only";
 
+/// How long a scene waits for what must come about. No test may demand more speed than this of the machine: a bench says
+/// how fast something is.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A world that many scenes share. It goes away with the last of them.
 pub struct Scene(World);
 

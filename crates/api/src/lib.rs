@@ -13,6 +13,7 @@ mod decisions;
 mod events;
 pub mod headers;
 pub mod paths;
+mod policies;
 mod problem;
 mod receipt;
 mod records;
@@ -26,6 +27,7 @@ pub use classify::{Classification, Classify, Outcome, Signal};
 pub use code::Code;
 pub use decisions::{DecisionExplanation, DecisionItem, DecisionPage, SearchedRegion};
 pub use events::{EventAccepted, StructuredEvent};
+pub use policies::{PolicyItem, PolicyList};
 pub use problem::{FieldError, Problem};
 pub use receipt::{AuditReceipt, Receipt};
 pub use records::{RecordItem, RecordPage};
@@ -40,6 +42,10 @@ pub mod media {
     pub const JSON: &str = "application/json";
     /// JSON merge patch (RFC 7396).
     pub const MERGE_PATCH: &str = "application/merge-patch+json";
+    /// A signed note (C2SP signed-note), or a proof that holds one (C2SP tlog-proof).
+    pub const NOTE: &str = "text/plain; charset=utf-8";
+    /// Hashes, or entries each behind its length (C2SP tlog-tiles).
+    pub const TILE: &str = "application/octet-stream";
     /// Problem details (RFC 9457).
     pub const PROBLEM: &str = "application/problem+json";
     /// One JSON text per line.

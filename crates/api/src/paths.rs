@@ -22,6 +22,14 @@ pub const DECISIONS: &str = "/v1/audit/decisions";
 pub const DECISION: &str = "/v1/audit/decisions/{id}";
 /// One decision, told in sentences.
 pub const DECISION_EXPLAIN: &str = "/v1/audit/decisions/{id}/explain";
+/// The newest signed checkpoint of a region's log.
+pub const LOG_CHECKPOINT: &str = "/v1/audit/{region}/checkpoint";
+/// A tile of a region's log, or the entries beneath one.
+pub const LOG_TILE: &str = "/v1/audit/{region}/tile/{*tile}";
+/// The proof that an entry is in a region's log.
+pub const LOG_PROOF: &str = "/v1/audit/{region}/proof/{seq}";
+/// The policies under which a region's decisions were taken.
+pub const LOG_POLICIES: &str = "/v1/audit/{region}/policies";
 /// The API's description, OpenAPI 3.1.
 pub const OPENAPI: &str = "/openapi.json";
 /// The same, to be read by people.

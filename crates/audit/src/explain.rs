@@ -238,7 +238,8 @@ fn without_winner(parsed: &Parsed, winner: &Evidence, policy: &Policy) -> String
     format!("Without {} it would have been {}{by}.", words::signal(winner.source), outcome(&verdict))
 }
 
-fn replay(parsed: &Parsed, policy: &Policy) -> Replay {
+/// Takes a recorded decision again, from the recorded evidence.
+pub(crate) fn replay(parsed: &Parsed, policy: &Policy) -> Replay {
     let verdict = policy.classify(parsed.decision.evidence.clone());
     let home = match &verdict.outcome {
         Outcome::Home { region, .. } => Some(region),

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use storage::LogPosition;
+use tlog::{Checkpoint, EntryProof, Verified, VerifierKey, verify_inclusion};
 
 /// The longest log origin a receipt names, bytes.
 pub const ORIGIN_BYTES_MAX: usize = 256;
@@ -64,6 +65,33 @@ impl Receipt {
         URL_SAFE_NO_PAD.encode(self.leaf_hash)
     }
 
+    /// Checks that the log holds the promised leaf: by a proof under a checkpoint that the log's key signed. Returns
+    /// the size of the log that the checkpoint speaks of.
+    ///
+    /// # Errors
+    /// [`Broken`] names what does not hold.
+    pub fn check(&self, proof: &EntryProof, key: &VerifierKey, entry: Option<&[u8]>) -> Result<u64, Broken> {
+        if entry.is_some_and(|entry| !self.is_for(entry)) {
+            return Err(Broken::OtherEntry);
+        }
+        if key.name() != self.origin {
+            return Err(Broken::OtherLog { key: key.name().to_owned() });
+        }
+        if key.verify(&proof.checkpoint) != Ok(Verified::Signed) {
+            return Err(Broken::Unsigned);
+        }
+        let checkpoint: Checkpoint = proof.checkpoint.text().parse().map_err(|_| Broken::Unsigned)?;
+        if checkpoint.origin != self.origin {
+            return Err(Broken::OtherLog { key: checkpoint.origin });
+        }
+        if proof.index != self.seq {
+            return Err(Broken::OtherIndex { index: proof.index });
+        }
+        verify_inclusion(self.seq, checkpoint.size, &self.leaf_hash, &proof.hashes, &checkpoint.root)
+            .map_err(|_| Broken::OtherLeaf)?;
+        Ok(checkpoint.size)
+    }
+
     /// Whether this line is the very leaf that the receipt promises.
     #[must_use]
     pub fn is_for(&self, line: &[u8]) -> bool {
@@ -74,6 +102,58 @@ impl Receipt {
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "log={}; seq={}; leaf={}", self.origin, self.seq, self.leaf_base64url())
+    }
+}
+
+/// Why a receipt does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// The entry that was shown has another hash.
+    #[error("the entry is not the one that the receipt promises")]
+    OtherEntry,
+    /// The proof or the key is of another log.
+    #[error("the receipt is of another log than {key}")]
+    OtherLog {
+        /// Whose the proof or the key is.
+        key: String,
+    },
+    /// The proof's checkpoint is not signed by the key.
+    #[error("the checkpoint of the proof is not signed by the log's key")]
+    Unsigned,
+    /// The proof is for another place in the log.
+    #[error("the proof is for entry {index}")]
+    OtherIndex {
+        /// Which.
+        index: u64,
+    },
+    /// The log holds something else there.
+    #[error(
+        "the log that was signed does not hold the promised leaf there: keep the receipt and the proof as evidence"
+    )]
+    OtherLeaf,
+}
+
+impl Broken {
+    /// The stable name of what does not hold.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::OtherEntry => "other_entry",
+            Self::OtherLog { .. } => "other_log",
+            Self::Unsigned => "not_signed_by_this_key",
+            Self::OtherIndex { .. } => "other_index",
+            Self::OtherLeaf => "leaf_not_in_log",
+        }
+    }
+
+    /// The exit code of a command that checks receipts.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::OtherLog { .. } | Self::Unsigned => 10,
+            Self::OtherEntry => 11,
+            Self::OtherIndex { .. } | Self::OtherLeaf => 12,
+        }
     }
 }
 

@@ -5,7 +5,6 @@ mod support;
 
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
@@ -18,10 +17,9 @@ use residency::{
 };
 use secrecy::SecretString;
 use storage::{
-    Answer, AuditReads, Change, Effect, Health, Limits, Pepper, Peppers, Precondition, RegionSettings, RegionStore,
-    admin,
+    Answer, AuditReads, Change, Effect, Health, Pepper, Peppers, Precondition, RegionSettings, RegionStore, admin,
 };
-use support::Cluster;
+use support::{Cluster, eventually, patient};
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
@@ -56,13 +54,11 @@ impl House {
                 peppers: Peppers::new(Pepper::new(1, &[7; 32]).expect("a pepper"), Vec::new()),
                 reader_connections: 1,
                 committer_connections: 1,
-                limits: Limits::default(),
+                limits: patient(),
             }));
         }
         for store in &stores {
-            while store.health() != Health::Up {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            eventually("the region is up", async || store.health() == Health::Up).await;
         }
         Self { cluster, policy: Arc::new(policy), stores }
     }
@@ -202,13 +198,7 @@ async fn a_region_that_is_away_is_named_and_the_pages_still_open() {
     let house = House::open().await;
     let id = house.put(1, ANNA, "DE").await;
     house.cluster.stop();
-    tokio::time::timeout(Duration::from_secs(60), async {
-        while house.stores.iter().any(|store| store.health() == Health::Up) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await
-    .expect("the loss is noticed");
+    eventually("the loss is noticed", async || house.stores.iter().all(|store| store.health() != Health::Up)).await;
 
     let html = house.get("/console").await;
     assert!(html.contains("No region can be reached."), "{html}");
@@ -220,13 +210,7 @@ async fn a_region_that_is_away_is_named_and_the_pages_still_open() {
     assert!(html.contains("No answer from: eu-central, us-east."), "{html}");
 
     house.cluster.start();
-    tokio::time::timeout(Duration::from_secs(60), async {
-        while house.stores.iter().any(|store| store.health() != Health::Up) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await
-    .expect("the regions come back");
+    eventually("the regions come back", async || house.stores.iter().all(|store| store.health() == Health::Up)).await;
     assert_eq!(links(&house.get("/console/decisions").await), 2);
     house.close().await;
 }

@@ -45,6 +45,8 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(args) => Box::pin(serve::run(&args)).await,
         Command::Migrate(args) => commands::migrate::run(&args).await,
+        Command::Audit(command) => Box::pin(commands::audit::run(command)).await,
+        Command::Witness(args) => commands::witness::run(&args).await,
         Command::Keys(command) => commands::keys::run(&command).await,
         Command::Config(command) => commands::config::run(&command),
         Command::Policy(command) => commands::policy::run(&command),

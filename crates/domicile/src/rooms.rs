@@ -230,3 +230,36 @@ pub(crate) fn forwarder(config: &Config, region: &Region, log: Log) -> anyhow::R
     let settings = forwarder::Settings { purposes: snowflake.purposes.clone(), budget: snowflake.budget, limits };
     Ok(Some(Forwarder::new(settings, log, sink)))
 }
+
+/// The way to a witness at this submission prefix.
+///
+/// # Errors
+/// When no HTTP client can be made.
+pub(crate) fn witness(url: &str) -> anyhow::Result<WitnessPost> {
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().context("no HTTP client")?;
+    Ok(WitnessPost { client, url: format!("{}/add-checkpoint", url.trim_end_matches('/')) })
+}
+
+/// Posts checkpoints to a witness.
+#[derive(Clone)]
+pub(crate) struct WitnessPost {
+    client: reqwest::Client,
+    url: String,
+}
+
+impl audit::Post for WitnessPost {
+    fn add_checkpoint(&self, body: String) -> futures::future::BoxFuture<'_, Result<(u16, String), String>> {
+        Box::pin(async move {
+            let said = |error: reqwest::Error| format!("{:#}", anyhow::Error::from(error.without_url()));
+            let mut answer = self.client.post(&self.url).body(body).send().await.map_err(said)?;
+            let mut content = Vec::new();
+            while let Some(chunk) = answer.chunk().await.map_err(said)? {
+                content.extend_from_slice(&chunk);
+                if content.len() > audit::witness::REQUEST_BYTES_MAX {
+                    return Err("its answer is longer than 64 KiB".to_owned());
+                }
+            }
+            Ok((answer.status().as_u16(), String::from_utf8_lossy(&content).into_owned()))
+        })
+    }
+}

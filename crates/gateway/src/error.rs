@@ -84,6 +84,8 @@ pub(crate) enum Error {
     SubjectNotFound { told: Box<Told> },
     #[error("no region served here has such a decision")]
     DecisionNotFound,
+    #[error("the region's log does not reach so far, or is not signed so far")]
+    NotInLog,
     // Deeds.
     #[error("the request was denied: {}", denial.reason.code())]
     Denied { denial: Box<Denial>, audit: Option<AuditReceipt>, home: Option<String> },
@@ -211,6 +213,7 @@ impl Error {
             Self::AttributeNotFound { told } => not_there(Code::AttributeNotFound, says, told),
             Self::SubjectNotFound { told } => not_there(Code::SubjectNotFound, says, told),
             Self::DecisionNotFound => Problem::new(Code::DecisionNotFound, says),
+            Self::NotInLog => Problem::new(Code::NotInLog, says),
             Self::Denied { denial, audit, home } => Problem {
                 decision: Some(denial.decision.id.to_string()),
                 audit: audit.clone(),

@@ -9,6 +9,10 @@ use crate::routes;
 /// The complete description.
 pub(crate) fn document() -> Value {
     let mut document = serde_json::to_value(routes::description()).unwrap_or_default();
+    // OpenAPI has no parameter that takes the rest of a path; the router's star means nothing to its readers.
+    if let Some(paths) = document["paths"].as_object_mut() {
+        *paths = std::mem::take(paths).into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+    }
     document["info"] = json!({
         "title": "domicile",
         "version": env!("CARGO_PKG_VERSION"),
@@ -25,6 +29,7 @@ pub(crate) fn document() -> Value {
         {"name": "events", "description": "CloudEvents for the home region's topics."},
         {"name": "batch", "description": "Many operations in one stream."},
         {"name": "decisions", "description": "What was decided, and why."},
+        {"name": "proof", "description": "The region logs as C2SP tlog-tiles: checkpoints, tiles, entries and proofs, for whoever verifies them."},
     ]);
     document["security"] = json!([{"bearer": []}]);
     document["components"]["securitySchemes"]["bearer"] = json!({
@@ -118,7 +123,7 @@ fn applies(code: Code, tag: &str, about_a_subject: bool, with_body: bool, condit
         Code::SubjectMismatch | Code::TenantMismatch => decided || tag == "classify",
         Code::HeaderRepeated | Code::HeaderMalformed => decided || with_body,
         Code::HeaderMisplaced => matches!(tag, "batch" | "classify"),
-        Code::MalformedPath => decided || tag == "decisions",
+        Code::MalformedPath => decided || matches!(tag, "decisions" | "proof"),
         Code::MalformedQuery | Code::MalformedCursor => matches!(tag, "decisions" | "records"),
         Code::MalformedJson | Code::InvalidBody | Code::BodyUnreadable | Code::BodyTooSlow => {
             with_body && tag != "batch"
@@ -129,16 +134,17 @@ fn applies(code: Code, tag: &str, about_a_subject: bool, with_body: bool, condit
         Code::RecordNotFound => tag == "records",
         Code::AttributeNotFound => tag == "zero-party",
         Code::DecisionNotFound => tag == "decisions",
+        Code::NotInLog => tag == "proof",
         Code::PreconditionFailed => conditional,
-        Code::MisdirectedRegion
-        | Code::ResidencyUnresolved
+        Code::MisdirectedRegion => decided || tag == "proof",
+        Code::ResidencyUnresolved
         | Code::ResidencyRefused
         | Code::SubjectMoving
         | Code::SubjectErased
         | Code::RegionMisplaced
         | Code::AuditUnavailable => decided,
         Code::OutcomeUnknown | Code::ValueRefused => decided && (with_body || conditional),
-        Code::RegionUnavailable => decided || tag == "decisions",
+        Code::RegionUnavailable => decided || matches!(tag, "decisions" | "proof"),
         Code::IdempotencyKeyReused => tag == "events",
         Code::BadRequest | Code::CrossSite | Code::RouteNotFound | Code::MethodNotAllowed => false,
     }
@@ -211,10 +217,14 @@ mod tests {
             api::paths::DECISIONS,
             api::paths::DECISION,
             api::paths::DECISION_EXPLAIN,
+            api::paths::LOG_CHECKPOINT,
+            "/v1/audit/{region}/tile/{tile}",
+            api::paths::LOG_PROOF,
+            api::paths::LOG_POLICIES,
         ] {
             assert!(described.iter().any(|known| *known == path), "{path}");
         }
-        assert_eq!(described.len(), 11);
+        assert_eq!(described.len(), 15);
     }
 
     #[test]

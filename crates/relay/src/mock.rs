@@ -14,7 +14,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use crate::error::Error;
 
 /// How long the broker's thread may take to obey.
-const OBEY_MAX: Duration = Duration::from_secs(10);
+const OBEY_MAX: Duration = Duration::from_secs(60);
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 type Command = Box<dyn FnOnce(&Cluster) + Send>;

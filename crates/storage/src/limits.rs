@@ -37,7 +37,7 @@ pub struct Limits {
     pub idle_check_interval: Duration,
     /// Subjects whose state is remembered per region, and pins that the directory remembers when it is not told otherwise.
     pub subjects_cached_max: u64,
-    /// Connections for reading the log: relay, forwarder, console.
+    /// Connections for reading the log: relay, forwarder, console, signer, scrubber.
     pub log_connections_max: u32,
     /// How long an idempotency key is remembered.
     pub idempotency_kept: Duration,
@@ -66,7 +66,7 @@ impl Default for Limits {
             reconnect_pause_max: Duration::from_secs(1),
             idle_check_interval: Duration::from_secs(1),
             subjects_cached_max: 100_000,
-            log_connections_max: 3,
+            log_connections_max: 4,
             idempotency_kept: Duration::from_secs(24 * 60 * 60),
             index_wait_max: Duration::from_secs(5),
             shutdown_timeout: Duration::from_secs(10),

@@ -4,13 +4,14 @@
 mod support;
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use residency::{Jurisdiction, Region};
 use secrecy::SecretString;
 use sqlx::{Connection, PgConnection, Row};
 use storage::admin::{self, Error, LoginName, Membership, Migrated, Options, Set, Step};
-use support::Cluster;
+use support::{Cluster, PATIENCE, eventually};
 
 /// The advisory lock of migrations, taken by hand.
 const TAKE_LOCK: &str = "SELECT pg_advisory_lock(x'646f6d6963696c65'::bigint)";
@@ -18,6 +19,14 @@ const TAKE_LOCK: &str = "SELECT pg_advisory_lock(x'646f6d6963696c65'::bigint)";
 async fn database(cluster: &Cluster, name: &str) -> SecretString {
     admin::create_database_if_absent(&cluster.dsn("postgres").into(), name).await.expect("a database");
     cluster.dsn(name).into()
+}
+
+/// A database of this test's own on the server that all share, by its name.
+async fn shared_with_database(stem: &str) -> (Cluster, String, SecretString) {
+    let cluster = Cluster::shared();
+    let name = cluster.unused(stem);
+    let dsn = database(&cluster, &name).await;
+    (cluster, name, dsn)
 }
 
 async fn connect(cluster: &Cluster, database: &str) -> PgConnection {
@@ -36,8 +45,7 @@ fn quiet(_: Step) {}
 
 #[tokio::test]
 async fn a_database_is_migrated_once_and_says_how_it_stands() {
-    let cluster = Cluster::start_new();
-    let dsn = database(&cluster, "directory").await;
+    let (_cluster, _, dsn) = shared_with_database("directory").await;
     let before = admin::status(&dsn, Set::Directory).await.expect("a status");
     assert!(before.len() >= 2 && before.iter().all(|m| !m.applied && m.known && m.expand_only), "{before:?}");
 
@@ -52,14 +60,13 @@ async fn a_database_is_migrated_once_and_says_how_it_stands() {
 
 #[tokio::test]
 async fn an_older_program_runs_on_a_newer_schema_and_says_that_it_is_newer() {
-    let cluster = Cluster::start_new();
-    let dsn = database(&cluster, "directory").await;
+    let (cluster, name, dsn) = shared_with_database("directory").await;
     admin::migrate_directory(&dsn, &quiet).await.expect("a migration");
     sqlx::query(
         "INSERT INTO domicile.directory_migrations (version, description, success, checksum, execution_time) \
          VALUES (9999, 'from the future', true, '', 0)",
     )
-    .execute(&mut connect(&cluster, "directory").await)
+    .execute(&mut connect(&cluster, &name).await)
     .await
     .expect("a newer migration");
 
@@ -71,11 +78,10 @@ async fn an_older_program_runs_on_a_newer_schema_and_says_that_it_is_newer() {
 
 #[tokio::test]
 async fn a_migration_whose_text_was_changed_afterwards_is_refused() {
-    let cluster = Cluster::start_new();
-    let dsn = database(&cluster, "directory").await;
+    let (cluster, name, dsn) = shared_with_database("directory").await;
     admin::migrate_directory(&dsn, &quiet).await.expect("a migration");
     sqlx::query("UPDATE domicile.directory_migrations SET checksum = 'x' WHERE version = 1")
-        .execute(&mut connect(&cluster, "directory").await)
+        .execute(&mut connect(&cluster, &name).await)
         .await
         .expect("a change");
     let refused = admin::migrate_directory(&dsn, &quiet).await;
@@ -84,8 +90,7 @@ async fn a_migration_whose_text_was_changed_afterwards_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn migrators_that_start_together_do_the_work_once() {
-    let cluster = Cluster::start_new();
-    let dsn = database(&cluster, "directory").await;
+    let (_cluster, _, dsn) = shared_with_database("directory").await;
     let together: Vec<_> = (0..6)
         .map(|_| {
             let dsn = dsn.clone();
@@ -105,29 +110,28 @@ async fn migrators_that_start_together_do_the_work_once() {
 
 #[tokio::test]
 async fn a_migrator_waits_for_another_one_visibly_and_not_for_ever() {
-    let cluster = Cluster::start_new();
-    let dsn = database(&cluster, "directory").await;
-    let mut other = connect(&cluster, "directory").await;
+    let (cluster, name, dsn) = shared_with_database("directory").await;
+    let mut other = connect(&cluster, &name).await;
     sqlx::query(TAKE_LOCK).execute(&mut other).await.expect("the lock");
 
-    let waits = Mutex::new(0);
+    static WAITS: AtomicU32 = AtomicU32::new(0);
+    let count = |step| {
+        WAITS.fetch_add(u32::from(matches!(step, Step::Waiting { .. })), Ordering::SeqCst);
+    };
     let options = Options { lock_wait_max: Duration::from_millis(600), ..Options::default() };
     let begun = Instant::now();
-    let gave_up = admin::migrate(&dsn, Set::Directory, &options, &|step| {
-        if matches!(step, Step::Waiting { .. }) {
-            *waits.lock().expect("waits") += 1;
-        }
-    })
-    .await;
-    assert!(matches!(gave_up, Err(Error::Busy { .. })), "{gave_up:?}");
-    assert!((600..3_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
-    assert!(*waits.lock().expect("waits") >= 3);
+    let gave_up = admin::migrate(&dsn, Set::Directory, &options, &count).await;
+    assert!(matches!(gave_up, Err(Error::Busy { waited }) if waited >= options.lock_wait_max), "{gave_up:?}");
+    assert!(begun.elapsed() >= options.lock_wait_max, "{:?}", begun.elapsed());
+    let told = WAITS.load(Ordering::SeqCst);
+    assert!(told >= 1);
 
     // While it waits it must hold no snapshot, or the other's CREATE INDEX CONCURRENTLY would wait for it in turn.
-    let waiting = tokio::spawn(async move { admin::migrate_directory(&dsn, &quiet).await });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let patient = Options { lock_wait_max: PATIENCE * 2, ..Options::default() };
+    let waiting = tokio::spawn(async move { admin::migrate(&dsn, Set::Directory, &patient, &count).await });
+    eventually("the migrator waits", async || WAITS.load(Ordering::SeqCst) > told).await;
     for statement in ["CREATE TABLE public.t (a int)", "CREATE INDEX CONCURRENTLY ON public.t (a)"] {
-        let done = tokio::time::timeout(Duration::from_secs(10), sqlx::query(statement).execute(&mut other)).await;
+        let done = tokio::time::timeout(PATIENCE, sqlx::query(statement).execute(&mut other)).await;
         done.expect("no deadlock").expect("a statement that works");
     }
     other.close().await.expect("an end");
@@ -136,8 +140,7 @@ async fn a_migrator_waits_for_another_one_visibly_and_not_for_ever() {
 
 #[tokio::test]
 async fn a_region_is_founded_once_and_never_as_another() {
-    let cluster = Cluster::start_new();
-    let dsn = database(&cluster, "eu_central").await;
+    let (cluster, name, dsn) = shared_with_database("eu_central").await;
     let (home, eu) = (region("eu-central"), jurisdiction("eu"));
     let origin = "log.example/eu-central";
     for _ in 0..2 {
@@ -153,7 +156,7 @@ async fn a_region_is_founded_once_and_never_as_another() {
         );
     }
     let founded = sqlx::query("SELECT region, jurisdiction, origin FROM domicile.region_identity")
-        .fetch_all(&mut connect(&cluster, "eu_central").await)
+        .fetch_all(&mut connect(&cluster, &name).await)
         .await
         .expect("an identity");
     assert_eq!(founded.len(), 1);
@@ -177,11 +180,10 @@ async fn several_regions_of_one_server_are_founded_at_the_same_time() {
 
 #[tokio::test]
 async fn a_busy_table_delays_a_migration_and_does_not_defeat_it() {
-    let cluster = Cluster::start_new();
-    let dsn = database(&cluster, "directory").await;
+    let (cluster, name, dsn) = shared_with_database("directory").await;
     admin::migrate_directory(&dsn, &quiet).await.expect("a migration");
     // The second file once more, while somebody keeps it from granting rights on the schema.
-    let mut other = connect(&cluster, "directory").await;
+    let mut other = connect(&cluster, &name).await;
     for statement in [
         "DROP TABLE domicile.api_keys",
         "DELETE FROM domicile.directory_migrations WHERE version = 2",
@@ -190,19 +192,23 @@ async fn a_busy_table_delays_a_migration_and_does_not_defeat_it() {
     ] {
         sqlx::query(statement).execute(&mut other).await.expect("a statement that works");
     }
-    let release = tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(700)).await;
+    // Somebody lets go as soon as the migration has told that the table is in use.
+    let (in_use, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let release = async move {
+        told.recv().await.expect("the table is found in use");
         sqlx::query("ROLLBACK").execute(&mut other).await.expect("an end");
-    });
+    };
     let options = Options { lock_timeout: Duration::from_millis(100), ..Options::default() };
-    let in_use = Mutex::new(0);
-    let migrated = admin::migrate(&dsn, Set::Directory, &options, &|step| {
-        *in_use.lock().expect("a count") += u32::from(matches!(step, Step::InUse { version: 2, .. }));
-    })
-    .await;
-    release.await.expect("no panic");
+    let migration = async move {
+        let watch = |step| {
+            if matches!(step, Step::InUse { version: 2, .. }) {
+                in_use.send(()).ok();
+            }
+        };
+        admin::migrate(&dsn, Set::Directory, &options, &watch).await
+    };
+    let (migrated, ()) = tokio::join!(migration, release);
     assert_eq!(migrated.expect("a migration").applied, [2]);
-    assert!(*in_use.lock().expect("a count") >= 1);
 }
 
 #[tokio::test]
@@ -232,16 +238,23 @@ async fn a_logins_password_works_is_replaced_and_is_never_seen_by_the_server() {
     let cluster = Cluster::start_new();
     let directory = database(&cluster, "directory").await;
     admin::migrate_directory(&directory, &quiet).await.expect("a migration");
-    let mut superuser = connect(&cluster, "postgres").await;
-    for statement in ["ALTER SYSTEM SET log_statement = 'all'", "SELECT pg_reload_conf()"] {
-        sqlx::query(statement).execute(&mut superuser).await.expect("a statement that works");
-    }
     // From now on this login needs its password.
     let rules = cluster.folder().join("data/pg_hba.conf");
     let trusting = std::fs::read_to_string(&rules).expect("the rules");
     std::fs::write(&rules, format!("local all gateway scram-sha-256\n{trusting}")).expect("the rules");
-    sqlx::query("SELECT pg_reload_conf()").execute(&mut superuser).await.expect("a reload");
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut superuser = connect(&cluster, "postgres").await;
+    for statement in ["ALTER SYSTEM SET log_statement = 'all'", "SELECT pg_reload_conf()"] {
+        sqlx::query(statement).execute(&mut superuser).await.expect("a statement that works");
+    }
+    eventually("new sessions know the new rules", async || {
+        let said: String = sqlx::query("SHOW log_statement")
+            .fetch_one(&mut connect(&cluster, "postgres").await)
+            .await
+            .expect("a row")
+            .get(0);
+        said == "all"
+    })
+    .await;
 
     let login = LoginName::new("gateway").expect("a name");
     let connects = async |password: &str| {

@@ -12,15 +12,26 @@ use secrecy::SecretString;
 use sqlx::{Connection, PgConnection, Row};
 use storage::admin::{self, Membership};
 use storage::{Directory, DirectorySettings, Error, Health, Limits, Pepper, Peppers, Rekeyed};
-use support::Cluster;
+use support::{Cluster, eventually, patient};
 
 const OLD: u16 = 1;
 const NEW: u16 = 2;
 
+/// A directory in a database of its own.
+async fn shared_with_directory() -> (Cluster, SecretString) {
+    let cluster = Cluster::shared();
+    let name = cluster.unused("directory");
+    with_directory(cluster, &name).await
+}
+
+/// A directory on a server of its own, which may be stopped or given roles.
 async fn cluster_with_directory() -> (Cluster, SecretString) {
-    let cluster = Cluster::start_new();
-    admin::create_database_if_absent(&cluster.dsn("postgres").into(), "directory").await.expect("a database");
-    let dsn = SecretString::from(cluster.dsn("directory"));
+    with_directory(Cluster::start_new(), "directory").await
+}
+
+async fn with_directory(cluster: Cluster, name: &str) -> (Cluster, SecretString) {
+    admin::create_database_if_absent(&cluster.dsn("postgres").into(), name).await.expect("a database");
+    let dsn = SecretString::from(cluster.dsn(name));
     admin::migrate_directory(&dsn, &|_| {}).await.expect("a directory");
     (cluster, dsn)
 }
@@ -32,7 +43,7 @@ fn peppers(ids: &[u16]) -> Peppers {
 }
 
 fn directory(dsn: &SecretString, ids: &[u16]) -> Directory {
-    directory_with(dsn, ids, Limits::default())
+    directory_with(dsn, ids, patient())
 }
 
 fn directory_with(dsn: &SecretString, ids: &[u16], limits: Limits) -> Directory {
@@ -61,17 +72,9 @@ async fn count(dsn: &SecretString, statement: &'static str) -> i64 {
     sql(dsn, statement).await[0].get(0)
 }
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds().await {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what} did not come about");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 #[tokio::test]
 async fn a_claimed_subject_is_found_again_by_every_gateway_and_an_unknown_one_by_none() {
-    let (_cluster, dsn) = cluster_with_directory().await;
+    let (_cluster, dsn) = shared_with_directory().await;
     let here = directory(&dsn, &[OLD]);
     let elsewhere = directory(&dsn, &[OLD]);
     let anna = subject("anna");
@@ -88,7 +91,7 @@ async fn a_claimed_subject_is_found_again_by_every_gateway_and_an_unknown_one_by
 
 #[tokio::test]
 async fn the_directory_holds_pins_and_nothing_else() {
-    let (_cluster, dsn) = cluster_with_directory().await;
+    let (_cluster, dsn) = shared_with_directory().await;
     let directory = directory(&dsn, &[OLD]);
     directory.claim(&subject("anna"), &region("eu-central")).await.expect("a claim");
 
@@ -110,7 +113,9 @@ async fn the_directory_holds_pins_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_thousand_subjects_claimed_by_everyone_at_once_have_one_home_each() {
     const SUBJECTS: usize = 1_000;
-    let (_cluster, dsn) = cluster_with_directory().await;
+    /// So many are asked about at once by one gateway.
+    const TOGETHER: usize = 50;
+    let (_cluster, dsn) = shared_with_directory().await;
     let gateways: Vec<_> = [
         (&[OLD][..], "eu-central"),
         (&[OLD, NEW], "us-east"),
@@ -125,18 +130,20 @@ async fn a_thousand_subjects_claimed_by_everyone_at_once_have_one_home_each() {
     let racing = gateways.iter().enumerate().map(|(g, (gateway, home))| {
         let (gateway, home, start) = (gateway.clone(), home.clone(), Arc::clone(&start));
         tokio::spawn(async move {
-            start.wait().await;
-            // Each begins elsewhere in the list, so that everyone wins somewhere.
-            let order = (0..SUBJECTS).map(|n| (n + g * SUBJECTS / 5) % SUBJECTS);
+            let claim = async |n: usize| gateway.claim(&subject(n), &home).await.expect("a claim");
+            // A head start for everyone, so that everyone wins somewhere whatever the machine does.
+            let own = g * TOGETHER..(g + 1) * TOGETHER;
+            let early = join_all(own.clone().map(claim)).await;
             let mut claims = Vec::with_capacity(SUBJECTS);
-            for chunk in order.collect::<Vec<_>>().chunks(50) {
-                let asked = chunk.iter().map(|&n| {
-                    let (gateway, home) = (gateway.clone(), home.clone());
-                    async move { (n, gateway.claim(&subject(n), &home).await.expect("a claim")) }
-                });
-                claims.extend(join_all(asked).await);
+            for wanted in (0..SUBJECTS).step_by(TOGETHER) {
+                // From here on everyone wants the same ones at the same time.
+                start.wait().await;
+                claims.extend(join_all((wanted..wanted + TOGETHER).map(claim)).await);
             }
-            claims.sort_by_key(|(n, _)| *n);
+            for (n, claim) in own.zip(early) {
+                assert_eq!(claims[n].pin, claim.pin, "a claim is not taken back");
+                claims[n] = claim;
+            }
             claims
         })
     });
@@ -144,26 +151,26 @@ async fn a_thousand_subjects_claimed_by_everyone_at_once_have_one_home_each() {
 
     let mut winners = vec![0; gateways.len()];
     for n in 0..SUBJECTS {
-        let of_subject: Vec<_> = claims.iter().map(|of_gateway| &of_gateway[n].1).collect();
+        let of_subject: Vec<_> = claims.iter().map(|of_gateway| &of_gateway[n]).collect();
         let fresh: Vec<_> = (0..gateways.len()).filter(|&g| of_subject[g].fresh).collect();
         assert_eq!(fresh.len(), 1, "subject {n} was won by the gateways {fresh:?}");
         winners[fresh[0]] += 1;
         let home = first_home(gateways[fresh[0]].1.as_str());
         assert!(of_subject.iter().all(|claim| claim.pin == home), "subject {n}: {of_subject:?}");
     }
-    assert!(winners.iter().filter(|&&won| won > 0).count() > 1, "it was no race: {winners:?}");
+    assert!(winners.iter().all(|&won| won >= TOGETHER), "it was no race: {winners:?}");
 
     // Gateways that have not taken part remember nothing and read the rows themselves.
     for ids in [&[OLD][..], &[OLD, NEW], &[NEW, OLD]] {
         let late = directory(&dsn, ids);
-        for (n, claim) in &claims[0] {
+        for (n, claim) in claims[0].iter().enumerate() {
             assert_eq!(late.home_of(&subject(n)).await, Ok(Some(claim.pin.clone())), "subject {n} by {ids:?}");
         }
     }
     // Those lookups made the rows complete: from now on the new pepper alone suffices.
-    until("complete rows", async || count(&dsn, "SELECT count(*) FROM domicile.pins").await == 2_000).await;
+    eventually("complete rows", async || count(&dsn, "SELECT count(*) FROM domicile.pins").await == 2_000).await;
     let future = directory(&dsn, &[NEW]);
-    for (n, claim) in &claims[0] {
+    for (n, claim) in claims[0].iter().enumerate() {
         assert_eq!(future.home_of(&subject(n)).await, Ok(Some(claim.pin.clone())), "subject {n} by the new pepper");
     }
 }
@@ -171,11 +178,12 @@ async fn a_thousand_subjects_claimed_by_everyone_at_once_have_one_home_each() {
 #[tokio::test]
 async fn lookups_and_claims_that_wait_together_travel_together() {
     const TOGETHER: i64 = 4_000;
-    let (_cluster, dsn) = cluster_with_directory().await;
+    let (_cluster, dsn) = shared_with_directory().await;
     let directory = directory(&dsn, &[OLD]);
-    until("a connection", async || directory.home_of(&subject("nobody")).await == Ok(None)).await;
+    eventually("a connection", async || directory.home_of(&subject("nobody")).await == Ok(None)).await;
     // Statements of other sessions are counted a second after they became idle.
-    let statements = "SELECT xact_commit FROM pg_stat_database WHERE datname = 'directory'";
+    let statements = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
+    let begun = Instant::now();
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let before = count(&dsn, statements).await;
 
@@ -189,12 +197,14 @@ async fn lookups_and_claims_that_wait_together_travel_together() {
 
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let used = count(&dsn, statements).await - before;
-    assert!(used < 60, "{used} transactions for {TOGETHER} claims and as many lookups");
+    // Besides, the API keys are read at most once a second.
+    let besides = i64::try_from(begun.elapsed().as_secs()).expect("a while");
+    assert!(used < 60 + besides, "{used} transactions for {TOGETHER} claims and as many lookups in {besides} s");
 }
 
 #[tokio::test]
 async fn a_pepper_is_rotated_without_losing_or_moving_a_pin() {
-    let (_cluster, dsn) = cluster_with_directory().await;
+    let (_cluster, dsn) = shared_with_directory().await;
     let before = directory(&dsn, &[OLD]);
     let subjects: Vec<_> = (0..300).map(subject).collect();
     for (n, subject) in subjects.iter().enumerate() {
@@ -230,7 +240,7 @@ async fn a_pepper_is_rotated_without_losing_or_moving_a_pin() {
 
 #[tokio::test]
 async fn a_row_without_a_successor_outlives_its_peppers_retirement() {
-    let (_cluster, dsn) = cluster_with_directory().await;
+    let (_cluster, dsn) = shared_with_directory().await;
     directory(&dsn, &[OLD]).claim(&subject("anna"), &region("eu-central")).await.expect("a claim");
     let retired = admin::retire_key(&dsn, &peppers(&[NEW, OLD]), OLD, &[subject("anna")]).await.expect("a retirement");
     assert_eq!((retired.removed, retired.remaining), (0, 1));
@@ -238,7 +248,7 @@ async fn a_row_without_a_successor_outlives_its_peppers_retirement() {
 
 #[tokio::test]
 async fn rows_that_contradict_each_other_are_refused_and_do_not_hold_up_their_neighbours() {
-    let (_cluster, dsn) = cluster_with_directory().await;
+    let (_cluster, dsn) = shared_with_directory().await;
     // A mistake in a rotation: two gateways that shared no pepper claimed one subject.
     directory(&dsn, &[OLD]).claim(&subject("anna"), &region("eu-central")).await.expect("a claim");
     directory(&dsn, &[NEW]).claim(&subject("anna"), &region("us-east")).await.expect("a claim");
@@ -253,7 +263,7 @@ async fn rows_that_contradict_each_other_are_refused_and_do_not_hold_up_their_ne
 
 #[tokio::test]
 async fn the_highest_epoch_is_the_pin_and_only_active_pins_are_remembered() {
-    let (_cluster, dsn) = cluster_with_directory().await;
+    let (_cluster, dsn) = shared_with_directory().await;
     let directory = directory(&dsn, &[OLD]);
     let anna = subject("anna");
     directory.claim(&anna, &region("eu-central")).await.expect("a claim");
@@ -273,8 +283,8 @@ async fn the_highest_epoch_is_the_pin_and_only_active_pins_are_remembered() {
 
 #[tokio::test]
 async fn no_more_pins_are_remembered_than_allowed() {
-    let (_cluster, dsn) = cluster_with_directory().await;
-    let limits = Limits::default();
+    let (_cluster, dsn) = shared_with_directory().await;
+    let limits = patient();
     let settings = DirectorySettings { dsn, peppers: peppers(&[OLD]), cache_pins_max: 50, limits };
     let directory = Directory::open(settings);
     let home = region("eu-central");
@@ -295,25 +305,27 @@ async fn a_stopped_directory_is_refused_at_once_except_for_what_is_remembered_an
     assert_eq!(directory.health(), Health::Up);
 
     cluster.stop();
-    until("an outage", async || matches!(directory.health(), Health::Down { .. })).await;
-    let begun = Instant::now();
+    eventually("an outage", async || matches!(directory.health(), Health::Down { .. })).await;
     for _ in 0..20 {
         let refused = directory.home_of(&bert).await;
-        assert!(matches!(refused, Err(Error::Unavailable { region: None, .. })), "{refused:?}");
+        // The server is known to be away: whoever says so is not the end of the caller's patience.
+        assert!(
+            matches!(&refused, Err(Error::Unavailable { region: None, source }) if !source.to_string().contains("in time")),
+            "{refused:?}"
+        );
     }
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?} for 20 refusals", begun.elapsed());
     assert!(directory.claim(&bert, &region("eu-central")).await.is_err());
     assert_eq!(directory.home_of(&anna).await, Ok(Some(first_home("eu-central"))));
 
     cluster.start();
-    until("recovery", async || directory.home_of(&bert).await == Ok(None)).await;
+    eventually("recovery", async || directory.home_of(&bert).await == Ok(None)).await;
     assert!(directory.claim(&bert, &region("eu-central")).await.expect("a claim").fresh);
 }
 
 #[tokio::test]
 async fn a_restart_between_two_requests_is_not_noticed() {
     let (cluster, dsn) = cluster_with_directory().await;
-    let limits = Limits { idle_check_interval: Duration::from_secs(3_600), ..Limits::default() };
+    let limits = Limits { idle_check_interval: Duration::from_secs(3_600), ..patient() };
     let directory = directory_with(&dsn, &[OLD], limits);
     directory.claim(&subject("anna"), &region("eu-central")).await.expect("a claim");
     assert_eq!(directory.home_of(&subject("bert")).await, Ok(None));
@@ -327,35 +339,37 @@ async fn a_restart_between_two_requests_is_not_noticed() {
 #[tokio::test]
 async fn a_directory_that_hangs_is_given_up_in_time_and_its_queue_is_bounded() {
     let (cluster, dsn) = cluster_with_directory().await;
+    let deadline = Duration::from_secs(2);
     let limits = Limits {
-        statement_timeout: Duration::from_millis(500),
-        connect_timeout: Duration::from_millis(500),
-        answer_timeout: Duration::from_secs(2),
+        statement_timeout: Duration::from_millis(800),
+        connect_timeout: Duration::from_millis(800),
+        answer_timeout: deadline,
         queue_deeds_max: 10,
         batch_lookups_max: 5,
         ..Limits::default()
     };
     let directory = directory_with(&dsn, &[OLD], limits);
-    until("a connection", async || directory.home_of(&subject("anna")).await == Ok(None)).await;
+    eventually("a connection", async || directory.home_of(&subject("anna")).await == Ok(None)).await;
 
     cluster.freeze();
     let begun = Instant::now();
     let subjects: Vec<_> = (0..100).map(subject).collect();
     let answers = join_all(subjects.iter().map(|subject| directory.home_of(subject))).await;
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    // The deadline is what is promised; ten times as long only tells one that was kept late from one that was not kept.
+    assert!(begun.elapsed() < deadline * 10, "{:?}", begun.elapsed());
     assert!(answers.iter().all(|answer| matches!(answer, Err(Error::Unavailable { region: None, .. }))));
     let full = answers.iter().filter(|answer| format!("{answer:?}").contains("queue is full")).count();
     assert!(full >= 80, "{full} of 100 were refused because the queue was full");
 
     cluster.thaw();
-    until("recovery", async || directory.home_of(&subject("anna")).await == Ok(None)).await;
+    eventually("recovery", async || directory.home_of(&subject("anna")).await == Ok(None)).await;
 }
 
 #[tokio::test]
 async fn a_database_that_is_no_directory_is_reported_as_down_with_the_reason() {
-    let cluster = Cluster::start_new();
+    let cluster = Cluster::shared();
     let directory = directory(&cluster.dsn("postgres").into(), &[OLD]);
-    until(
+    eventually(
         "a verdict",
         async || matches!(directory.health(), Health::Down { reason, .. } if reason.contains("domicile.pins")),
     )

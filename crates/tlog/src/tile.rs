@@ -9,8 +9,6 @@ use crate::hash::SIZE_MAX;
 /// The most hashes in a tile.
 pub const TILE_WIDTH: u16 = 256;
 
-/// The highest level a tile path may name; 256^6 leaves lie beneath it.
-const LEVEL_MAX: u8 = 5;
 /// How many of a tree's levels one tile spans.
 const TILE_HEIGHT: u32 = 8;
 
@@ -25,11 +23,14 @@ pub struct Tile {
 }
 
 impl Tile {
+    /// The highest level a tile path may name; 256^6 leaves lie beneath it.
+    pub const LEVEL_MAX: u8 = 5;
+
     /// The tile with this address; `None` unless `level` is at most 5, `width` is 1 to 256, and a
     /// tree of at most [`SIZE_MAX`] leaves can contain it.
     #[must_use]
     pub fn new(level: u8, index: u64, width: u16) -> Option<Self> {
-        let fits = level <= LEVEL_MAX
+        let fits = level <= Self::LEVEL_MAX
             && (1..=TILE_WIDTH).contains(&width)
             && index
                 .checked_mul(u64::from(TILE_WIDTH))
@@ -66,7 +67,7 @@ impl Tile {
     /// not reach it.
     #[must_use]
     pub fn within(size: u64, level: u8, index: u64) -> Option<Self> {
-        if level > LEVEL_MAX || size > SIZE_MAX {
+        if level > Self::LEVEL_MAX || size > SIZE_MAX {
             return None;
         }
         let hashes = size >> (TILE_HEIGHT * u32::from(level));
@@ -77,7 +78,7 @@ impl Tile {
 
     /// The partial tiles at the edge of a tree of `size` leaves, lowest level first.
     pub fn edge(size: u64) -> impl Iterator<Item = Self> {
-        (0..=LEVEL_MAX).filter_map(move |level| {
+        (0..=Self::LEVEL_MAX).filter_map(move |level| {
             let hashes = size >> (TILE_HEIGHT * u32::from(level));
             Self::within(size, level, hashes / u64::from(TILE_WIDTH))
         })

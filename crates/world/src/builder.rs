@@ -27,6 +27,8 @@ pub struct Builder {
     brokers: Choice,
     snowflakes: Choice,
     settings: Vec<(String, toml::Value)>,
+    gateway_settings: Vec<(String, String, toml::Value)>,
+    postgres_settings: Vec<(String, String)>,
     env: Vec<(String, String)>,
     progress: Progress,
     start_gateways: bool,
@@ -49,6 +51,8 @@ impl Builder {
             brokers: Choice::BestInstalled,
             snowflakes: Choice::BestInstalled,
             settings: Vec::new(),
+            gateway_settings: Vec::new(),
+            postgres_settings: Vec::new(),
             env: Vec::new(),
             progress: Progress::default(),
             start_gateways: true,
@@ -112,6 +116,20 @@ impl Builder {
         self
     }
 
+    /// Sets a key of one gateway's configuration, over what [`Builder::setting`] says.
+    #[must_use]
+    pub fn gateway_setting(mut self, gateway: &str, path: &str, value: impl Into<toml::Value>) -> Self {
+        self.gateway_settings.push((gateway.to_owned(), path.to_owned(), value.into()));
+        self
+    }
+
+    /// Sets a parameter of every PostgreSQL server, e.g. `max_connections`.
+    #[must_use]
+    pub fn postgres_setting(mut self, name: &str, value: &str) -> Self {
+        self.postgres_settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Sets an environment variable of every gateway.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -151,7 +169,9 @@ impl Builder {
         let nursery = Arc::new(Nursery::open()?);
 
         let template = cluster::template(&nursery, &postgres, &layout.folder("postgres", "template")?).await?;
-        let founded = Founding { nursery: &nursery, postgres: &postgres, layout: &layout, template: &template };
+        let settings = &self.postgres_settings;
+        let founded =
+            Founding { nursery: &nursery, postgres: &postgres, layout: &layout, template: &template, settings };
         let directory = async {
             let cluster = founded.cluster("directory", &progress).await?;
             let work = async { found::directory(&cluster).await.map(|()| ((), "migrated".into())) };
@@ -205,9 +225,11 @@ impl Builder {
             ensure!(known, "The gateway {name} is to serve a region that this world does not have");
             plans.push(GatewayPlan { name, serves, port: free_port()?, admin_port: free_port()? });
         }
-        let around = Around { directory, regions, gateways: &plans, settings: &self.settings };
         for plan in &plans {
-            config::write(layout, plan, &around)?;
+            let own = self.gateway_settings.iter().filter(|(gateway, _, _)| *gateway == plan.name);
+            let own = own.map(|(_, path, value)| (path.clone(), value.clone()));
+            let settings: Vec<_> = self.settings.iter().cloned().chain(own).collect();
+            config::write(layout, plan, &Around { directory, regions, gateways: &plans, settings: &settings })?;
         }
         let gateways = plans.iter().map(|plan| {
             Gateway::new(Parts {
@@ -232,13 +254,15 @@ struct Founding<'a> {
     postgres: &'a Postgres,
     layout: &'a Layout,
     template: &'a Path,
+    settings: &'a [(String, String)],
 }
 
 impl Founding<'_> {
     async fn cluster(&self, name: &str, progress: &Progress) -> Result<Cluster> {
         let (home, log) = (self.layout.folder("postgres", name)?, self.layout.log(&format!("postgres-{name}")));
         let work = async {
-            let cluster = Cluster::start(self.nursery, self.postgres, name, &home, &log, self.template).await?;
+            let (nursery, postgres) = (self.nursery, self.postgres);
+            let cluster = Cluster::start(nursery, postgres, name, &home, &log, self.template, self.settings).await?;
             let note = format!("PostgreSQL {}, socket {}", self.postgres.version_major(), cluster.number());
             Ok((cluster, note))
         };

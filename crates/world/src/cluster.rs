@@ -18,11 +18,11 @@ use tokio::sync::Mutex;
 /// A socket's path may have 107 bytes on Linux, 103 on macOS; this leaves room for `/.s.PGSQL.32000`.
 const SOCKET_FOLDER_LEN_MAX: usize = 84;
 /// How long a start may take; recovery after a kill is part of it.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_PATIENCE: Duration = Duration::from_secs(180);
 /// How long a clean stop may take; it writes a checkpoint.
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+const STOP_PATIENCE: Duration = Duration::from_secs(120);
 /// How long a start is tried again while the remains of a killed server still hold the shared memory.
-const REMAINS_PATIENCE: Duration = Duration::from_secs(10);
+const REMAINS_PATIENCE: Duration = Duration::from_secs(60);
 /// The superuser of every cluster of a world.
 const SUPERUSER: &str = "postgres";
 
@@ -35,6 +35,7 @@ pub struct Cluster {
     sockets: Sockets,
     number: u16,
     log: PathBuf,
+    settings: Vec<(String, String)>,
     process: Mutex<Option<Process>>,
 }
 
@@ -46,7 +47,7 @@ enum Sockets {
 
 impl Cluster {
     /// Founds a cluster in `home`, or takes the one that is already there, and starts it. The server's log goes to
-    /// `log`. `template` is what the function `template` gave.
+    /// `log`. `template` is what the function `template` gave. `settings` come after our own and override them.
     ///
     /// # Errors
     /// When a file cannot be written, the cluster there belongs to another PostgreSQL version or the server does not
@@ -58,6 +59,7 @@ impl Cluster {
         home: &Path,
         log: &Path,
         template: &Path,
+        settings: &[(String, String)],
     ) -> Result<Self> {
         fs::create_dir_all(home).with_context(|| format!("The folder {} could not be made", home.display()))?;
         let home = home.canonicalize()?;
@@ -90,6 +92,7 @@ impl Cluster {
             sockets,
             number: ports::socket_number(),
             log: log.to_owned(),
+            settings: settings.to_vec(),
             process: Mutex::new(None),
         };
         cluster.start_again().await?;
@@ -150,6 +153,11 @@ impl Cluster {
         self.sql("postgres", made).await
     }
 
+    /// The number of its first process, the parent of all others, while it runs.
+    pub async fn id(&self) -> Option<u32> {
+        self.process.lock().await.as_ref().filter(|process| process.ended().is_none()).map(Process::id)
+    }
+
     /// Whether its process runs.
     pub async fn is_running(&self) -> bool {
         self.process.lock().await.as_ref().is_some_and(|process| process.ended().is_none())
@@ -187,7 +195,7 @@ impl Cluster {
     /// Stops it cleanly: open connections are ended, a checkpoint is written.
     ///
     /// # Errors
-    /// When it still runs after 30 s.
+    /// When it still runs after two minutes.
     pub async fn stop(&self) -> Result<()> {
         let mut slot = self.process.lock().await;
         if let Some(process) = slot.as_ref() {
@@ -238,7 +246,8 @@ impl Cluster {
             ("log_error_verbosity", "terse".into()),
         ];
         let mut args: Vec<OsString> = vec!["-D".into(), self.data().into()];
-        for (key, value) in settings {
+        let wished = self.settings.iter().map(|(key, value)| (key.as_str(), value.clone()));
+        for (key, value) in settings.into_iter().chain(wished) {
             args.extend(["-c".into(), format!("{key}={value}").into()]);
         }
         Spec {
@@ -427,7 +436,7 @@ mod tests {
         let start = |name: &'static str| {
             let (nursery, postgres, template) = (&nursery, &postgres, &template);
             let (folder, log) = (home.join(name), home.join(format!("{name}.log")));
-            async move { Cluster::start(nursery, postgres, name, &folder, &log, template).await.expect("it starts") }
+            async move { Cluster::start(nursery, postgres, name, &folder, &log, template, &[]).await.expect("it starts") }
         };
         tokio::join!(start("first"), start("second"))
     }

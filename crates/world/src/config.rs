@@ -1,7 +1,7 @@
 //! What a gateway of a world is told: its configuration, its secrets, its callers' keys.
 
 use crate::cluster::Cluster;
-use crate::found::log_origin;
+use crate::found::{log_key_name, log_origin};
 use crate::layout::{Layout, write_private};
 use crate::snowflake::{LOGIN, PASSWORD, account};
 use crate::world::RegionWorld;
@@ -15,6 +15,10 @@ pub(crate) const REGION_DATABASE: &str = "domicile";
 pub(crate) const DIRECTORY_DATABASE: &str = "directory";
 /// The login of a gateway: a member of the least-privilege roles and nothing more.
 pub(crate) const GATEWAY_LOGIN: &str = "gateway";
+
+/// The secret that the directory's digests are made with, and its number.
+pub(crate) const PEPPER: &str = "directory-pepper-1";
+pub(crate) const PEPPER_KEY_ID: u16 = 1;
 
 /// A region that the shipped policy has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,13 +144,13 @@ pub(crate) fn write(layout: &Layout, plan: &GatewayPlan, around: &Around<'_>) ->
     set("directory.postgres_owner", {
         secret(layout, "directory-owner", &around.directory.superuser_dsn(DIRECTORY_DATABASE))?
     })?;
-    let pepper = layout.secret("directory-pepper-1");
+    let pepper = layout.secret(PEPPER);
     if !pepper.exists() {
         write_private(&pepper, hex::encode(rand::random::<[u8; 32]>()).as_bytes())?;
     }
     let mut peppers = Table::new();
-    peppers.insert("key_id".into(), 1.into());
-    peppers.insert("secret".into(), reference(layout, "directory-pepper-1").into());
+    peppers.insert("key_id".into(), i64::from(PEPPER_KEY_ID).into());
+    peppers.insert("secret".into(), reference(layout, PEPPER).into());
     set("directory.peppers", Value::Array(vec![Value::Table(peppers)]))?;
     // A region of the policy that this world does not have is one that is served elsewhere.
     for region in RegionPlan::ALL {
@@ -163,6 +167,11 @@ pub(crate) fn write(layout: &Layout, plan: &GatewayPlan, around: &Around<'_>) ->
         let owner = cluster.superuser_dsn(REGION_DATABASE);
         set(&at("postgres_owner"), secret(layout, &format!("{}-owner", region.name), &owner)?)?;
         set(&at("log_origin"), log_origin(region.name).into())?;
+        crate::found::log_key(layout, region.name)?;
+        set(&at("signer.key"), reference(layout, &log_key_name(region.name)).into())?;
+        // Each process remembers for itself; whoever takes over goes on from what was published.
+        let memory = layout.folder("signed", &plan.name)?.join(region.name);
+        set(&at("signer.memory_file"), memory.to_string_lossy().as_ref().into())?;
         if let Some(broker) = broker {
             set(&at("redpanda.brokers"), Value::Array(vec![broker.addresses().into()]))?;
             set(&at("redpanda.security"), "plaintext".into())?;

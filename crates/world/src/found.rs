@@ -8,6 +8,7 @@ use residency::{Jurisdiction, Region, Tenant};
 use secrecy::ExposeSecret;
 use storage::admin::{self, LoginName, Membership};
 use storage::{ApiKeys, Directory, DirectorySettings, Limits, Pepper, Peppers};
+use tlog::{KeyKind, SigningKey};
 
 /// Creates the directory's database, unless it is there, and brings it up to date.
 ///
@@ -37,6 +38,25 @@ pub(crate) async fn region(cluster: &Cluster, plan: RegionPlan) -> Result<()> {
 /// The name of a region's audit log.
 pub(crate) fn log_origin(region: &str) -> String {
     format!("{region}.log.world.test")
+}
+
+/// The secret that holds the private key of a region's log.
+pub(crate) fn log_key_name(region: &str) -> String {
+    format!("{region}-log-key")
+}
+
+/// The key that a region's log is signed with: that of an earlier start, or a new one.
+///
+/// # Errors
+/// When its file cannot be written or is damaged.
+pub(crate) fn log_key(layout: &Layout, region: &str) -> Result<SigningKey> {
+    let kept = layout.secret(&log_key_name(region));
+    if let Ok(text) = std::fs::read_to_string(&kept) {
+        return text.parse().with_context(|| format!("{} is damaged", kept.display()));
+    }
+    let key = SigningKey::new(&log_origin(region), KeyKind::Log, &rand::random())?;
+    write_private(&kept, key.to_secret_text().as_bytes())?;
+    Ok(key)
 }
 
 /// The keys every world has: those of an earlier start when the folder has them, new ones otherwise.

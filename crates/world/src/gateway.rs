@@ -2,15 +2,16 @@
 
 use crate::nursery::{Nursery, Process, Spec};
 use crate::{client, tools};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
-const START_PATIENCE: Duration = Duration::from_secs(60);
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+const START_PATIENCE: Duration = Duration::from_secs(180);
+const STOP_PATIENCE: Duration = Duration::from_secs(120);
+const KEY_PATIENCE: Duration = Duration::from_secs(120);
 
 /// One gateway process.
 pub struct Gateway {
@@ -96,7 +97,7 @@ impl Gateway {
     /// Starts it and waits until `/readyz` says yes. Does nothing when it runs.
     ///
     /// # Errors
-    /// When it does not become ready in 60 s; the sentence carries its last words.
+    /// When it does not become ready in three minutes; the sentence carries its last words.
     pub async fn start_again(&self) -> Result<()> {
         self.start_until("/readyz").await
     }
@@ -104,7 +105,7 @@ impl Gateway {
     /// Starts it and waits only until it lives: `/readyz` may say no, e.g. because a region is down.
     ///
     /// # Errors
-    /// When it does not answer `/healthz` in 60 s.
+    /// When it does not answer `/healthz` in three minutes.
     pub async fn start_unready(&self) -> Result<()> {
         self.start_until("/healthz").await
     }
@@ -120,7 +121,7 @@ impl Gateway {
     /// Asks it to shut down and waits until it has: requests in flight are answered first.
     ///
     /// # Errors
-    /// When it still runs after 30 s.
+    /// When it still runs after two minutes.
     pub async fn terminate(&self) -> Result<()> {
         self.end(Signal::TERM).await
     }
@@ -149,6 +150,21 @@ impl Gateway {
     pub async fn metrics(&self) -> Result<String> {
         let answer = self.http.get(format!("{}/metrics", self.admin_url)).send().await?;
         Ok(answer.error_for_status()?.text().await?)
+    }
+
+    /// Waits until it lets a caller in: it reads the keys now and then. Does nothing when it does not run.
+    pub(crate) async fn knows(&self, token: &str) -> Result<()> {
+        let began = Instant::now();
+        while self.is_running().await {
+            // The description of the API is open to every caller and about nobody.
+            let asked = self.http.get(format!("{}/openapi.json", self.url)).bearer_auth(token).send().await;
+            if asked.is_ok_and(|answer| answer.status().is_success()) {
+                break;
+            }
+            ensure!(began.elapsed() < KEY_PATIENCE, "The gateway {} does not let a new key in", self.name);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
     }
 
     async fn start_until(&self, path: &str) -> Result<()> {

@@ -270,7 +270,7 @@ impl Drop for Kept {
 pub async fn output(program: &Path, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Vec<u8>> {
     let done = tokio::process::Command::new(program)
         .args(args)
-        .env("PGCONNECT_TIMEOUT", "10")
+        .env("PGCONNECT_TIMEOUT", "60")
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()

@@ -15,8 +15,8 @@ use tokio::sync::Mutex;
 /// Adds the reply fields that Snowflake always sends and fakesnow leaves out.
 const COMPAT: &str = include_str!("../assets/fakesnow_compat.py");
 /// Python imports half a gigabyte of libraries, on a cold disk.
-const START_PATIENCE: Duration = Duration::from_secs(120);
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+const START_PATIENCE: Duration = Duration::from_secs(300);
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The user, the warehouse and the database of every stand-in.
 pub(crate) const LOGIN: &str = "DOMICILE";

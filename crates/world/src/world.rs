@@ -4,7 +4,7 @@ use crate::broker::{Broker, Message};
 use crate::builder::Builder;
 use crate::client::Client;
 use crate::cluster::Cluster;
-use crate::config::{DIRECTORY_DATABASE, Keys, REGION_DATABASE, RegionPlan};
+use crate::config::{DIRECTORY_DATABASE, Keys, PEPPER, PEPPER_KEY_ID, REGION_DATABASE, RegionPlan};
 use crate::found;
 use crate::gateway::Gateway;
 use crate::layout::Layout;
@@ -12,9 +12,10 @@ use crate::nursery::Nursery;
 use crate::snowflake::Snowflake;
 use anyhow::Result;
 use forwarder::Row;
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use std::path::Path;
 use std::sync::Arc;
+use storage::{Pepper, Peppers};
 
 /// One region of a world.
 pub struct RegionWorld {
@@ -129,6 +130,14 @@ impl World {
         self.layout.root()
     }
 
+    /// The public key of a region's log, as an auditor pins it.
+    ///
+    /// # Errors
+    /// When the world has no such key.
+    pub fn log_key(&self, region: &str) -> Result<String> {
+        Ok(found::log_key(&self.layout, region)?.public().to_string())
+    }
+
     /// Whether the folder goes away with the world.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
@@ -185,6 +194,16 @@ impl World {
         &self.keys
     }
 
+    /// The keys that the directory's digests of this world are made with.
+    ///
+    /// # Errors
+    /// When the secret is gone.
+    pub fn peppers(&self) -> Result<Peppers> {
+        let secret = std::fs::read(self.layout.secret(PEPPER))?;
+        let pepper = Pepper::new(PEPPER_KEY_ID, &secret).map_err(anyhow::Error::msg)?;
+        Ok(Peppers::new(pepper, Vec::new()))
+    }
+
     /// An application service at the first gateway.
     ///
     /// # Errors
@@ -201,12 +220,14 @@ impl World {
         Client::new(gateway.url(), &self.keys.service)
     }
 
-    /// Makes one more key and gives its token.
+    /// Makes one more key and gives its token, as soon as every gateway that runs lets it in.
     ///
     /// # Errors
-    /// When the directory refuses.
+    /// When the directory refuses, or a gateway does not know the key after two minutes.
     pub async fn create_key(&self, name: &str, scopes: &[&str], tenant: Option<&str>) -> Result<String> {
-        found::create_key(&found::api_keys(&self.directory)?, name, scopes, tenant).await
+        let token = found::create_key(&found::api_keys(&self.directory)?, name, scopes, tenant).await?;
+        try_join_all(self.gateways.iter().map(|gateway| gateway.knows(&token))).await?;
+        Ok(token)
     }
 
     /// Ends everything in good order and removes the folder if it is temporary. Dropping does the same, less gently.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 const NISSHI_VERSION: &str = "0.8.1";
 const FAKESNOW_VERSION: &str = "0.12.1";
+const CARGO_DENY_VERSION: &str = "0.20.2";
 
 /// Everything that the demo and the tests can use.
 pub(crate) fn everything() -> Result<()> {
@@ -152,19 +153,41 @@ fn nisshi() {
 }
 
 fn compile_nisshi() -> Result<()> {
-    let root = machine::tools_dir().join(format!("nisshi-{NISSHI_VERSION}"));
+    let told = "Compiling the broker, nisshi (once; about 20 minutes on two cores)";
+    let features = ["--ignore-rust-version", "--no-default-features", "--features", "postgres,dynostore,libsql"];
+    compile(told, "nisshi", NISSHI_VERSION, &features)
+}
+
+/// What checks the walls of `deny.toml`; `None` where it cannot be had, which is told and not fatal.
+pub(crate) fn cargo_deny() -> Option<PathBuf> {
+    let cached = machine::tools_dir().join(format!("cargo-deny-{CARGO_DENY_VERSION}/bin/cargo-deny"));
+    if cached.is_file() {
+        return Some(cached);
+    }
+    let told = "Compiling cargo-deny (once; about 2 minutes on two cores)";
+    if let Err(error) = compile(told, "cargo-deny", CARGO_DENY_VERSION, &[]) {
+        eprintln!("  cargo-deny could not be installed ({error:#})");
+        return machine::on_path("cargo-deny");
+    }
+    Some(cached)
+}
+
+/// Compiles a program from the registry into our cache folder.
+fn compile(told: &str, program: &str, version: &str, features: &[&str]) -> Result<()> {
+    let root = machine::tools_dir().join(format!("{program}-{version}"));
     // Outside the repository, since it would otherwise be built with this workspace's settings and fill its target.
-    let scratch = env::temp_dir().join(format!("domicile-nisshi-{}", std::process::id()));
+    let scratch = env::temp_dir().join(format!("domicile-{program}-{}", std::process::id()));
     fs::create_dir_all(&root)?;
     fs::create_dir_all(&scratch)?;
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let install = CommandLine::new(cargo)
-        .args(["install", "nisshi", "--version", NISSHI_VERSION, "--locked", "--ignore-rust-version"])
-        .args(["--no-default-features", "--features", "postgres,dynostore,libsql", "--quiet", "--root"])
+        .args(["install", program, "--version", version, "--locked", "--quiet"])
+        .args(features)
+        .arg("--root")
         .arg(&root)
         .env("CARGO_TARGET_DIR", scratch.join("target"))
         .folder(&scratch);
-    let installed = run::step("Compiling the broker, nisshi (once; about 20 minutes on two cores)", install);
+    let installed = run::step(told, install);
     let _ = fs::remove_dir_all(&scratch);
     installed
 }

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use run::Cargo;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Builds, shows, tests and measures domicile.
 ///
@@ -53,12 +54,18 @@ enum Command {
         #[arg(long)]
         short: bool,
     },
-    /// Measure classification, a write and a read through HTTP, against pgbench in the same run.
+    /// Measure domicile against Postgres alone, in the same run on this machine.
+    ///
+    /// Builds for release, starts PostgreSQL servers of its own, loads the data, and prints one table of comparisons.
+    /// Give it a quiet machine: the load generators share its cores. `--only help` lists the groups of comparisons.
     Bench {
-        /// Shorter runs: for a look, not for quoting.
+        /// Shorter runs over fewer rows, two minutes: for a look, not for quoting.
         #[arg(long)]
         quick: bool,
-        /// Where the results go.
+        /// Only these groups of comparisons, for example `get,put`.
+        #[arg(long, value_name = "NAME,NAME")]
+        only: Option<String>,
+        /// Where bench.json, machine.json, the charts and the history go [default: bench-results].
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
@@ -78,6 +85,8 @@ enum Soak {
     Snowflake,
     /// Two gateways classify the same new subject differently at the same instant.
     Race,
+    /// A region's log under load and kills is verified again and again from outside; an edit is caught.
+    Audit,
 }
 
 impl Soak {
@@ -88,6 +97,7 @@ impl Soak {
             Self::Streams => "streams",
             Self::Snowflake => "snowflake",
             Self::Race => "race",
+            Self::Audit => "audit",
         }
     }
 }
@@ -137,14 +147,20 @@ fn act(command: Command) -> Result<ExitCode> {
             soak(&cargo, name, short)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Bench { quick, out } => {
+        Command::Bench { quick, only, out } => {
             install::for_the_build()?;
             install::postgres()?;
             install::wrk()?;
-            run::step("Building the binary for release", cargo.command(["build", "--release", "--bin", "domicile"]))?;
+            // Both at once: built apart, their common crates would be built twice, with fewer features.
+            let packages =
+                ["build", "--release", "--bin", "domicile", "-p", "domicile", "--bin", "benches", "-p", "benches"];
+            run::step("Building the binary for release", cargo.command(packages))?;
             let mut bench = cargo.command(["run", "--release", "--quiet", "-p", "benches", "--"]);
             if quick {
                 bench = bench.arg("--quick");
+            }
+            if let Some(only) = only {
+                bench = bench.arg("--only").arg(only);
             }
             if let Some(out) = out {
                 bench = bench.arg("--out").arg(out);
@@ -158,14 +174,31 @@ fn act(command: Command) -> Result<ExitCode> {
             run::step("Looking for lints", cargo.command(clippy))?;
             let doc = cargo.command(["doc", "--workspace", "--no-deps"]);
             run::step("Building the documentation", doc.env("RUSTDOCFLAGS", "-D warnings"))?;
-            if machine::on_path("cargo-deny").is_some() {
-                run::step("Checking dependencies and licences", cargo.command(["deny", "check"]))?;
-            } else {
-                eprintln!("» cargo-deny is not installed: dependencies and licences are not checked");
-            }
+            deny(&cargo)?;
             test(&cargo, &[])
         }
     }
+}
+
+/// How long the database of advisories, some ten megabytes, may take to come.
+const ADVISORIES_MAX: Duration = Duration::from_secs(120);
+
+/// The walls of `deny.toml`: which crate may depend on what, under which licence and from where.
+fn deny(cargo: &Cargo) -> Result<()> {
+    let Some(cargo_deny) = install::cargo_deny() else {
+        eprintln!("» Without cargo-deny, dependencies and licences are not checked");
+        return Ok(());
+    };
+    let check = |what: &[&str]| cargo.tool(&cargo_deny).args(["--locked", "check"]).args(what);
+    run::step("Checking dependencies, licences and sources", check(&["bans", "licenses", "sources"]))?;
+    // The database of advisories lies on another host than the registry, and may be out of reach where that is not.
+    let fetch = cargo.tool(&cargo_deny).args(["fetch", "db"]);
+    if run::within(ADVISORIES_MAX, "Fetching the database of advisories", fetch) {
+        run::step("Checking advisories", check(&["advisories"]))?;
+    } else {
+        eprintln!("  The database of advisories cannot be fetched: advisories are not checked");
+    }
+    Ok(())
 }
 
 /// The tests come last, so that their result is what stands at the end.

@@ -5,7 +5,8 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// The cargo that runs us, at work in this repository.
@@ -26,8 +27,13 @@ impl Cargo {
 
     /// A cargo command at the top of the repository.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> CommandLine {
-        let mut command = Command::new(&self.program);
-        command.args(args).current_dir(&self.root);
+        self.tool(&self.program).args(args)
+    }
+
+    /// Another program at the top of the repository.
+    pub(crate) fn tool(&self, program: impl AsRef<OsStr>) -> CommandLine {
+        let mut command = Command::new(program);
+        command.current_dir(&self.root);
         // What cargo told us of ourselves is not meant for what it builds next: it would build that again.
         for (name, _) in env::vars_os() {
             let told =
@@ -91,6 +97,26 @@ pub(crate) fn step(what: &str, mut command: CommandLine) -> Result<()> {
     Ok(())
 }
 
+/// Runs a command that may fail, does not show what it says, and ends it when its time is over. Whether it succeeded.
+pub(crate) fn within(patience: Duration, what: &str, mut command: CommandLine) -> bool {
+    eprintln!("» {what}: {}", command.in_words());
+    let began = Instant::now();
+    // A group of its own, so that what it has started ends with it.
+    command.0.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    let Ok(mut child) = command.0.spawn() else { return false };
+    while began.elapsed() < patience {
+        match child.try_wait() {
+            Ok(Some(status)) => return status.success(),
+            Ok(None) => thread::sleep(Duration::from_millis(50)),
+            Err(_) => break,
+        }
+    }
+    let group = format!("-{}", child.id());
+    let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+    let _ = child.wait();
+    false
+}
+
 /// Becomes the command that everything before was for: its output stands last, signals reach it and not us, and its
 /// exit code is ours.
 pub(crate) fn last(mut command: CommandLine) -> Result<ExitCode> {
@@ -115,6 +141,16 @@ pub(crate) fn seconds(took: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_succeeds_fails_or_is_ended_in_its_time() {
+        let shell = |script| CommandLine::new("sh").args(["-c", script]);
+        let long = Duration::from_secs(120);
+        assert!(within(long, "Nothing", shell("exit 0")));
+        assert!(!within(long, "Nothing", shell("exit 1")));
+        assert!(!within(Duration::ZERO, "Nothing", shell("sleep 1000")));
+        assert!(!within(long, "Nothing", CommandLine::new("/nonexistent")));
+    }
 
     #[test]
     fn durations_read_well() {

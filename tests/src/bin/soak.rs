@@ -28,6 +28,8 @@ enum Name {
     Snowflake,
     /// Two gateways pin the same new subject at the same instant.
     Race,
+    /// A region's log under load and kills is verified again and again from outside; an edit is caught.
+    Audit,
 }
 
 #[tokio::main]
@@ -41,6 +43,7 @@ async fn main() -> ExitCode {
         Name::Residency => soak::residency(length).await,
         Name::Streams => soak::streams(length).await,
         Name::Snowflake => soak::snowflake(length).await,
+        Name::Audit => soak::audit(length).await,
         Name::Race => soak::race(length).await,
     };
     match outcome {

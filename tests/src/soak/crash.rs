@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use world::{Client, World};
 
 use super::Length;
-use crate::{person, until};
+use crate::{PATIENCE, person, until};
 
 /// Writers at once; each waits for its answer before the next write.
 const WRITERS: u64 = 16;
@@ -34,19 +34,14 @@ pub async fn crash(length: Length) -> Result<String> {
     }
     for round in 0..kills {
         let before = acknowledged.load(Ordering::Relaxed);
-        until("Writes under load", Duration::from_secs(30), || async {
-            acknowledged.load(Ordering::Relaxed) > before + 200
-        })
-        .await?;
+        until("Writes under load", PATIENCE, || async { acknowledged.load(Ordering::Relaxed) > before + 200 }).await?;
         tokio::time::sleep(Duration::from_millis(37 * (round % 5))).await;
         gateway.kill().await?;
         gateway.start_again().await?;
     }
     let before = acknowledged.load(Ordering::Relaxed);
-    until("Writes after the last kill", Duration::from_secs(30), || async {
-        acknowledged.load(Ordering::Relaxed) > before + 200
-    })
-    .await?;
+    until("Writes after the last kill", PATIENCE, || async { acknowledged.load(Ordering::Relaxed) > before + 200 })
+        .await?;
     stop.store(true, Ordering::Relaxed);
     let mut told = BTreeMap::new();
     while let Some(writer) = writers.join_next().await {
@@ -124,7 +119,7 @@ async fn check(world: &World, told: &BTreeMap<String, u64>) -> Result<String> {
     let topic = "eu-central.domicile.record-changed.v1";
     let expected = events.len();
     let mut published = 0;
-    until("Every event in its topic", Duration::from_secs(60), || async {
+    until("Every event in its topic", PATIENCE, || async {
         region.messages(topic, expected * 2 + 1_000).await.is_ok_and(|messages| messages.len() >= expected)
     })
     .await?;

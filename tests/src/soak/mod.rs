@@ -1,5 +1,6 @@
 //! The long acceptance runs. The test command plays the short form of each.
 
+mod audit;
 mod crash;
 mod proxy;
 mod race;
@@ -7,6 +8,7 @@ mod residency;
 mod snowflake;
 mod streams;
 
+pub use audit::{Auditor, audit};
 pub use crash::crash;
 pub use race::race;
 pub use residency::residency;

@@ -1,14 +1,12 @@
 //! Many people of many countries, in every way the API has; then every store but their own is searched for them.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use serde_json::json;
 use world::World;
 use world::inspect::Needle;
 
 use super::Length;
-use crate::{canary, person, until};
+use crate::{PATIENCE, canary, person, until};
 
 const PLACES: [(&str, &str); 10] = [
     ("DE", "eu-central"),
@@ -65,7 +63,7 @@ pub async fn residency(length: Length) -> Result<String> {
 /// Waits until relay and forwarder have carried everything there is.
 async fn drained(world: &World) -> Result<()> {
     for region in world.regions() {
-        until("The cursors at the head of the log", Duration::from_secs(60), || async {
+        until("The cursors at the head of the log", PATIENCE, || async {
             let behind = "SELECT count(*)::text FROM domicile.cursors c WHERE \
                  (c.name = 'relay' AND c.seq < (SELECT max(seq) FROM domicile.outbox)) OR \
                  (c.name = 'forwarder' AND c.seq < (SELECT max(seq) FROM domicile.outbox WHERE channel = 1))";

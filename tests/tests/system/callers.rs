@@ -1,11 +1,9 @@
 //! Who may call: nothing but health is open, a key can be revoked, and a token speaks for its own subject only.
 
-use std::time::Duration;
-
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use reqwest::Method;
 use serde_json::{Value, json};
-use system_tests::{person, shared, until};
+use system_tests::{PATIENCE, person, shared, until};
 use world::World;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +131,7 @@ async fn a_revoked_key_is_refused_within_seconds() {
     let id = token.split('_').nth(1).expect("a key has an id");
     let sql = format!("UPDATE domicile.api_keys SET revoked_at = now() WHERE id = '{id}'");
     world.directory().sql("directory", &sql).await.unwrap();
-    until("The refusal", Duration::from_secs(5), || async {
+    until("The refusal", PATIENCE, || async {
         client.home("nobody-at-all").await.is_ok_and(|answer| answer.status == 401)
     })
     .await
@@ -150,15 +148,15 @@ async fn one_caller_too_many_is_429_and_others_are_served() {
         .await
         .unwrap();
     let client = world.client().unwrap();
-    let mut statuses = Vec::new();
-    for _ in 0..30 {
-        statuses.push(client.home("nobody").await.unwrap().status);
-    }
-    assert!(statuses.contains(&429), "{statuses:?}");
-    let refused = client.home("nobody").await.unwrap();
-    if refused.status == 429 {
-        assert!(refused.header("retry-after").is_some());
-    }
+    // Five a second are within the rate, so they come thirty at once, and again on a machine that is slower than that.
+    until("A refusal", PATIENCE, || async {
+        let answers = futures::future::join_all((0..30).map(|_| client.home("nobody"))).await;
+        let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+        let mut refused = answers.iter().filter(|answer| answer.status == 429).peekable();
+        refused.peek().is_some() && refused.all(|answer| answer.header("retry-after").is_some())
+    })
+    .await
+    .unwrap();
     let other = client.with_key(&world.keys().compliance);
     let answer = other.send(other.request(Method::GET, ["v1", "subjects", "nobody"])).await.unwrap();
     assert_eq!(answer.status, 404, "another caller is not held up");

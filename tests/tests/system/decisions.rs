@@ -1,10 +1,10 @@
 //! Every decision is in the log of its region, can be found, and can be explained; none names a person.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::json;
-use system_tests::{person, shared, until};
+use system_tests::{PATIENCE, person, shared, until};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -91,10 +91,13 @@ async fn a_client_that_hangs_up_in_the_middle_of_its_body_leaves_a_leaf() {
     );
     connection.write_all(head.as_bytes()).await.unwrap();
     let registered = format!("SELECT count(*)::text FROM domicile.subjects WHERE subject = '{anna}'");
+    let begun = Instant::now();
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(world.region("uk-south").sql(&registered).await.unwrap(), ["0"], "the body is still on its way");
+    let early = world.region("uk-south").sql(&registered).await.unwrap();
+    // Unless the machine took so long that the gateway gave the body up by itself, after 15 s.
+    assert!(early == ["0"] || begun.elapsed() > Duration::from_secs(10), "the body is still on its way");
     drop(connection);
-    until("the subject is registered", Duration::from_secs(10), async || {
+    until("the subject is registered", PATIENCE, async || {
         world.region("uk-south").sql(&registered).await.unwrap() == ["1"]
     })
     .await

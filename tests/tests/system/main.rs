@@ -9,6 +9,7 @@ mod evidence;
 mod input;
 mod outage;
 mod pinned;
+mod proof;
 mod records;
 mod short_soaks;
 mod streams;

@@ -1,8 +1,7 @@
 //! Promise 1, held by the database: another region's partition does not exist, another region's cluster is refused.
 
 use serde_json::json;
-use std::time::Duration;
-use system_tests::{canary, person, shared, until};
+use system_tests::{PATIENCE, canary, person, shared, until};
 use world::World;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,7 +57,7 @@ async fn a_dsn_that_leads_to_another_regions_cluster_is_refused_at_connect() {
     american.start_again().await.unwrap();
 
     let client = world.client_of(european).unwrap().residing_in("DE");
-    until("The refusal", Duration::from_secs(10), || async {
+    until("The refusal", PATIENCE, || async {
         let answer = client.put_record(&person("misplaced"), "profile", "x", &json!({})).await.unwrap();
         (answer.status, answer.code().as_deref()) == (503, Some("region_misplaced"))
     })

@@ -8,6 +8,11 @@ async fn killing_the_gateway_loses_nothing_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_under_load_and_kills_verifies_from_outside_and_an_edit_is_caught() {
+    soak::audit(Length::Short).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_gateways_that_disagree_make_one_pin() {
     soak::race(Length::Short).await.unwrap();
 }

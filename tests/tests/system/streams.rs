@@ -1,13 +1,9 @@
 //! What is committed reaches the region's topic, in order, and its Snowflake, once; and only what was agreed to.
 
-use std::time::Duration;
-
 use reqwest::Method;
 use serde_json::{Value, json};
-use system_tests::{canary, person, shared, until};
+use system_tests::{PATIENCE, canary, person, shared, until};
 use world::World;
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_reach_the_regions_topic_in_order_under_one_key() {

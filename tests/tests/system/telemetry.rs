@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -10,10 +9,8 @@ use axum::extract::State;
 use axum::http::Uri;
 use reqwest::Method;
 use serde_json::{Value, json};
-use system_tests::{canary, person, until};
+use system_tests::{PATIENCE, canary, person, until};
 use world::World;
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a collector was sent: path and protobuf.
 type Exported = Arc<Mutex<Vec<(String, Bytes)>>>;

@@ -1,5 +1,6 @@
 //! Every command but `serve` and `demo`: each does one thing and says how it went.
 
+pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod health;
 pub(crate) mod keys;
@@ -7,6 +8,7 @@ pub(crate) mod migrate;
 pub(crate) mod policy;
 pub(crate) mod snowflake;
 pub(crate) mod streams;
+pub(crate) mod witness;
 
 use std::process::ExitCode;
 

@@ -140,11 +140,23 @@ pub(crate) struct Served {
     pub jurisdiction: Jurisdiction,
     pub postgres: Postgres,
     pub log_origin: String,
+    pub signer: Option<Signer>,
     pub audit_reads: raw::AuditReads,
+    /// 0 means never.
+    pub scrub_leaves_per_s: u32,
     pub reader_connections: u32,
     pub committer_connections: u32,
     pub redpanda: Option<Redpanda>,
     pub snowflake: Option<Snowflake>,
+}
+
+/// The signer of a region's audit log.
+#[derive(Debug, Clone)]
+pub(crate) struct Signer {
+    pub key: tlog::SigningKey,
+    pub memory_file: PathBuf,
+    /// Public keys and submission prefixes.
+    pub witnesses: Vec<(tlog::VerifierKey, String)>,
 }
 
 /// The region's Redpanda.
@@ -296,6 +308,9 @@ pub(crate) fn redact(root: &mut raw::Root) {
         hide_url(&mut region.postgres);
         hide_url(&mut region.postgres_owner);
         hide(&mut region.postgres_password);
+        if let Some(signer) = &mut region.signer {
+            hide(&mut signer.key);
+        }
         if let Some(sasl) = region.redpanda.as_mut().and_then(|redpanda| redpanda.sasl.as_mut()) {
             hide(&mut sasl.password);
         }
@@ -333,6 +348,41 @@ fn read(file: &Path) -> Result<String, Mistakes> {
             fix: format!("Name it with --config or DOMICILE_CONFIG; {DEFAULT_PATH} in the sources is an example."),
         }])
     })
+}
+
+/// The texts of the policy that a configuration names: the table, its jurisdictions, its locations.
+///
+/// # Errors
+/// The mistakes of shape, or a file that cannot be read.
+pub(crate) fn policy_texts(file: &Path) -> anyhow::Result<[String; 3]> {
+    use anyhow::Context as _;
+    use residency::presets;
+    let settings = effective(file)?.policy;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let text = |path: &Option<PathBuf>, shipped: &str| match path {
+        None => Ok(shipped.to_owned()),
+        Some(path) => {
+            let path = folder.join(path);
+            std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))
+        }
+    };
+    Ok([
+        text(&settings.file, presets::SHIPPED_POLICY)?,
+        text(&settings.jurisdictions, presets::JURISDICTIONS)?,
+        text(&settings.locations, presets::LOCATIONS)?,
+    ])
+}
+
+/// Reads a secret that a command line names, `file:…` (relative to the working folder) or `env:NAME`.
+///
+/// # Errors
+/// A sentence why it cannot be had.
+pub(crate) fn secret_by_reference(reference: &str) -> Result<String, String> {
+    use secrecy::ExposeSecret as _;
+    let variables = environment();
+    let secrets = secret::Secrets { folder: Path::new("."), variables: &variables };
+    let found = secrets.resolve(reference).map_err(|trouble| format!("{} {}", trouble.message, trouble.fix))?;
+    Ok(found.secret.expose_secret().to_owned())
 }
 
 fn environment() -> BTreeMap<String, String> {

@@ -24,6 +24,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub(crate) use self::signals::stop_token;
+
 use crate::cli::{self, Role};
 use crate::commands::{FAILED, Failure, load};
 use crate::config::{Config, Database};
@@ -37,6 +39,7 @@ const FLUSH_MAX: Duration = Duration::from_secs(6);
 
 /// Runs until it is told to end.
 pub(crate) async fn run(args: &cli::Serve) -> Result<ExitCode, Failure> {
+    small_pages();
     let config = Arc::new(load(&args.config)?);
     let telemetry = telemetry::start(&config)?;
     panics::tell_only_where();
@@ -52,6 +55,13 @@ pub(crate) async fn run(args: &cli::Serve) -> Result<ExitCode, Failure> {
         crate::print::note("The last telemetry could not be sent in time.");
     }
     Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// Asks the system for memory in small pages. The allocator would take huge ones of 2 MiB each, and a gateway that holds
+/// some 30 MiB fills them sparsely: it took a quarter more memory and was no faster (measured).
+fn small_pages() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true); // where it cannot be, it is as it was before
 }
 
 async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -> anyhow::Result<()> {
@@ -75,6 +85,10 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
     if does(Role::Forwarder) {
         tasks.forwarders(config, &stores)?;
     }
+    if does(Role::Signer) {
+        tasks.signers(config, &stores, &gateway);
+        tasks.scrubbers(config, &stores, &gateway);
+    }
     if does(Role::Gateway) {
         let geoip = load_geoip(config).await?;
         let policy = Arc::new(ArcSwap::new(Arc::clone(&config.policy)));
@@ -88,6 +102,7 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
             clock: Arc::new(SystemClock),
         })?;
         tasks.geoip(config, geoip);
+        tasks.policy_texts(&args.config.path, &policy, &stores);
         tasks.policy(args.config.path.clone(), policy)?;
         let face = face::bind(config, routing, telemetry.metrics.clone()).await?;
         announce(config, args, &gateway);

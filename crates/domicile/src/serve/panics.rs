@@ -42,6 +42,9 @@ mod tests {
 
     #[test]
     fn a_panic_tells_where_it_was_and_not_what_it_said() {
+        // While there is only one subscriber in a process, a thread without any can decide for all that a line is not to
+        // be heard (tracing-core, `Rebuilder::JustOne`); the tests beside this one are such threads.
+        let _second = tracing::Dispatch::new(tracing_subscriber::registry());
         let lines = Lines::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();

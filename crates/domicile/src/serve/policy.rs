@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::bail;
 use arc_swap::ArcSwap;
 use residency::{Policy, Region};
+use storage::{KeptPolicy, Log};
 use tracing::{error, info};
 
 use crate::config;
@@ -20,6 +21,19 @@ pub(super) fn reload(file: &Path, current: &ArcSwap<Policy>) {
         }
         Err(error) => error!("The policy was not replaced, the old one stays in force: {error:#}"),
     }
+}
+
+/// Keeps the policy with this hash in a region, with the tables it chooses from, as the files are now.
+///
+/// # Errors
+/// When the files have changed since it was read, or the database does not answer.
+pub(super) async fn keep(file: &Path, sha256: [u8; 32], log: &Log) -> anyhow::Result<()> {
+    let [text, jurisdictions, locations] = config::policy_texts(file)?;
+    let read = Policy::parse(&text, &jurisdictions, &locations).map(|policy| policy.hash());
+    if read.ok() != Some(sha256) {
+        bail!("its file is another one by now");
+    }
+    Ok(log.keep_policy(&KeptPolicy { sha256, text, jurisdictions, locations }).await?)
 }
 
 /// The policy of the file as it is now. Its regions must be those that this process was wired with.

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 ///
 /// # Errors
 /// When signals cannot be received.
-pub(super) fn stop_token() -> anyhow::Result<CancellationToken> {
+pub(crate) fn stop_token() -> anyhow::Result<CancellationToken> {
     let mut term = listen(SignalKind::terminate())?;
     let mut int = listen(SignalKind::interrupt())?;
     let token = CancellationToken::new();

@@ -2,12 +2,13 @@
 //! started again after a pause; none of them can stop the gateway.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use geoip::{GeoIp, Reload};
+use leaf::GatewayId;
 use residency::Policy;
 use storage::RegionStore;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -22,6 +23,8 @@ use crate::telemetry::Metrics;
 
 /// How often histograms are tidied.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked whether the policy in force is kept.
+const KEEP_EVERY: Duration = Duration::from_secs(5);
 /// The first pause before a task that failed is started again.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// The longest such pause.
@@ -91,6 +94,49 @@ impl Tasks {
         Ok(())
     }
 
+    /// A signer for each region whose log's key is here.
+    pub(super) fn signers(&mut self, config: &Arc<Config>, stores: &[RegionStore], process: &GatewayId) {
+        for store in stores {
+            let Some(settings) = config.served.get(store.region()).and_then(|served| served.signer.clone()) else {
+                warn!(region = %store.region(), "The region's log has no key here: it is not signed by this process");
+                continue;
+            };
+            let (log, process) = (store.log(), process.to_string());
+            for (witness, url) in &settings.witnesses {
+                let post = match rooms::witness(url) {
+                    Ok(post) => post,
+                    Err(error) => {
+                        error!(witness = witness.name(), "Nothing is submitted to a witness: {error:#}");
+                        continue;
+                    }
+                };
+                let (log, process, witness) = (log.clone(), process.clone(), witness.clone());
+                self.supervise("submitter", store.region().to_string(), move |stop| {
+                    let (log, process) = (log.clone(), process.clone());
+                    audit::Submitter::new(log, witness.clone(), post.clone(), process).run(stop)
+                });
+            }
+            self.supervise("signer", store.region().to_string(), move |stop| {
+                let memory = audit::Memory::at(&settings.memory_file);
+                audit::Signer::new(log.clone(), settings.key.clone(), memory, process.clone()).run(stop)
+            });
+        }
+    }
+
+    /// A scrubber for each region, unless its configuration says that it is not to be.
+    pub(super) fn scrubbers(&mut self, config: &Config, stores: &[RegionStore], process: &GatewayId) {
+        for store in stores {
+            let rate = config.served.get(store.region()).map_or(0, |served| served.scrub_leaves_per_s);
+            if rate == 0 {
+                continue;
+            }
+            let (log, process) = (store.log(), process.to_string());
+            self.supervise("scrubber", store.region().to_string(), move |stop| {
+                audit::Scrubber::new(log.clone(), process.clone(), rate).run(stop)
+            });
+        }
+    }
+
     /// Looks for a newer country database.
     pub(super) fn geoip(&mut self, config: &Config, geoip: GeoIp) {
         let Some(every) = config.geoip.as_ref().and_then(|settings| settings.reload_every) else { return };
@@ -127,6 +173,32 @@ impl Tasks {
             }
         });
         Ok(())
+    }
+
+    /// Keeps the policy in force in each region, beside the decisions that are taken by it.
+    pub(super) fn policy_texts(&mut self, file: &Path, current: &Arc<ArcSwap<Policy>>, stores: &[RegionStore]) {
+        for store in stores {
+            let (file, current, log) = (file.to_owned(), Arc::clone(current), store.log());
+            self.supervise("policy keeper", store.region().to_string(), move |stop| {
+                let (file, current, log) = (file.clone(), Arc::clone(&current), log.clone());
+                async move {
+                    let mut kept = None;
+                    while !stop.is_cancelled() {
+                        let sha256 = current.load().hash();
+                        if kept != Some(sha256) {
+                            match policy::keep(&file, sha256, &log).await {
+                                Ok(()) => kept = Some(sha256),
+                                Err(error) => warn!(region = %log.region(), "The policy is not kept yet: {error:#}"),
+                            }
+                        }
+                        tokio::select! {
+                            () = stop.cancelled() => {}
+                            () = sleep(KEEP_EVERY) => {}
+                        }
+                    }
+                }
+            });
+        }
     }
 
     /// Tidies the metrics.

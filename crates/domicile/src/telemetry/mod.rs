@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::{FilterFn, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, FilterFn, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
@@ -45,13 +45,13 @@ pub(crate) fn start(config: &Config) -> anyhow::Result<Telemetry> {
         _ => None,
     };
     let lines = lines(format(settings), &settings.filter, std::io::stderr)?;
-    let spans = tracer.as_ref().map(|provider| otlp::layer(provider).with_filter(LevelFilter::INFO));
-    tracing_subscriber::registry()
-        .with(quiet())
-        .with(lines)
-        .with(spans)
-        .try_init()
-        .context("logging was started before")?;
+    let registry = tracing_subscriber::registry().with(lines);
+    // Two ways rather than an optional layer, which would have every span made even while it is none.
+    let started = match &tracer {
+        None => registry.try_init(),
+        Some(provider) => registry.with(otlp::layer(provider).with_filter(LevelFilter::INFO.and(quiet()))).try_init(),
+    };
+    started.context("logging was started before")?;
     let metrics = Metrics::start(settings.otlp.as_ref().filter(|export| export.metrics), resource)?;
     Ok(Telemetry { metrics, tracer })
 }
@@ -60,7 +60,7 @@ pub(crate) fn start(config: &Config) -> anyhow::Result<Telemetry> {
 pub(crate) fn start_for_commands() {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time().compact();
     // A second start (in tests) is harmless: the first one stays.
-    drop(tracing_subscriber::registry().with(quiet()).with(lines.with_filter(LevelFilter::WARN)).try_init());
+    drop(tracing_subscriber::registry().with(lines.with_filter(LevelFilter::WARN.and(quiet()))).try_init());
 }
 
 impl Telemetry {
@@ -79,21 +79,27 @@ fn format(settings: &Settings) -> LogFormat {
 }
 
 /// The log lines that the filter lets through.
+///
+/// A line says what it is about by itself, so spans are kept for lines only where details are asked for (`debug` or
+/// `trace`): a span that nobody exports would cost every request more than its decision does.
 fn lines<S, W>(form: LogFormat, filter: &str, writer: W) -> anyhow::Result<impl Layer<S>>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     let filter = EnvFilter::try_new(filter).context("the log filter cannot be read")?;
+    let detailed = filter.max_level_hint().is_none_or(|level| level >= LevelFilter::DEBUG);
+    let wanted = filter_fn(move |metadata| detailed || metadata.is_event());
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match form {
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
         LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).compact().boxed(),
     };
-    Ok(lines.with_filter(filter))
+    Ok(lines.with_filter(filter.and(quiet()).and(wanted)))
 }
 
-/// Keeps chatty libraries at warnings and worse.
+/// Keeps chatty libraries at warnings and worse. A part of each layer's filter: as a layer of its own it would have every
+/// span made, whether or not anybody wants it.
 fn quiet() -> FilterFn {
     filter_fn(|metadata| {
         let level = *metadata.level();
@@ -146,16 +152,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_request_has_a_span_only_where_somebody_looks_at_it() {
+        for (filter, looked_at) in [("warn", false), ("info", false), ("info,storage=debug", true), ("trace", true)] {
+            let lines = lines(LogFormat::Json, filter, std::io::sink).expect("a filter");
+            let subscriber = tracing_subscriber::registry().with(lines);
+            tracing::subscriber::with_default(subscriber, || {
+                let span = tracing::info_span!("request", filter);
+                assert_eq!(!span.is_disabled(), looked_at, "{filter}");
+            });
+        }
+    }
+
     /// `snowflake_api` speaks through the `log` facade: SQL with people's data, and its session's token.
     #[test]
     fn no_filter_makes_the_snowflake_client_tell_its_sql_or_its_token() {
+        // While there is only one subscriber in a process, a thread without any can decide for all that a line is not to
+        // be heard (tracing-core, `Rebuilder::JustOne`); the tests beside this one are such threads.
+        let _second = tracing::Dispatch::new(tracing_subscriber::registry());
         drop(tracing_log::LogTracer::init());
         for filter in ["trace", "snowflake_api=trace", "info,snowflake_api::session=debug,snowflake_jwt=trace"] {
             for form in [LogFormat::Json, LogFormat::Human] {
                 let page = Page::default();
                 let writer = page.clone();
                 let lines = lines(form, filter, move || writer.clone()).expect("a filter");
-                let subscriber = tracing_subscriber::registry().with(quiet()).with(lines);
+                let subscriber = tracing_subscriber::registry().with(lines);
                 tracing::subscriber::with_default(subscriber, || {
                     log::debug!(target: "snowflake_api", "Executing: MERGE … 'anna@example.org'");
                     log::info!(target: "snowflake_api", "Executing: MERGE … 'anna@example.org'");

@@ -75,7 +75,7 @@ impl Running {
         let head = log.end();
         let mut watch = self.board.watch();
         let done = watch.wait_for(|status| status.seq >= head && status.lag.entries == 0);
-        match tokio::time::timeout(Duration::from_secs(120), done).await {
+        match tokio::time::timeout(Duration::from_secs(300), done).await {
             Ok(status) => status.unwrap().clone(),
             Err(_) => panic!("the forwarder did not catch up: {:?}", self.board.now()),
         }

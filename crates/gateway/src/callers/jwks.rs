@@ -111,11 +111,16 @@ impl Jwks {
     /// # Errors
     /// [`NoJwks::Insecure`] or [`NoJwks::Client`].
     pub(crate) fn new(source: JwksSource) -> Result<Self, NoJwks> {
+        Self::with_patience(source, FETCH_MAX)
+    }
+
+    /// The same, with another bound for how long a fetch may take.
+    fn with_patience(source: JwksSource, fetch_max: Duration) -> Result<Self, NoJwks> {
         let source = match source {
             JwksSource::File(path) => Source::File(path),
             JwksSource::Url(url) => {
                 let channel = secure(&url)?;
-                let builder = reqwest::Client::builder().timeout(FETCH_MAX).redirect(reqwest::redirect::Policy::none());
+                let builder = reqwest::Client::builder().timeout(fetch_max).redirect(reqwest::redirect::Policy::none());
                 let builder = match channel {
                     Channel::Tls => builder,
                     // Without TLS not even a proxy stands between.

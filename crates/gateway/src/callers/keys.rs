@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 use residency::Actor;
 use sha2::{Digest, Sha256};
 
@@ -13,7 +13,7 @@ use super::{Caller, Scopes};
 pub use storage::Caller as KeyOwner;
 
 /// Callers that are remembered at a time.
-const REMEMBERED_MAX: u64 = 10_000;
+const REMEMBERED_MAX: usize = 10_000;
 
 /// Finds the owner of an API key. A seam, so that layers and callers can be tested without a database.
 pub trait KeyRing: Send + Sync + 'static {

@@ -13,7 +13,7 @@ use http::uri::Authority;
 use http::{HeaderMap, Method, Uri};
 use tower::{Layer, Service};
 
-use super::Inside;
+use super::{Callers, Inside};
 use crate::app::App;
 use crate::callers::Caller;
 use crate::error::Error;
@@ -22,25 +22,12 @@ use crate::error::Error;
 #[derive(Clone)]
 pub(super) struct IdentifyLayer {
     app: App,
-    way: Way,
-}
-
-/// How callers say who they are.
-#[derive(Clone, Copy)]
-enum Way {
-    /// The API's way: by `Authorization`.
-    Header,
-    /// The pages' way: by `Authorization`, or by the cookie of a browser that logged in.
-    HeaderOrCookie,
+    callers: Callers,
 }
 
 impl IdentifyLayer {
-    pub(super) fn by_header(app: &App) -> Self {
-        Self { app: app.clone(), way: Way::Header }
-    }
-
-    pub(super) fn by_header_or_cookie(app: &App) -> Self {
-        Self { app: app.clone(), way: Way::HeaderOrCookie }
+    pub(super) fn new(app: &App, callers: Callers) -> Self {
+        Self { app: app.clone(), callers }
     }
 }
 
@@ -48,15 +35,15 @@ impl<S> Layer<S> for IdentifyLayer {
     type Service = Identify<S>;
 
     fn layer(&self, inner: S) -> Identify<S> {
-        Identify { app: self.app.clone(), way: self.way, inner }
+        Identify { app: self.app.clone(), callers: self.callers, inner }
     }
 }
 
-/// A route for callers only.
+/// A route that knows who asks.
 #[derive(Clone)]
 pub(super) struct Identify<S> {
     app: App,
-    way: Way,
+    callers: Callers,
     inner: S,
 }
 
@@ -70,26 +57,32 @@ impl<S: Inside> Service<Request> for Identify<S> {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let (app, way) = (self.app.clone(), self.way);
+        let callers = self.callers;
+        if callers == Callers::Everybody {
+            return Box::pin(self.inner.call(request));
+        }
+        let app = self.app.clone();
         // The one that was found ready is the one that is used.
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
-            let caller = match way {
-                Way::Header => app.callers.by_header(&parts.headers).await,
-                Way::HeaderOrCookie => for_page(&app, &parts).await,
+            let caller = match callers {
+                Callers::ByHeaderOrCookie => for_page(&app, &parts).await,
+                Callers::ByHeader | Callers::Everybody => app.callers.by_header(&parts.headers).await,
             };
-            match (caller, way) {
-                (Ok(caller), _) => {
+            match caller {
+                Ok(caller) => {
                     parts.extensions.insert(caller);
                     inner.call(Request::from_parts(parts, body)).await
                 }
                 // A person with a browser is shown the door rather than told that it is closed.
-                (Err(Error::Unauthenticated | Error::Credentials(_)), Way::HeaderOrCookie) if is_navigation(&parts) => {
+                Err(Error::Unauthenticated | Error::Credentials(_))
+                    if callers == Callers::ByHeaderOrCookie && is_navigation(&parts) =>
+                {
                     Ok(Redirect::to(paths::CONSOLE_LOGIN).into_response())
                 }
-                (Err(error), _) => Ok(error.into_response()),
+                Err(error) => Ok(error.into_response()),
             }
         })
     }

@@ -57,38 +57,66 @@ impl<S> Inside for S where
 {
 }
 
-/// Stands around everything that the public listener serves.
-pub(crate) fn around(routes: Router, app: &App) -> Router {
-    let limits = &app.settings.limits;
-    let request_max = limits.request_max;
-    routes.layer(
-        ServiceBuilder::new()
-            .layer(EnvelopeLayer(app.clone()))
-            .layer(ObserveLayer::new())
-            .layer(MapFutureLayer::new(panic::caught))
-            .layer(ShedLayer::new(limits.requests_max))
-            .layer(MapFutureLayer::new(move |answer| deadline::deadline(request_max, answer))),
-    )
+/// What stands around every route. One for all of them: they share its room and its counts.
+pub(crate) struct Layers {
+    app: App,
+    envelope: EnvelopeLayer,
+    observe: ObserveLayer,
+    shed: ShedLayer,
 }
 
-/// Bounds the body of each request to these routes.
-pub(crate) fn bounded<S: Clone + Send + Sync + 'static>(routes: Router<S>, bytes_max: usize) -> Router<S> {
-    routes.layer(MapRequestLayer::new(move |request: Request| {
-        // Most requests have none, and what is not there needs no bound.
-        if request.body().is_end_stream() {
-            request
-        } else {
-            request.map(|body| Body::new(Limited::new(body, bytes_max)))
+impl Layers {
+    pub(crate) fn new(app: &App) -> Self {
+        let requests_max = app.settings.limits.requests_max;
+        Self {
+            app: app.clone(),
+            envelope: EnvelopeLayer(app.clone()),
+            observe: ObserveLayer::new(),
+            shed: ShedLayer::new(requests_max),
         }
-    }))
+    }
+
+    /// Stands around routes that `callers` may use. All layers are one layer to axum, so a route is boxed once rather than
+    /// once for each of them.
+    pub(crate) fn around(&self, routes: Router, callers: Callers, body: Bodies) -> Router {
+        let limits = &self.app.settings.limits;
+        let (request_max, bytes_max) = (limits.request_max, limits.body_bytes_max);
+        routes.layer(
+            ServiceBuilder::new()
+                .layer(self.envelope.clone())
+                .layer(self.observe.clone())
+                .layer(MapFutureLayer::new(panic::caught))
+                .layer(self.shed.clone())
+                .layer(MapFutureLayer::new(move |answer| deadline::deadline(request_max, answer)))
+                .layer(IdentifyLayer::new(&self.app, callers))
+                .layer(RateLayer::new(&self.app, callers))
+                .layer(MapRequestLayer::new(move |request: Request| match body {
+                    // Most requests have none, and what is not there needs no bound.
+                    Bodies::Whole if !request.body().is_end_stream() => {
+                        request.map(|body| Body::new(Limited::new(body, bytes_max)))
+                    }
+                    Bodies::Whole | Bodies::Streamed => request,
+                })),
+        )
+    }
 }
 
-/// Lets only callers through to these routes: the API, by header.
-pub(crate) fn for_callers(routes: Router<App>, app: &App) -> Router<App> {
-    routes.layer(ServiceBuilder::new().layer(IdentifyLayer::by_header(app)).layer(RateLayer(app.clone())))
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Callers {
+    /// Everybody: health, and the way in.
+    Everybody,
+    /// The API's way: who says who they are by `Authorization`.
+    ByHeader,
+    /// The pages' way: by `Authorization`, or by the cookie of a browser that logged in.
+    ByHeaderOrCookie,
 }
 
-/// Lets only callers through to these routes: pages, by header or by a browser's cookie.
-pub(crate) fn for_browsers<S: Clone + Send + Sync + 'static>(routes: Router<S>, app: &App) -> Router<S> {
-    routes.layer(ServiceBuilder::new().layer(IdentifyLayer::by_header_or_cookie(app)).layer(RateLayer(app.clone())))
+/// What bodies a route takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bodies {
+    /// Read as a whole, so bounded as a whole.
+    Whole,
+    /// Streams, which their reader bounds piece by piece.
+    Streamed,
 }

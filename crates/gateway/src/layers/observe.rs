@@ -68,22 +68,17 @@ impl<S: Inside> Service<Request> for Observe<S> {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let begun = Instant::now();
-        let method = known(request.method());
-        let route = request.extensions().get::<MatchedPath>().cloned();
-        let span = span(method, route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str), &request);
+        let observation = Observation::begin(&self.by.series, &request);
         let given = TraceParent::in_headers(request.headers());
         if let Some(given) = &given {
-            given.adopt(&span);
+            given.adopt(&observation.span);
         }
         let in_flight = InFlight::enter(&self.by.in_flight);
-        let series = Arc::clone(&self.by.series);
-        let answer = trace::within(given, self.inner.call(request).instrument(span.clone()));
+        let answer = trace::within(given, self.inner.call(request).instrument(observation.span.clone()));
         Box::pin(async move {
             let response = answer.await?;
             drop(in_flight);
-            let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
-            span.in_scope(|| finished(&span, &series, method, route, begun, &response));
+            observation.span.in_scope(|| observation.end(&response));
             Ok(response)
         })
     }
@@ -92,47 +87,67 @@ impl<S: Inside> Service<Request> for Observe<S> {
 /// What stands for the path of a request that no route takes.
 const NO_ROUTE: &str = "none";
 
-fn span(method: &'static str, route: &str, request: &Request) -> Span {
-    info_span!(
-        "request",
-        otel.kind = "server",
-        otel.name = %format_args!("{method} {route}"),
-        http.request.method = method,
-        http.route = route,
-        request_id = request.extensions().get::<RequestId>().map(RequestId::as_str),
-        http.response.status_code = Empty,
-        code = Empty,
-        region = Empty,
-        latency_us = Empty,
-    )
+/// One request, from its head on.
+struct Observation {
+    series: Arc<Series>,
+    span: Span,
+    method: &'static str,
+    route: Option<MatchedPath>,
+    request_id: Option<RequestId>,
+    begun: Instant,
 }
 
-fn finished(span: &Span, series: &Series, method: &'static str, route: &str, begun: Instant, response: &Response) {
-    let (status, elapsed) = (response.status(), begun.elapsed());
-    let pending = response.extensions().get::<Pending>();
-    let region = response
-        .headers()
-        .get(api::headers::REGION)
-        .and_then(|value| value.to_str().ok())
-        .or_else(|| pending.and_then(|pending| pending.problem.region.as_deref()))
-        .unwrap_or("none");
-    let latency_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-    span.record("http.response.status_code", status.as_u16());
-    span.record("region", region);
-    span.record("latency_us", latency_us);
-    if let Some(Pending { problem, cause }) = pending {
-        span.record("code", problem.code.as_str());
-        // The one place where errors are logged.
-        if status.is_server_error() {
-            warn!(code = problem.code, cause = %cause, "{method} {route} was answered {}: {cause}", status.as_u16());
-        } else {
-            debug!(code = problem.code, cause = %cause, "{method} {route} was answered {}: {cause}", status.as_u16());
-        }
-    } else {
-        debug!("{method} {route} was answered {} in {latency_us} us", status.as_u16());
+impl Observation {
+    fn begin(series: &Arc<Series>, request: &Request) -> Self {
+        let begun = Instant::now();
+        let method = known(request.method());
+        let route = request.extensions().get::<MatchedPath>().cloned();
+        let request_id = request.extensions().get::<RequestId>().cloned();
+        let path = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
+        let span = info_span!(
+            "request",
+            otel.kind = "server",
+            otel.name = %format_args!("{method} {path}"),
+            http.request.method = method,
+            http.route = path,
+            request_id = request_id.as_ref().map(RequestId::as_str),
+            http.response.status_code = Empty,
+            code = Empty,
+            region = Empty,
+            latency_us = Empty,
+        );
+        Self { series: Arc::clone(series), span, method, route, request_id, begun }
     }
-    let kind = Kind { route: Cow::Borrowed(route), method, status: status.as_u16(), region: Cow::Borrowed(region) };
-    series.count(&kind, elapsed);
+
+    fn end(&self, response: &Response) {
+        let Self { series, span, method, .. } = self;
+        let route = self.route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
+        let (status, took) = (response.status().as_u16(), self.begun.elapsed());
+        let pending = response.extensions().get::<Pending>();
+        let region = response
+            .headers()
+            .get(api::headers::REGION)
+            .and_then(|value| value.to_str().ok())
+            .or_else(|| pending.and_then(|pending| pending.problem.region.as_deref()))
+            .unwrap_or("none");
+        let latency_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        span.record("http.response.status_code", status);
+        span.record("region", region);
+        span.record("latency_us", latency_us);
+        if let Some(Pending { problem, cause }) = pending {
+            span.record("code", problem.code.as_str());
+            let (code, request_id) = (problem.code.as_str(), self.request_id.as_ref().map(RequestId::as_str));
+            // The one place where errors are logged.
+            if response.status().is_server_error() {
+                warn!(code, request_id, region, latency_us, %cause, "{method} {route} was answered {status}: {cause}");
+            } else {
+                debug!(code, request_id, region, latency_us, %cause, "{method} {route} was answered {status}: {cause}");
+            }
+        } else {
+            debug!("{method} {route} was answered {status} in {latency_us} us");
+        }
+        series.count(&Kind { route: Cow::Borrowed(route), method, status, region: Cow::Borrowed(region) }, took);
+    }
 }
 
 /// A method as a label: callers can make up methods, and labels must not grow.

@@ -9,6 +9,7 @@ mod events;
 mod health;
 mod login;
 mod pages;
+mod proof;
 mod records;
 mod subjects;
 mod zero_party;
@@ -19,7 +20,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
-use crate::layers;
+use crate::layers::{Bodies, Callers, Layers};
 use crate::problem::{no_method, no_route};
 
 pub use health::RenderMetrics;
@@ -38,6 +39,10 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(decisions::list))
         .routes(routes!(decisions::read))
         .routes(routes!(decisions::explain))
+        .routes(routes!(proof::checkpoint))
+        .routes(routes!(proof::tile))
+        .routes(routes!(proof::entry))
+        .routes(routes!(proof::policies))
 }
 
 /// The one route whose body has no end that it must wait for.
@@ -54,12 +59,11 @@ pub(crate) fn description() -> utoipa::openapi::OpenApi {
 
 /// Everything on the public listener.
 pub(crate) fn public(app: &App, console: Option<Router>, doorstep: Option<Router>) -> Router {
-    let bytes_max = app.settings.limits.body_bytes_max;
     let (api, _) = api().split_for_parts();
     let (streamed, _) = streamed().split_for_parts();
     // The fallback is behind the callers' layer: even what does not exist is told to callers only.
-    let for_callers =
-        layers::bounded(api, bytes_max).merge(streamed).fallback(no_route).method_not_allowed_fallback(no_method);
+    let api = api.fallback(no_route).method_not_allowed_fallback(no_method).with_state(app.clone());
+    let streamed = streamed.method_not_allowed_fallback(no_method).with_state(app.clone());
     let mut pages = Router::new()
         .route(api::paths::OPENAPI, get(pages::openapi))
         .route(api::paths::DOCS, get(pages::docs))
@@ -76,11 +80,11 @@ pub(crate) fn public(app: &App, console: Option<Router>, doorstep: Option<Router
     if let Some(doorstep) = doorstep {
         open = open.merge(doorstep);
     }
-    let pages = layers::bounded(pages.method_not_allowed_fallback(no_method), bytes_max);
-    let open = layers::bounded(open.method_not_allowed_fallback(no_method), bytes_max);
-    let routes = layers::for_callers(for_callers, app)
-        .with_state(app.clone())
-        .merge(layers::for_browsers(pages, app))
-        .merge(open);
-    layers::around(routes, app)
+    let (pages, open) = (pages.method_not_allowed_fallback(no_method), open.method_not_allowed_fallback(no_method));
+    let layers = Layers::new(app);
+    layers
+        .around(api, Callers::ByHeader, Bodies::Whole)
+        .merge(layers.around(streamed, Callers::ByHeader, Bodies::Streamed))
+        .merge(layers.around(pages, Callers::ByHeaderOrCookie, Bodies::Whole))
+        .merge(layers.around(open, Callers::Everybody, Bodies::Whole))
 }

@@ -29,6 +29,9 @@ use crate::app::App;
 use crate::callers::{KeyOwner, KeyRing};
 use crate::{Settings, routes};
 
+/// How long a test waits for what must come about. No test may demand more speed than this of the machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A key that may do everything.
 const ALL: &str = "dom_all_x";
 /// A key that may read records.
@@ -44,6 +47,8 @@ const CURSED: &str = "dom_cursed_x";
 #[derive(Default)]
 struct Keys {
     revoked: std::sync::Mutex<HashMap<String, ()>>,
+    /// How many lookups hang.
+    hanging: tokio::sync::watch::Sender<usize>,
 }
 
 impl Keys {
@@ -68,7 +73,10 @@ impl KeyRing for Keys {
         };
         Box::pin(async move {
             match key {
-                HANGING => std::future::pending().await,
+                HANGING => {
+                    self.hanging.send_modify(|hanging| *hanging += 1);
+                    std::future::pending().await
+                }
                 CURSED => panic!("a bug"),
                 _ => Ok(found),
             }
@@ -116,11 +124,9 @@ fn app(settings: Settings, keys: Arc<dyn KeyRing>) -> App {
 
 fn routing() -> Routing {
     let nowhere = || SecretString::from("postgres://nobody@127.0.0.1:1/nothing");
-    let limits = storage::Limits {
-        answer_timeout: Duration::from_secs(1),
-        connect_timeout: Duration::from_millis(200),
-        ..storage::Limits::default()
-    };
+    // Nobody listens there, so that a connection is refused and no time has to pass before that is known.
+    let limits =
+        storage::Limits { answer_timeout: PATIENCE, connect_timeout: PATIENCE / 2, ..storage::Limits::default() };
     let peppers = Peppers::new(Pepper::new(1, &[7; 32]).unwrap(), Vec::new());
     let region = Region::new("eu-central").unwrap();
     let store = RegionStore::open(RegionSettings {

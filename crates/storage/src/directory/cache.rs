@@ -5,24 +5,46 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache as Bounded, DefaultLifecycle};
 use residency::{Epoch, Pin, PinState, Region};
 
 use crate::digest::SubjectDigest;
 
-/// Remembers active pins.
+/// Room for so many pins is made at once; more is made as it is needed.
+const PINS_AT_FIRST: usize = 1_024;
+/// A pin with an epoch beyond these bits is not remembered: nobody moves that often.
+const EPOCH_BITS: u32 = 48;
+
+/// Remembers active pins, each in some 50 bytes.
 #[derive(Debug)]
 pub(super) struct Cache {
-    pins: moka::sync::Cache<[u8; 32], Remembered, ByDigest>,
+    pins: Bounded<Name, Remembered, UnitWeighter, ByDigest>,
     regions: Regions,
     /// Grows with every `forget`.
     forgotten: AtomicU64,
 }
 
-/// An active pin in 16 bytes.
+/// The first half of a digest. Under a secret key half of it is as good as random, and 128 random bits name a subject: that
+/// two of ten million begin alike has a chance of one in 10^24, and then the region would still know better.
+type Name = [u8; 16];
+
+/// An active pin: its region's number in the upper 16 bits, its epoch in the lower 48.
 #[derive(Debug, Clone, Copy)]
-struct Remembered {
-    region: u16,
-    epoch: u64,
+struct Remembered(u64);
+
+impl Remembered {
+    fn new(region: u16, epoch: u64) -> Option<Self> {
+        (epoch >> EPOCH_BITS == 0).then_some(Self(u64::from(region) << EPOCH_BITS | epoch))
+    }
+
+    fn region(self) -> u16 {
+        u16::try_from(self.0 >> EPOCH_BITS).unwrap_or(u16::MAX)
+    }
+
+    fn epoch(self) -> Epoch {
+        Epoch(self.0 & ((1 << EPOCH_BITS) - 1))
+    }
 }
 
 /// Taken before the directory is asked: shows whether anything was forgotten meanwhile.
@@ -31,13 +53,15 @@ pub(super) struct Ticket(u64);
 
 impl Cache {
     pub(super) fn new(pins_max: u64) -> Self {
-        let pins = moka::sync::Cache::builder().max_capacity(pins_max).build_with_hasher(ByDigest);
+        let at_first = usize::try_from(pins_max).unwrap_or(usize::MAX).min(PINS_AT_FIRST);
+        let pins = Bounded::with(at_first, pins_max, UnitWeighter, ByDigest, DefaultLifecycle::default());
         Self { pins, regions: Regions::default(), forgotten: AtomicU64::new(0) }
     }
 
     pub(super) fn get(&self, digest: &SubjectDigest) -> Option<Pin> {
-        let Remembered { region, epoch } = self.pins.get(&digest.bytes)?;
-        Some(Pin { region: self.regions.name(region)?, epoch: Epoch(epoch), state: PinState::Active })
+        let remembered = self.pins.get(&name(digest))?;
+        let region = self.regions.name(remembered.region())?;
+        Some(Pin { region, epoch: remembered.epoch(), state: PinState::Active })
     }
 
     pub(super) fn ticket(&self) -> Ticket {
@@ -51,22 +75,28 @@ impl Cache {
             return;
         }
         let Some(region) = self.regions.number(&pin.region) else { return };
-        self.pins.insert(digest.bytes, Remembered { region, epoch: pin.epoch.0 });
+        let Some(remembered) = Remembered::new(region, pin.epoch.0) else { return };
+        self.pins.insert(name(digest), remembered);
         // Counted before it is removed in `forget`, and looked at after inserting here: one of the two removes it.
         if self.ticket().0 != ticket.0 {
-            self.pins.invalidate(&digest.bytes);
+            self.pins.remove(&name(digest));
         }
     }
 
     pub(super) fn forget(&self, digest: &SubjectDigest) {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
-        self.pins.invalidate(&digest.bytes);
+        self.pins.remove(&name(digest));
     }
 
     pub(super) fn len(&self) -> u64 {
-        self.pins.run_pending_tasks();
-        self.pins.entry_count()
+        self.pins.len() as u64
     }
+}
+
+fn name(digest: &SubjectDigest) -> Name {
+    let mut name = [0; 16];
+    name.copy_from_slice(&digest.bytes[..16]);
+    name
 }
 
 /// The regions that were ever seen, by number.
@@ -117,7 +147,7 @@ struct FirstBytes(u64);
 impl Hasher for FirstBytes {
     fn write(&mut self, bytes: &[u8]) {
         // An array's hash also writes its length, which says nothing.
-        if let Some(first) = bytes.first_chunk::<8>().filter(|_| bytes.len() == 32) {
+        if let Some(first) = bytes.first_chunk::<8>().filter(|_| bytes.len() == size_of::<Name>()) {
             self.0 = u64::from_le_bytes(*first);
         }
     }
@@ -175,7 +205,7 @@ mod tests {
     fn two_digests_that_begin_alike_are_two() {
         let cache = Cache::new(10);
         let mut other = digest(1);
-        other.bytes[31] = 1;
+        other.bytes[15] = 1;
         cache.put(&digest(1), &pin("eu-central", PinState::Active), cache.ticket());
         cache.put(&other, &pin("us-east", PinState::Active), cache.ticket());
         assert_eq!(cache.get(&digest(1)).unwrap().region.as_str(), "eu-central");
@@ -184,6 +214,6 @@ mod tests {
 
     #[test]
     fn the_hash_of_a_digest_is_its_beginning() {
-        assert_eq!(ByDigest.hash_one(digest(1).bytes), 0x9e37_79b9_7f4a_7c15);
+        assert_eq!(ByDigest.hash_one(name(&digest(1))), 0x9e37_79b9_7f4a_7c15);
     }
 }

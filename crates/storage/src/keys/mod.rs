@@ -143,9 +143,13 @@ impl Shared {
     }
 
     fn standing(&self, token: &Token) -> Result<Standing, Error> {
+        self.standing_at(Instant::now(), token)
+    }
+
+    fn standing_at(&self, now: Instant, token: &Token) -> Result<Standing, Error> {
         match &*self.snapshot.load() {
             None => Ok(Standing::Unknown),
-            Some(snapshot) if snapshot.age(Instant::now()) > KEYS_STALE_MAX => {
+            Some(snapshot) if snapshot.age(now) > KEYS_STALE_MAX => {
                 // There is no caller whom a memory this old could vouch for, nor one to refuse.
                 Err(unavailable("the API keys were last read too long ago"))
             }
@@ -209,9 +213,9 @@ mod tests {
         let token = Token::parse(text.expose_secret()).expect("a token");
         let shared = Shared::new();
         for (age_s, accepted) in [(0, true), (59, true), (61, false)] {
-            let read_at = Instant::now().checked_sub(Duration::from_secs(age_s)).expect("the machine is up that long");
+            let read_at = Instant::now();
             shared.snapshot.store(Some(Arc::new(Snapshot::of_one(&made, read_at))));
-            match shared.standing(&token) {
+            match shared.standing_at(read_at + Duration::from_secs(age_s), &token) {
                 Ok(Standing::Caller(_)) => assert!(accepted, "accepted after {age_s} s"),
                 Err(Error::Unavailable { region: None, .. }) => assert!(!accepted, "refused after {age_s} s"),
                 _ => panic!("neither accepted nor refused after {age_s} s"),

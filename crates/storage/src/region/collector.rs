@@ -28,7 +28,7 @@ pub(super) struct Collector {
 
 #[derive(Debug)]
 struct Line {
-    arrivals: mpsc::UnboundedReceiver<Entry>,
+    arrivals: mpsc::UnboundedReceiver<Vec<Entry>>,
     waiting: VecDeque<Entry>,
 }
 
@@ -50,7 +50,7 @@ pub(super) enum Next {
 }
 
 impl Collector {
-    pub(super) fn new(arrivals: mpsc::UnboundedReceiver<Entry>, limits: &Limits) -> Self {
+    pub(super) fn new(arrivals: mpsc::UnboundedReceiver<Vec<Entry>>, limits: &Limits) -> Self {
         Self {
             line: Mutex::new(Line { arrivals, waiting: VecDeque::new() }),
             busy: Latch::default(),
@@ -65,8 +65,8 @@ impl Collector {
         let mut line = self.line.lock().await;
         loop {
             let Line { arrivals, waiting } = &mut *line;
-            while let Ok(entry) = arrivals.try_recv() {
-                waiting.push_back(entry);
+            while let Ok(entries) = arrivals.try_recv() {
+                waiting.extend(entries);
             }
             let batch = self.take(waiting);
             if !batch.entries.is_empty() {
@@ -77,7 +77,7 @@ impl Collector {
             }
             tokio::select! {
                 arrived = arrivals.recv() => match arrived {
-                    Some(entry) => waiting.push_back(entry),
+                    Some(entries) => waiting.extend(entries),
                     None if waiting.is_empty() => return Next::Closed,
                     // The last ones wait for a batch under way.
                     None => self.freed.notified().await,
@@ -156,8 +156,8 @@ impl Collector {
     pub(super) fn refuse(&self, error: &Error) {
         let Ok(mut line) = self.line.try_lock() else { return };
         let Line { arrivals, waiting } = &mut *line;
-        while let Ok(entry) = arrivals.try_recv() {
-            waiting.push_back(entry);
+        while let Ok(entries) = arrivals.try_recv() {
+            waiting.extend(entries);
         }
         *waiting = waiting.drain(..).filter_map(|entry| entry.fail(error)).collect();
     }

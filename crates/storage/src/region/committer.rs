@@ -42,7 +42,7 @@ struct Committers {
 /// Starts a region's committers.
 pub(super) fn spawn(
     shared: &Arc<Shared>,
-    entries: mpsc::UnboundedReceiver<Entry>,
+    entries: mpsc::UnboundedReceiver<Vec<Entry>>,
     connections: u32,
 ) -> Vec<JoinHandle<()>> {
     let crew = Crew::new("committer");

@@ -16,6 +16,7 @@ use super::Shared;
 use super::events::instant;
 use super::outbox::Columns;
 use super::records::{column, version};
+use super::tiles::{self, Edge};
 use crate::error::{Cause, Trouble};
 use crate::link::within;
 
@@ -41,6 +42,8 @@ pub(super) struct Tip {
     pub(super) frontier: Frontier,
     pub(super) epoch: u64,
     pub(super) fence: u64,
+    /// Of the unfinished tile.
+    edge: Edge,
 }
 
 impl Tip {
@@ -121,7 +124,7 @@ fn tip(row: &sqlx::postgres::PgRow) -> Result<Tip, Trouble> {
     if frontier.size() != size {
         return Err(broken());
     }
-    Ok(Tip { frontier, epoch: version(row.try_get(2)?)?, fence: version(row.try_get(3)?)? })
+    Ok(Tip { frontier, epoch: version(row.try_get(2)?)?, fence: version(row.try_get(3)?)?, edge: Edge::default() })
 }
 
 /// Appends a page and commits: the transaction that is open, or, when there is none, the page alone.
@@ -210,7 +213,62 @@ pub(super) async fn begin(shared: &Shared, connection: &mut PgConnection) -> Res
     Ok(())
 }
 
-/// Writes leaves, events and the new head in one statement, if the head is still `tip`. Returns the
+/// The statement that advances the head, if it is still where it was, and writes leaves and whatever else is named.
+macro_rules! sql {
+    ($($more:expr),*) => {
+        concat!(
+            "WITH advanced AS ( \
+                 UPDATE domicile.head SET size = $1, frontier = $2 \
+                 WHERE only_row AND size = $3 AND epoch = $4 AND fence = $5 RETURNING 1), \
+             written AS ( \
+                 INSERT INTO domicile.leaves (seq, hash, line) \
+                 SELECT $3 + l.ord - 1, l.hash, l.line FROM unnest($6::bytea[], $7::text[]) WITH ORDINALITY AS l(hash, line, ord) \
+                 WHERE EXISTS (SELECT FROM advanced))",
+            $($more,)*
+            " SELECT count(*) = 1 FROM advanced",
+        )
+    };
+}
+
+/// The part that sends events.
+macro_rules! events {
+    () => {
+        ", sent AS ( \
+             INSERT INTO domicile.outbox (seq, channel, topic, key, key_id, event_type, event_id, source, \"time\", \
+                                          datacontenttype, traceparent, extensions, data) \
+             SELECT $8 + e.at, e.channel, e.topic, e.key, e.key_id, e.event_type, e.event_id, e.source, e.\"time\", \
+                    e.datacontenttype, e.traceparent, e.extensions::jsonb, e.data \
+             FROM unnest($9::bigint[], $10::smallint[], $11::text[], $12::bytea[], $13::smallint[], $14::text[], \
+                         $15::text[], $16::text[], $17::timestamptz[], $18::text[], $19::text[], $20::text[], $21::bytea[]) \
+                  AS e(at, channel, topic, key, key_id, event_type, event_id, source, \"time\", datacontenttype, \
+                       traceparent, extensions, data) \
+             WHERE EXISTS (SELECT FROM advanced))"
+    };
+}
+
+/// The part that writes the tiles which these leaves fill.
+macro_rules! tiles {
+    ($level:literal, $n:literal, $hashes:literal, $root:literal) => {
+        concat!(
+            ", tiled AS ( \
+                 INSERT INTO domicile.tiles (level, n, hashes, root) \
+                 SELECT t.level, t.n, t.hashes, t.root FROM unnest(",
+            $level,
+            "::smallint[], ",
+            $n,
+            "::bigint[], ",
+            $hashes,
+            "::bytea[], ",
+            $root,
+            "::bytea[]) \
+                      AS t(level, n, hashes, root) \
+                 WHERE EXISTS (SELECT FROM advanced) \
+                 ON CONFLICT (level, n) DO NOTHING)",
+        )
+    };
+}
+
+/// Writes leaves, events, tiles and the new head in one statement, if the head is still `tip`. Returns the
 /// position of the page's first leaf, the head that results, and whether it was so.
 async fn advance(
     shared: &Shared,
@@ -233,40 +291,17 @@ async fn advance(
     for hash in hashes {
         next.frontier.push(*hash);
     }
+    let patience = shared.address.patience();
+    let grown = within(patience, tiles::grow(connection, tip.size(), &tip.edge, hashes)).await;
+    let (filled, edge) = grown.map_err(|trouble| (trouble, first))?;
+    next.edge = edge;
     let events = &page.events;
-    let query = if events.at.is_empty() {
-        sqlx::query(
-            "WITH advanced AS ( \
-                 UPDATE domicile.head SET size = $1, frontier = $2 \
-                 WHERE only_row AND size = $3 AND epoch = $4 AND fence = $5 RETURNING 1), \
-             written AS ( \
-                 INSERT INTO domicile.leaves (seq, hash, line) \
-                 SELECT $3 + l.ord - 1, l.hash, l.line FROM unnest($6::bytea[], $7::text[]) WITH ORDINALITY AS l(hash, line, ord) \
-                 WHERE EXISTS (SELECT FROM advanced)) \
-             SELECT count(*) = 1 FROM advanced",
-        )
-    } else {
-        sqlx::query(
-            "WITH advanced AS ( \
-                 UPDATE domicile.head SET size = $1, frontier = $2 \
-                 WHERE only_row AND size = $3 AND epoch = $4 AND fence = $5 RETURNING 1), \
-             written AS ( \
-                 INSERT INTO domicile.leaves (seq, hash, line) \
-                 SELECT $3 + l.ord - 1, l.hash, l.line FROM unnest($6::bytea[], $7::text[]) WITH ORDINALITY AS l(hash, line, ord) \
-                 WHERE EXISTS (SELECT FROM advanced)), \
-             sent AS ( \
-                 INSERT INTO domicile.outbox (seq, channel, topic, key, key_id, event_type, event_id, source, \"time\", \
-                                              datacontenttype, traceparent, extensions, data) \
-                 SELECT $8 + e.at, e.channel, e.topic, e.key, e.key_id, e.event_type, e.event_id, e.source, e.\"time\", \
-                        e.datacontenttype, e.traceparent, e.extensions::jsonb, e.data \
-                 FROM unnest($9::bigint[], $10::smallint[], $11::text[], $12::bytea[], $13::smallint[], $14::text[], \
-                             $15::text[], $16::text[], $17::timestamptz[], $18::text[], $19::text[], $20::text[], $21::bytea[]) \
-                      AS e(at, channel, topic, key, key_id, event_type, event_id, source, \"time\", datacontenttype, \
-                           traceparent, extensions, data) \
-                 WHERE EXISTS (SELECT FROM advanced)) \
-             SELECT count(*) = 1 FROM advanced",
-        )
-    };
+    let query = sqlx::query(match (events.at.is_empty(), filled.is_empty()) {
+        (true, true) => sql!(""),
+        (true, false) => sql!(tiles!("$8", "$9", "$10", "$11")),
+        (false, true) => sql!(events!()),
+        (false, false) => sql!(events!(), tiles!("$22", "$23", "$24", "$25")),
+    });
     let mut query = query
         .bind(column(next.size()))
         .bind(next.frontier.to_bytes())
@@ -292,8 +327,11 @@ async fn advance(
             .bind(&events.extensions)
             .bind(&events.data);
     }
+    if !filled.is_empty() {
+        query = query.bind(&filled.level).bind(&filled.n).bind(&filled.hashes).bind(&filled.root);
+    }
     let work = async { Ok(query.fetch_one(connection).await?.try_get(0)?) };
-    let advanced = within(shared.address.patience(), work).await.map_err(|trouble| (trouble, first))?;
+    let advanced = within(patience, work).await.map_err(|trouble| (trouble, first))?;
     Ok((first, next, advanced))
 }
 

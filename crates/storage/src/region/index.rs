@@ -1,5 +1,5 @@
 //! What is derived from the log and what keeps it going: the index of decisions, room for the log's next
-//! entries, and forgetting old idempotency keys. A cursor's work, done by one gateway at a time, in small
+//! entries, tiles that an older gateway left out, and forgetting old idempotency keys. A cursor's work, done by one gateway at a time, in small
 //! steps, and never in the way of a commit.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::records::version;
-use super::{Shared, idempotency};
+use super::{Shared, head, idempotency, tiles};
 use crate::error::Trouble;
 use crate::link::{Link, Work, within};
 
@@ -33,7 +33,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// While nobody waits, it works at most one part in so many of the time.
-const LEISURE: u32 = 4;
+const LEISURE: u32 = 16;
 
 /// How often the log is given room and old keys are forgotten.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(60);
@@ -54,11 +54,13 @@ async fn run(shared: &Arc<Shared>, wanted: &Notify) {
     let mut link = Link::new(Arc::clone(&shared.address), Work::Occasional);
     let mut committed = shared.committed.subscribe();
     let mut upkeep_at = Instant::now();
+    // Below this tile of the lowest level there is no gap.
+    let mut tiled_to = 0;
     loop {
         let begun = Instant::now();
         let outcome = match link.connection().await {
             Ok(connection) => {
-                let outcome = work(shared, connection, begun >= upkeep_at).await;
+                let outcome = work(shared, connection, begun >= upkeep_at, &mut tiled_to).await;
                 link.settle(outcome)
             }
             Err(trouble) => Err(trouble),
@@ -87,7 +89,12 @@ async fn run(shared: &Arc<Shared>, wanted: &Notify) {
 }
 
 /// One step, and the upkeep when it is due. Whether there is more to index.
-async fn work(shared: &Shared, connection: &mut PgConnection, upkeep: bool) -> Result<bool, Trouble> {
+async fn work(
+    shared: &Shared,
+    connection: &mut PgConnection,
+    upkeep: bool,
+    tiled_to: &mut u64,
+) -> Result<bool, Trouble> {
     let patience = shared.address.patience();
     if upkeep {
         let room_to: i64 = within(patience, async {
@@ -97,6 +104,14 @@ async fn work(shared: &Shared, connection: &mut PgConnection, upkeep: bool) -> R
         debug!(region = %shared.region, room_to, "The log has room");
         let kept_s = i64::try_from(shared.limits.idempotency_kept.as_secs()).unwrap_or(i64::MAX);
         within(patience, idempotency::forget_old(connection, kept_s)).await?;
+        let size = within(patience, head::read(connection)).await?.size();
+        loop {
+            let (done, more) = within(patience, tiles::mend(connection, size, *tiled_to)).await?;
+            *tiled_to = done;
+            if !more {
+                break;
+            }
+        }
     }
     within(patience, step(connection)).await
 }

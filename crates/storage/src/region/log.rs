@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use residency::{DecisionId, Region};
 use sqlx::postgres::PgConnection;
+use tlog::{Hash, Tile};
 use tokio::sync::{Mutex, Notify, Semaphore, watch};
 
+use super::checkpoints::PublishedCheckpoint;
 use super::cursors::{self, CursorLease, CursorState};
 use super::decisions::{self, DecisionFilter, DecisionRow};
 use super::outbox::{self, Channel, OutboxRow};
+use super::policies::KeptPolicy;
 use super::records::column;
-use super::{Shared, head, index};
+use super::{Shared, checkpoints, head, index, policies, tiles};
 use crate::error::{Cause, Error, Trouble};
 use crate::link::{Link, Work, within};
 
@@ -190,6 +193,72 @@ impl Log {
         })?;
         // A gateway's clock may be ahead of the database's: what is younger than now is of now.
         Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
+    }
+
+    /// The hashes of a tile of the log's Merkle tree, full or partial; `None` when the log does not reach it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn tile(&self, tile: Tile) -> Result<Option<Vec<Hash>>, Error> {
+        ask!(self, connection => tiles::read(connection, tile))
+    }
+
+    /// The newest signed checkpoint, if there is one; with `witnessed`, the newest that a witness has cosigned.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn checkpoint(&self, witnessed: bool) -> Result<Option<PublishedCheckpoint>, Error> {
+        ask!(self, connection => checkpoints::newest(connection, witnessed))
+    }
+
+    /// Publishes a signed checkpoint. A size that has one already keeps it; the root that is published under
+    /// that size is returned, for the signer to compare.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn publish_checkpoint(&self, size: u64, root: &[u8; 32], note: &str) -> Result<[u8; 32], Error> {
+        ask!(self, connection => checkpoints::publish(connection, size, root, note))
+    }
+
+    /// Keeps a witness's signature line under the published checkpoint of this size.
+    ///
+    /// # Errors
+    /// When the database does not answer or has no such checkpoint.
+    pub async fn keep_cosignature(&self, size: u64, witness: &str, line: &str) -> Result<(), Error> {
+        ask!(self, connection => checkpoints::cosign(connection, size, witness, line))
+    }
+
+    /// The largest size that a witness has cosigned, as far as is known here; 0 for none.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn cosigned_by(&self, witness: &str) -> Result<u64, Error> {
+        ask!(self, connection => checkpoints::cosigned_by(connection, witness))
+    }
+
+    /// Keeps a policy that is in force, for whoever takes its decisions again later.
+    ///
+    /// # Errors
+    /// When the database does not answer, or the hash is not that of the text.
+    pub async fn keep_policy(&self, policy: &KeptPolicy) -> Result<(), Error> {
+        ask!(self, connection => policies::keep(connection, policy))
+    }
+
+    /// The policies that were in force here, the newest 256.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn policies(&self) -> Result<Vec<KeptPolicy>, Error> {
+        ask!(self, connection => policies::all(connection))
+    }
+
+    /// Thins out old checkpoints: of those older than a day, the last of every hour stays, and what witnesses
+    /// have cosigned. Returns how many went.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn thin_checkpoints(&self) -> Result<u64, Error> {
+        ask!(self, connection => checkpoints::thin(connection))
     }
 
     /// Waits until what is committed now can be searched.

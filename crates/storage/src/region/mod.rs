@@ -6,6 +6,7 @@
 //! - `log`: reading the region log; `index`: what makes its decisions searchable;
 //! - the rest: each table's SQL at home in the table's file.
 
+mod checkpoints;
 mod collector;
 mod committer;
 mod crew;
@@ -22,11 +23,13 @@ mod log;
 mod lookups;
 mod numbers;
 mod outbox;
+mod policies;
 mod queue;
 mod reader;
 mod records;
 mod slot;
 mod subjects;
+mod tiles;
 mod transaction;
 mod wants;
 mod zero_party;
@@ -49,11 +52,13 @@ use crate::health::Health;
 use crate::limits::Limits;
 use crate::link::{Address, Expected, Link, Work, identify, within};
 
+pub use self::checkpoints::PublishedCheckpoint;
 pub use self::cursors::{CursorLease, CursorState};
 pub use self::decisions::{DecisionFilter, DecisionRow};
 pub use self::events::topic_of;
 pub use self::log::{Head, Log};
 pub use self::outbox::{Channel, OutboxRow};
+pub use self::policies::KeptPolicy;
 pub use crate::link::Identity;
 
 use self::entry::{Deed, Entry, Note};
@@ -134,7 +139,8 @@ pub(crate) struct Shared {
 struct Open {
     shared: Arc<Shared>,
     queries: mpsc::UnboundedSender<Query>,
-    entries: mpsc::UnboundedSender<Entry>,
+    /// Entries that come together travel together: waking the committer once is cheaper than once for each.
+    entries: mpsc::UnboundedSender<Vec<Entry>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     log: Log,
 }
@@ -309,7 +315,7 @@ impl RegionStore {
     }
 
     fn send(&self, entry: Entry) -> Result<(), Error> {
-        self.0.entries.send(entry).map_err(|_| self.unavailable("the store is closed"))
+        self.0.entries.send(vec![entry]).map_err(|_| self.unavailable("the store is closed"))
     }
 
     async fn answered<T>(

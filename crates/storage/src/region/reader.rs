@@ -39,14 +39,14 @@ pub(super) struct Query {
 struct Readers {
     shared: Arc<Shared>,
     line: Mutex<mpsc::UnboundedReceiver<Query>>,
-    entries: mpsc::UnboundedSender<Entry>,
+    entries: mpsc::UnboundedSender<Vec<Entry>>,
 }
 
 /// Starts a region's readers.
 pub(super) fn spawn(
     shared: &Arc<Shared>,
     queries: mpsc::UnboundedReceiver<Query>,
-    entries: &mpsc::UnboundedSender<Entry>,
+    entries: &mpsc::UnboundedSender<Vec<Entry>>,
     connections: u32,
 ) -> Vec<JoinHandle<()>> {
     let crew = Crew::new("reader");
@@ -106,9 +106,10 @@ impl Reader {
             };
             let trouble = match self.hand.link.settle(outcome) {
                 Ok(sights) => {
-                    for (query, sight) in queries.into_iter().zip(sights) {
-                        readers.hand_on(query, sight);
-                    }
+                    let notes =
+                        queries.into_iter().zip(sights).map(|(query, sight)| readers.note(query, sight)).collect();
+                    // The committers outlive the readers; if they do not, the replies are dropped and the callers told so.
+                    drop(readers.entries.send(notes));
                     continue;
                 }
                 Err(trouble) => trouble,
@@ -157,8 +158,8 @@ impl Readers {
         }
     }
 
-    /// Gives what was found, and its leaf, to the committer.
-    fn hand_on(&self, query: Query, sight: Sight) {
+    /// What was found, and its leaf, for the committer. With buffered audit the caller is answered here.
+    fn note(&self, query: Query, sight: Sight) -> Entry {
         let Query { permit, lookup: _, reply, seat, buffered } = query;
         let tag: Option<SubjectTag> = sight.tag;
         let (out, why) = match &sight.found {
@@ -188,8 +189,7 @@ impl Readers {
             reply,
             seat,
         };
-        // The committers outlive the readers; if they do not, the reply is dropped and the caller told so.
-        drop(self.entries.send(Entry::Note(Box::new(note))));
+        Entry::Note(Box::new(note))
     }
 }
 

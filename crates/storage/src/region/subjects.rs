@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use leaf::{SubjectSecret, SubjectTag, tag};
-use moka::sync::Cache as Moka;
+use quick_cache::sync::Cache as Bounded;
 use rand::RngCore;
 use residency::{Epoch, PinState, SubjectId};
 use sqlx::Row;
@@ -74,11 +74,11 @@ pub(super) fn why(error: &Error) -> &'static str {
 /// The subjects that were met lately, each valid for the fence it was read under. Absence is not kept, so
 /// a registration need not move the fence.
 #[derive(Debug)]
-pub(super) struct Cache(Moka<SubjectId, (u64, Arc<Known>)>);
+pub(super) struct Cache(Bounded<SubjectId, (u64, Arc<Known>)>);
 
 impl Cache {
     pub(super) fn new(subjects_max: u64) -> Self {
-        Self(Moka::new(subjects_max))
+        Self(Bounded::new(usize::try_from(subjects_max).unwrap_or(usize::MAX)))
     }
 
     pub(super) fn get(&self, subject: &SubjectId, fence: u64) -> Option<Arc<Known>> {

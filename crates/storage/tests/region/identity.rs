@@ -27,11 +27,11 @@ async fn postgres_itself_refuses_another_regions_row() {
 #[tokio::test]
 async fn a_region_is_founded_once() {
     let scene = Scene::new().await;
-    scene.found("region", REGION, "eu", ORIGIN).await.unwrap();
+    scene.found(&scene.database, REGION, "eu", ORIGIN).await.unwrap();
     for (region, jurisdiction, origin) in
         [("us-east", "eu", ORIGIN), (REGION, "us", ORIGIN), (REGION, "eu", "audit.example.com/other")]
     {
-        let error = scene.found("region", region, jurisdiction, origin).await.unwrap_err();
+        let error = scene.found(&scene.database, region, jurisdiction, origin).await.unwrap_err();
         assert!(!error.is_empty());
     }
     assert_eq!(scene.strings("SELECT region FROM domicile.region_identity").await, [REGION]);
@@ -41,9 +41,10 @@ async fn a_region_is_founded_once() {
 #[tokio::test]
 async fn a_connection_string_that_leads_to_another_region_is_refused_for_good() {
     let scene = Scene::new().await;
-    scene.found("elsewhere", "us-east", "us", "audit.example.com/domicile/us-east").await.unwrap();
+    let elsewhere = scene.cluster.unused("elsewhere");
+    scene.found(&elsewhere, "us-east", "us", "audit.example.com/domicile/us-east").await.unwrap();
     let mut settings = scene.settings(1);
-    settings.dsn = scene.cluster.dsn("elsewhere").into();
+    settings.dsn = scene.cluster.dsn(&elsewhere).into();
     let store = RegionStore::open(settings);
     eventually("the database is recognised", async || matches!(store.health(), Health::Misplaced { .. })).await;
     let Health::Misplaced { reason } = store.health() else { panic!() };
@@ -93,20 +94,17 @@ async fn a_gateway_cannot_change_or_take_back_what_is_in_the_log() {
 
 #[tokio::test]
 async fn a_store_acts_as_a_gateway_and_not_as_its_login() {
-    let scene = Scene::new().await;
+    let scene = Scene::apart().await;
     let mut superuser = scene.outside().await;
     // A login without rights of its own, which does not inherit the group's either: it must take the role.
-    for sql in [
-        "CREATE ROLE bare LOGIN NOINHERIT",
-        "GRANT domicile_gateway TO bare",
-        "CREATE ROLE stranger LOGIN",
-        "GRANT CONNECT ON DATABASE region TO bare, stranger",
-    ] {
+    for sql in ["CREATE ROLE bare LOGIN NOINHERIT", "GRANT domicile_gateway TO bare", "CREATE ROLE stranger LOGIN"] {
         superuser.execute(sql).await.unwrap();
     }
+    let connect = format!("GRANT CONNECT ON DATABASE {} TO bare, stranger", scene.database);
+    superuser.execute(sqlx::AssertSqlSafe(connect)).await.unwrap();
     let store_of = |login: &str| {
         let mut settings = scene.settings(1);
-        settings.dsn = scene.cluster.dsn_as(login, "region").into();
+        settings.dsn = scene.cluster.dsn_as(login, &scene.database).into();
         RegionStore::open(settings)
     };
     let store = store_of("bare");

@@ -8,6 +8,7 @@ use storage::{Change, Channel, CursorLease, DecisionFilter, Effect, Error, Preco
 use tlog::{Frontier, leaf_hash};
 
 use crate::scene::{Scene, commit, denial, done, event, put, record, subject};
+use crate::support::PATIENCE;
 
 /// Reads the whole log and checks what must hold of any log.
 async fn whole(store: &RegionStore) -> Vec<storage::DecisionRow> {
@@ -75,7 +76,7 @@ async fn the_log_is_dense_and_ordered_whoever_commits() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    let (written, ()) = tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(writing, following) })
+    let (written, ()) = tokio::time::timeout(PATIENCE * 2, async { tokio::join!(writing, following) })
         .await
         .expect("no event is passed over");
     let leaves = whole(&stores[0]).await;
@@ -178,7 +179,7 @@ async fn a_cursor_belongs_to_one_owner_and_never_goes_back() {
     let scene = Scene::new().await;
     let store = scene.open();
     let log = store.log();
-    let long = Duration::from_secs(60);
+    let long = Duration::from_secs(3_600);
     let first = log.acquire_cursor("relay", "a", long).await.unwrap().unwrap();
     assert_eq!(first.seq, 0);
     assert_eq!(log.acquire_cursor("relay", "b", long).await.unwrap(), None);

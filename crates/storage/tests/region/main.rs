@@ -10,3 +10,4 @@ mod reads;
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;
+mod tiles;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use leaf::GatewayId;
 use residency::presets::{JURISDICTIONS, LOCATIONS, SHIPPED_POLICY};
@@ -15,12 +15,14 @@ use secrecy::SecretString;
 use serde_json::value::RawValue;
 use sqlx::{Connection, PgConnection, Row};
 use storage::{
-    Answer, AuditReads, Change, Effect, Error, Found, Health, Limits, Lookup, OutgoingEvent, Pepper, Peppers,
-    Precondition, Record, RegionSettings, RegionStore, admin,
+    Answer, AuditReads, Change, Effect, Error, Found, Health, Lookup, OutgoingEvent, Pepper, Peppers, Precondition,
+    Record, RegionSettings, RegionStore, admin,
 };
 use uuid::Uuid;
 
-use crate::support::Cluster;
+use crate::support::{Cluster, patient};
+
+pub(crate) use crate::support::eventually;
 
 pub(crate) const REGION: &str = "eu-central";
 pub(crate) const ORIGIN: &str = "audit.example.com/domicile/eu-central";
@@ -31,19 +33,31 @@ static POLICY: LazyLock<Policy> =
 /// A region's cluster and database.
 pub(crate) struct Scene {
     pub(crate) cluster: Cluster,
+    pub(crate) database: String,
 }
 
 impl Scene {
+    /// A region in a database of its own.
     pub(crate) async fn new() -> Self {
-        let scene = Self { cluster: Cluster::start_new() };
-        scene.found("region", REGION, "eu", ORIGIN).await.unwrap();
+        Self::on(Cluster::shared()).await
+    }
+
+    /// A region on a server of its own, which may be stopped or given roles.
+    pub(crate) async fn apart() -> Self {
+        Self::on(Cluster::start_new()).await
+    }
+
+    async fn on(cluster: Cluster) -> Self {
+        let database = cluster.unused("region");
+        let scene = Self { cluster, database };
+        scene.found(&scene.database, REGION, "eu", ORIGIN).await.unwrap();
         scene
     }
 
     /// Makes a database and founds a region in it.
     pub(crate) async fn found(
         &self,
-        database: &'static str,
+        database: &str,
         region: &str,
         jurisdiction: &str,
         origin: &str,
@@ -59,14 +73,14 @@ impl Scene {
         RegionSettings {
             region: region(),
             jurisdiction: Jurisdiction::new("eu").unwrap(),
-            dsn: self.cluster.dsn("region").into(),
+            dsn: self.cluster.dsn(&self.database).into(),
             log_origin: ORIGIN.to_owned(),
             audit_reads: AuditReads::Durable,
             gateway: GatewayId::new("test", gateway).unwrap(),
             peppers: Peppers::new(Pepper::new(1, &[7; 32]).unwrap(), Vec::new()),
             reader_connections: 2,
             committer_connections: 2,
-            limits: Limits::default(),
+            limits: patient(),
         }
     }
 
@@ -77,7 +91,7 @@ impl Scene {
 
     /// A connection of the superuser's own, to look from outside.
     pub(crate) async fn outside(&self) -> PgConnection {
-        PgConnection::connect(&self.cluster.dsn("region")).await.unwrap()
+        PgConnection::connect(&self.cluster.dsn(&self.database)).await.unwrap()
     }
 
     pub(crate) async fn number(&self, sql: &'static str) -> i64 {
@@ -194,17 +208,6 @@ pub(crate) async fn record(store: &RegionStore, subject: &SubjectId, key: &str) 
         Found::Record(record) => record,
         other => panic!("a record was asked for, not {other:?}"),
     }
-}
-
-/// Waits until something holds, at most ten seconds.
-pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..1_000 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("not within ten seconds: {what}");
 }
 
 pub(crate) async fn up(store: &RegionStore) {

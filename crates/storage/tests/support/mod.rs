@@ -1,25 +1,35 @@
-//! A throw-away PostgreSQL cluster per test: its own data folder, a unix socket and no TCP port, real
-//! fsync, and nothing left behind. Dropping it stops the server and removes the folder; if the test
-//! process dies first, the kernel stops the server.
+//! Throw-away PostgreSQL clusters: a data folder each, a unix socket and no TCP port, real fsync, and nothing
+//! left behind. The last one to drop a cluster stops the server and removes the folder; if the test process dies
+//! first, the kernel stops the server.
 //!
-//! `initdb` runs once per machine and user; later clusters are copies of its result, so a start costs
-//! a fraction of a second.
+//! A test that stops its server, or makes roles in it, has one of its own ([`Cluster::start_new`]); all others share
+//! one and have a database each ([`Cluster::shared`]). Only so many tests use servers at a time, however many
+//! cores there are.
+//!
+//! `initdb` runs once per machine and user; later clusters are copies of its result.
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 use std::fs;
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{LazyLock, Mutex, mpsc};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError, Weak, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use storage::Limits;
 use tempfile::TempDir;
 
-/// How long a server may take to accept or to end.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for what must come about. No test may demand more speed than this of the machine: a bench
+/// says how fast something is.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How many tests of one process may use servers at a time.
+const TESTS_AT_ONCE_MAX: usize = 8;
 
 /// A unix socket's path must fit `sockaddr_un` (108 bytes on Linux) with room to spare.
 const SOCKET_PATH_BYTES_MAX: usize = 100;
@@ -27,24 +37,112 @@ const SOCKET_PATH_BYTES_MAX: usize = 100;
 /// The unprivileged user a server runs as when the tests are run by root, which PostgreSQL refuses.
 const SERVER_USER: &str = "postgres";
 
-/// A PostgreSQL server of this test's own.
+/// Limits that a slow machine does not reach: for whatever is not about a limit. With them, what is answered at all is
+/// not answered because a time was over.
+pub(crate) fn patient() -> Limits {
+    Limits {
+        connect_timeout: PATIENCE / 2,
+        statement_timeout: PATIENCE / 2,
+        lock_timeout: PATIENCE / 2,
+        answer_timeout: PATIENCE,
+        index_wait_max: PATIENCE,
+        shutdown_timeout: PATIENCE,
+        ..Limits::default()
+    }
+}
+
+/// Waits until something holds.
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < PATIENCE, "not within {} s: {what}", PATIENCE.as_secs());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A PostgreSQL server as one test uses it.
 pub(crate) struct Cluster {
-    folder: TempDir,
-    port: u16,
-    server: Mutex<Option<Child>>,
+    server: Arc<Server>,
+    // Given back after the server has gone.
+    _seat: Seat,
 }
 
 impl Cluster {
-    /// Makes and starts a cluster, and waits until it accepts connections.
+    /// A cluster of this test's own, which it may stop, kill and freeze.
     pub(crate) fn start_new() -> Self {
+        let seat = Seat::take();
+        Self { server: Arc::new(Server::start_new(true)), _seat: seat }
+    }
+
+    /// The cluster of all tests of this process that leave it running. It goes away with the last of them.
+    pub(crate) fn shared() -> Self {
+        static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+        let seat = Seat::take();
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = shared.upgrade().unwrap_or_else(|| Arc::new(Server::start_new(false)));
+        *shared = Arc::downgrade(&server);
+        Self { server, _seat: seat }
+    }
+}
+
+impl Deref for Cluster {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+/// The right to use a server.
+struct Seat;
+
+static TAKEN: Mutex<usize> = Mutex::new(0);
+static FREED: Condvar = Condvar::new();
+
+impl Seat {
+    /// Waits for it. A test takes one only, or two tests could wait for each other.
+    fn take() -> Self {
+        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = FREED.wait_while(taken, |taken| *taken >= TESTS_AT_ONCE_MAX);
+        *free.unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        FREED.notify_one();
+    }
+}
+
+/// A PostgreSQL server.
+pub(crate) struct Server {
+    folder: TempDir,
+    port: u16,
+    /// Whether one test has it for itself.
+    alone: bool,
+    names: AtomicU32,
+    server: Mutex<Option<Child>>,
+}
+
+impl Server {
+    /// Makes and starts a cluster, and waits until it accepts connections.
+    fn start_new(alone: bool) -> Self {
         let folder = tempfile::Builder::new().prefix("domicile-pg-").tempdir_in("/tmp").expect("a temporary folder");
         own(folder.path());
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("permissions of the folder");
         run(as_server_user("cp").arg("-a").arg("--reflink=auto").arg(template()).arg(folder.path().join("data")));
-        let cluster = Self { folder, port: rand::random_range(20_000..60_000), server: Mutex::new(None) };
+        let port = rand::random_range(20_000..60_000);
+        let cluster = Self { folder, port, alone, names: AtomicU32::new(0), server: Mutex::new(None) };
         assert!(cluster.socket().as_os_str().len() < SOCKET_PATH_BYTES_MAX, "the socket's path is too long");
         cluster.start();
         cluster
+    }
+
+    /// A name for a database that no other test uses.
+    pub(crate) fn unused(&self, stem: &str) -> String {
+        format!("{stem}_{}", self.names.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Where to connect as the cluster's superuser.
@@ -75,7 +173,7 @@ impl Cluster {
             .arg(self.folder.path())
             .arg("-p")
             .arg(self.port.to_string())
-            .args(["-c", "listen_addresses=", "-c", "fsync=on", "-c", "max_connections=200"])
+            .args(["-c", "listen_addresses=", "-c", "fsync=on", "-c", "max_connections=400"])
             .args(["-c", "shared_buffers=32MB", "-c", "log_min_messages=warning"])
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log twice"))
@@ -91,16 +189,19 @@ impl Cluster {
 
     /// Stops the server in good order: sessions are ended, data is flushed.
     pub(crate) fn stop(&self) {
+        assert!(self.alone, "other tests stand on this server");
         self.end("INT");
     }
 
     /// Ends the server at once and without clean-up, as a crash does.
     pub(crate) fn kill(&self) {
+        assert!(self.alone, "other tests stand on this server");
         self.end("QUIT");
     }
 
     /// Freezes every process of the server: connections stay open and nothing answers.
     pub(crate) fn freeze(&self) {
+        assert!(self.alone, "other tests stand on this server");
         self.signal_all("STOP");
     }
 
@@ -149,7 +250,7 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
+impl Drop for Server {
     fn drop(&mut self) {
         self.thaw();
         // The data is thrown away, so nothing needs flushing.

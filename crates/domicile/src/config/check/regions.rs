@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use residency::{Jurisdiction, Policy, Region};
 use secrecy::ExposeSecret as _;
+use tlog::{KeyKind, SigningKey, VerifierKey};
 
 use super::Check;
 use super::gateway::served;
 use super::stores::Ground;
 use crate::config::dsn::{Dsn, is_local_host};
 use crate::config::mistake::nearest;
-use crate::config::{Destination, Served, raw};
+use crate::config::{Destination, Served, Signer, raw};
 
 type Regions = (BTreeMap<Region, Served>, BTreeMap<Region, String>);
 
@@ -118,13 +119,19 @@ impl Check<'_> {
             }
             fine
         });
+        let signer = raw.signer.as_ref().map(|raw| self.signer(&format!("{table}.signer"), raw, log_origin.as_deref()));
         let redpanda = raw.redpanda.as_ref().map(|raw| self.redpanda(&format!("{table}.redpanda"), raw, ground));
         let snowflake = raw.snowflake.as_ref().map(|raw| self.snowflake(&format!("{table}.snowflake"), raw, ground));
         Some(Served {
             jurisdiction: jurisdiction?,
             postgres: postgres?,
             log_origin: log_origin?,
+            signer: match signer {
+                Some(signer) => Some(signer?),
+                None => None,
+            },
             audit_reads: raw.audit_reads,
+            scrub_leaves_per_s: raw.scrub_leaves_per_s,
             reader_connections: raw.reader_connections,
             committer_connections: raw.committer_connections,
             redpanda: match redpanda {
@@ -136,6 +143,58 @@ impl Check<'_> {
                 None => None,
             },
         })
+    }
+
+    /// The key must be this very log's: an auditor knows it by the log's name.
+    fn signer(&mut self, table: &str, raw: &raw::Signer, log_origin: Option<&str>) -> Option<Signer> {
+        let (key_at, memory_at) = (format!("{table}.key"), format!("{table}.memory_file"));
+        let fix = "Make one with `domicile audit key generate` and write key = \"file:…\".";
+        let secret = self.secret(&key_at, raw.key.as_ref(), fix);
+        let fix = "Name a file on a disk that is not the database's, e.g. \"/var/lib/domicile/eu-central.signed\".";
+        let memory_file = self.required(&memory_at, raw.memory_file.as_ref(), fix).map(|path| self.path(&path));
+        if let Some(folder) = memory_file.as_ref().and_then(|path| path.parent())
+            && !folder.is_dir()
+        {
+            let message = format!("The folder {} is not there.", folder.display());
+            self.warn(
+                &memory_at,
+                message,
+                "Create it, writable by the user that runs domicile; until then nothing is signed.",
+            );
+        }
+        let key: SigningKey = match secret?.expose_secret().parse() {
+            Ok(key) => key,
+            Err(error) => {
+                let fix = "Make one with `domicile audit key generate`.";
+                self.error(&key_at, format!("This is no private key: {error}."), fix);
+                return None;
+            }
+        };
+        let (name, kind) = (key.public().name().to_owned(), key.public().kind());
+        if log_origin.is_some_and(|origin| origin != name) || kind != KeyKind::Log {
+            let message = format!("The key is for {name}, which is not this region's log.");
+            let fix = "A key and a log's origin belong together for ever; make a key for this origin.";
+            self.error(&key_at, message, fix);
+            return None;
+        }
+        let witnesses = raw.witnesses.iter().enumerate();
+        let witnesses: Vec<_> =
+            witnesses.map(|(index, raw)| self.witness(&format!("{table}.witnesses[{index}]"), raw)).collect();
+        Some(Signer { key, memory_file: memory_file?, witnesses: witnesses.into_iter().collect::<Option<_>>()? })
+    }
+
+    fn witness(&mut self, table: &str, raw: &raw::Witness) -> Option<(VerifierKey, String)> {
+        let (key_at, url_at) = (format!("{table}.key"), format!("{table}.url"));
+        let text = self.text(&key_at, raw.key.as_ref(), "Write the witness's public key, name+id+base64.");
+        let url = self.text(&url_at, raw.url.as_ref(), "Write the witness's submission prefix, https://…");
+        let url = url.and_then(|url| self.url(&url_at, &url));
+        let key: Option<VerifierKey> = text?.parse().ok();
+        let key = key.filter(|key| key.kind() == KeyKind::Witness);
+        if key.is_none() {
+            let fix = "Write what `domicile audit key generate --witness` printed.";
+            self.error(&key_at, "This is not the public key of a witness.", fix);
+        }
+        Some((key?, url?))
     }
 
     fn served_elsewhere(&mut self, table: &str, raw: &raw::Region) {

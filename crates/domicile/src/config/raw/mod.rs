@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::gateway::{Algorithm, Auth, Claims, Forwarding, ForwardingSource, Gateway, Jwt, Limits};
 pub(crate) use self::regions::{
-    AuditReads, FolderFormat, KafkaSecurity, MissingTopics, Redpanda, Region, SaslMechanism, Snowflake,
+    AuditReads, FolderFormat, KafkaSecurity, MissingTopics, Redpanda, Region, SaslMechanism, Signer, Snowflake, Witness,
 };
 #[cfg(test)]
 pub(crate) use self::telemetry::Otlp;

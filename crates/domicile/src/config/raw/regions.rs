@@ -26,8 +26,13 @@ pub(crate) struct Region {
     /// The origin of the region's audit log (C2SP tlog-checkpoint), for ever:
     /// e.g. `eu-central.log.example.com`.
     pub log_origin: Option<String>,
+    /// Who signs the region's audit log, and how. Without it the log is hashed and not signed here.
+    pub signer: Option<Signer>,
     /// When a read's leaf is durable: before the answer, or within a second. Default: `durable`.
     pub audit_reads: AuditReads,
+    /// Leaves that are read again and hashed against the tree, per second; 0 means never.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub scrub_leaves_per_s: u32,
     /// Connections that carry coalesced reads.
     #[schemars(range(min = 1, max = 64))]
     pub reader_connections: u32,
@@ -51,13 +56,38 @@ impl Default for Region {
             postgres_password: None,
             postgres_owner: None,
             log_origin: None,
+            signer: None,
             audit_reads: AuditReads::Durable,
+            scrub_leaves_per_s: 5_000,
             reader_connections: 2,
             committer_connections: 2,
             redpanda: None,
             snowflake: None,
         }
     }
+}
+
+/// The signer of a region's audit log.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Signer {
+    /// The log's private key, as `file:…` or `env:…`: what `domicile audit key generate` wrote.
+    pub key: Option<String>,
+    /// Where this process remembers what it signed last: a file of its own, on a disk that is not the
+    /// database's and not restored with it.
+    pub memory_file: Option<PathBuf>,
+    /// Who is to cosign the checkpoints: at least one outside this operator's reach.
+    pub witnesses: Vec<Witness>,
+}
+
+/// A witness of a region's audit log (C2SP tlog-witness).
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Witness {
+    /// Its public key: what `domicile audit key generate --witness` printed.
+    pub key: Option<String>,
+    /// Its submission prefix: `add-checkpoint` is posted beneath it.
+    pub url: Option<String>,
 }
 
 /// When a read's leaf is durable.

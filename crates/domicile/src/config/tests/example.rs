@@ -57,6 +57,7 @@ fn the_commented_defaults_of_the_example_are_the_defaults() {
         ("geoip", "coverage_percent_min"),
         ("geoip", "reload_s"),
         ("region", "audit_reads"),
+        ("region", "scrub_leaves_per_s"),
         ("region", "reader_connections"),
         ("region", "committer_connections"),
         ("redpanda", "security"),

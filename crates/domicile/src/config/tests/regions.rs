@@ -38,6 +38,55 @@ fn a_placement_that_the_policy_does_not_allow_is_refused() {
     Scene::new().with("log_origin", "placement = \"azure/germanywestcentral\"\nlog_origin").sound();
 }
 
+fn with_signer(key: &str) -> Scene {
+    let scene = Scene::new().with(
+        "[regions.eu-central.redpanda]",
+        "[regions.eu-central.signer]\nkey = \"file:log-key\"\nmemory_file = \"signed\"\n\n[regions.eu-central.redpanda]",
+    );
+    scene.file("log-key", key, 0o600);
+    scene
+}
+
+fn log_key(name: &str, kind: tlog::KeyKind) -> String {
+    tlog::SigningKey::new(name, kind, &[7; 32]).expect("a key").to_secret_text().to_string()
+}
+
+#[test]
+fn a_log_is_signed_by_its_own_key_and_no_other() {
+    let config = with_signer(&log_key("eu.log.example.com", tlog::KeyKind::Log)).sound();
+    let signer = config.served.values().next().and_then(|served| served.signer.as_ref()).expect("a signer");
+    assert_eq!(signer.key.public().name(), "eu.log.example.com");
+    for (key, says) in [
+        (log_key("us.log.example.com", tlog::KeyKind::Log), "us.log.example.com"),
+        (log_key("eu.log.example.com", tlog::KeyKind::Witness), "not this region's log"),
+        ("geheim".to_owned(), "no private key"),
+    ] {
+        with_signer(&key).refused("regions.eu-central.signer.key", says);
+    }
+}
+
+#[test]
+fn a_signer_without_a_place_for_its_memory_is_warned_of() {
+    let scene = with_signer(&log_key("eu.log.example.com", tlog::KeyKind::Log));
+    let scene = scene.with("memory_file = \"signed\"", "memory_file = \"nowhere/signed\"");
+    scene.warned("regions.eu-central.signer.memory_file", "not there");
+}
+
+#[test]
+fn a_witness_is_named_by_its_public_key_and_its_url() {
+    let key =
+        tlog::SigningKey::new("w.example/1", tlog::KeyKind::Witness, &[3; 32]).expect("a key").public().to_string();
+    let with = |key: &str, url: &str| {
+        let line = format!("memory_file = \"signed\"\nwitnesses = [{{ key = \"{key}\", url = \"{url}\" }}]");
+        with_signer(&log_key("eu.log.example.com", tlog::KeyKind::Log)).with("memory_file = \"signed\"", &line)
+    };
+    let config = with(&key, "https://w.example").sound();
+    let signer = config.served.values().next().and_then(|served| served.signer.as_ref()).expect("a signer");
+    assert_eq!(signer.witnesses.len(), 1);
+    with("w.example", "https://w.example").refused("regions.eu-central.signer.witnesses[0].key", "public key");
+    with(&key, "w.example").refused("regions.eu-central.signer.witnesses[0].url", "");
+}
+
 #[test]
 fn two_regions_in_one_database_are_refused_however_the_url_is_written() {
     let scene = Scene::new().with(

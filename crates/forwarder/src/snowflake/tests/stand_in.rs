@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -17,6 +17,9 @@ pub(super) struct Fakesnow {
     child: Mutex<Child>,
     pub(super) url: String,
 }
+
+/// Python imports half a gigabyte of libraries, on a cold disk and a busy machine.
+const START_PATIENCE: Duration = Duration::from_secs(300);
 
 static SHARED: tokio::sync::Mutex<Weak<Fakesnow>> = tokio::sync::Mutex::const_new(Weak::new());
 
@@ -39,7 +42,21 @@ impl Fakesnow {
              it in DOMICILE_FAKESNOW_PYTHON"
         );
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../world/assets/fakesnow_compat.py");
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        for _ in 0..20 {
+            // Below the range from which systems hand out ports: it takes seconds until it listens, and nobody must be
+            // given its port meanwhile.
+            let port = rand::random_range(20_000..32_000);
+            if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()
+                && let Some(started) = Self::start_on(port, &python, &script).await
+            {
+                return started;
+            }
+        }
+        panic!("fakesnow ended by itself on 20 ports");
+    }
+
+    /// `None` when it ended by itself.
+    async fn start_on(port: u16, python: &Path, script: &Path) -> Option<Self> {
         let child = Command::new(python)
             .arg(script)
             .arg(port.to_string())
@@ -50,14 +67,17 @@ impl Fakesnow {
             .spawn()
             .unwrap();
         let started = Self { child: Mutex::new(child), url: format!("http://127.0.0.1:{port}") };
-        for _ in 0..600 {
-            if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-                return started;
+        let begun = Instant::now();
+        while begun.elapsed() < START_PATIENCE {
+            if started.child.lock().unwrap().try_wait().unwrap().is_some() {
+                return None;
             }
-            assert!(started.child.lock().unwrap().try_wait().unwrap().is_none(), "fakesnow ended by itself");
+            if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+                return Some(started);
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        panic!("fakesnow did not listen within a minute");
+        panic!("fakesnow did not listen within {} s", START_PATIENCE.as_secs());
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::*;
 
-/// The broker, started from where `cargo xtask tools` puts it.
+/// A broker that nobody here wrote, started from where `cargo xtask tools` puts it.
 struct Nisshi {
     child: Child,
     port: u16,
@@ -15,13 +15,23 @@ struct Nisshi {
 
 impl Nisshi {
     fn start(storage: &'static str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Self::spawn(storage, port, &folder);
-        Self { child, port, storage, folder }
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            // Below the range from which systems hand out ports, so that nobody is given it while a killed broker is away.
+            let port = rand::random_range(20_000..32_000);
+            if std::net::TcpListener::bind(("127.0.0.1", port)).is_err() {
+                continue;
+            }
+            // Another test may have chosen the same one: whoever is later does not get it.
+            if let Some(child) = Self::spawn(storage, port, &folder) {
+                return Self { child, port, storage, folder };
+            }
+        }
+        panic!("nisshi ended by itself on 20 ports");
     }
 
-    fn spawn(storage: &str, port: u16, folder: &tempfile::TempDir) -> Child {
+    /// `None` when it ended by itself.
+    fn spawn(storage: &str, port: u16, folder: &tempfile::TempDir) -> Option<Child> {
         let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"))).unwrap();
         let binary = std::env::var_os("DOMICILE_NISSHI").map(PathBuf::from);
@@ -38,15 +48,19 @@ impl Nisshi {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        for _ in 0..200 {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if child.try_wait().unwrap().is_some() {
+                return None;
+            }
             if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return child;
+                return Some(child);
             }
             std::thread::sleep(Duration::from_millis(50));
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        panic!("nisshi did not listen within 10 s");
+        panic!("nisshi did not listen within {} s", PATIENCE.as_secs());
     }
 
     fn brokers(&self) -> String {
@@ -57,7 +71,7 @@ impl Nisshi {
     fn kill_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = Self::spawn(self.storage, self.port, &self.folder);
+        self.child = Self::spawn(self.storage, self.port, &self.folder).expect("nisshi starts again");
     }
 }
 

@@ -29,6 +29,8 @@ async fn a_real_redpanda_takes_every_entry_once() {
     // A log and a topic of this run alone.
     settings.log_origin = Some(format!("smoke.example/{:016x}", rand::random::<u64>()));
     let topic = format!("eu-central.domicile-smoke.run-{:016x}.v1", rand::random::<u64>());
+    // What the killed one leaves is taken over soon.
+    settings.limits.lease = Duration::from_secs(10);
     let log = MemoryLog::new(&region());
     log.commit((1..=2_000).map(|seq| entry(seq, &topic)));
     let first = Running::start(settings.clone(), &log);

@@ -1,0 +1,150 @@
+//! What can be verified of each leaf alone: its bytes against its tile, its form, its decision.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use leaf::{GatewayId, NotALeaf, Parsed};
+use residency::Policy;
+use serde::Deserialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tlog::{TILE_WIDTH, Tile, leaf_hash};
+
+use super::authentic::{Authentic, Halt};
+use super::report::{Check, Finding};
+use super::source::Unread;
+use crate::bundle::read_bundle;
+use crate::explain::{Replay, replay};
+
+/// How far a leaf's time may lie behind an earlier leaf's: clocks differ, and a decision waits for its commit.
+pub(super) const CLOCK_SKEW_US_MAX: i64 = 300_000_000;
+
+/// What came of the entries beneath one tile.
+#[derive(Default)]
+pub(super) struct Facts {
+    /// How many there were.
+    pub(super) leaves: u64,
+    /// Decisions among them.
+    pub(super) decisions: u64,
+    /// Decisions that were taken again, with the same result.
+    pub(super) replayed: u64,
+    /// What must be looked at in the log's order.
+    pub(super) lines: Vec<Line>,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// What the order of the log must make sense of.
+pub(super) struct Line {
+    pub(super) seq: u64,
+    pub(super) gateway: Arc<str>,
+    /// The gateway's own count; `None` in the log's first leaf, which no gateway counts.
+    pub(super) gseq: Option<u64>,
+    pub(super) at_us: i64,
+}
+
+/// Reads and verifies the entries beneath a tile.
+pub(super) fn read_entries(
+    authentic: &Authentic<'_>,
+    tile: Tile,
+    range: &Range<u64>,
+    origin: &str,
+    policies: &BTreeMap<[u8; 32], Policy>,
+) -> Result<Facts, Unread> {
+    let mut facts = Facts::default();
+    let first = tile.index() * u64::from(TILE_WIDTH);
+    let read = authentic.tile(tile).and_then(|expected| Ok((expected, authentic.source.entries(tile)?)));
+    let (expected, bytes) = match read {
+        Ok(read) => read,
+        Err(Halt::Unread(unread)) => return Err(unread),
+        Err(Halt::Found(finding)) => {
+            facts.findings.push(finding);
+            return Ok(facts);
+        }
+    };
+    let Ok(entries) = read_bundle(&bytes) else {
+        let sentence = "the entries beneath the tile are not a bundle".to_owned();
+        facts.findings.push(Finding::of_leaf(Check::WellFormed, "not_a_bundle", first, sentence));
+        return Ok(facts);
+    };
+    if entries.len() != expected.len() {
+        let sentence = format!("there are {} entries beneath the tile instead of {}", entries.len(), expected.len());
+        facts.findings.push(Finding::of_leaf(Check::WellFormed, "entries_missing", first, sentence));
+    }
+    for ((seq, entry), hash) in (first..).zip(entries).zip(expected.iter()) {
+        if !range.contains(&seq) {
+            continue;
+        }
+        facts.leaves += 1;
+        if leaf_hash(entry) != *hash {
+            let sentence = "the entry is not the one whose hash is in the signed tree".to_owned();
+            facts.findings.push(Finding::of_leaf(Check::WellFormed, "leaf_differs_from_tile", seq, sentence));
+            continue;
+        }
+        facts.read(seq, entry, origin, policies);
+    }
+    Ok(facts)
+}
+
+impl Facts {
+    fn read(&mut self, seq: u64, entry: &[u8], origin: &str, policies: &BTreeMap<[u8; 32], Policy>) {
+        match leaf::parse(entry) {
+            Ok(parsed) => self.decision(seq, &parsed, policies),
+            Err(NotALeaf::NotCanonical(why)) => {
+                self.fails(seq, "not_canonical", why.to_string());
+            }
+            // Canonical, and perhaps of another kind than a decision.
+            Err(other) => match serde_json::from_slice::<Common>(entry) {
+                Ok(common) if leaf::Kind::named(&common.k).is_none() => self.other(seq, &common, origin),
+                _ => self.fails(seq, "not_a_leaf", other.to_string()),
+            },
+        }
+    }
+
+    fn decision(&mut self, seq: u64, parsed: &Parsed, policies: &BTreeMap<[u8; 32], Policy>) {
+        self.decisions += 1;
+        let gateway = parsed.gateway.as_str().into();
+        self.lines.push(Line { seq, gateway, gseq: Some(parsed.gseq), at_us: parsed.decision.at_us });
+        if let Some(policy) = policies.get(&parsed.decision.policy_hash) {
+            match replay(parsed, policy) {
+                Replay::Same => self.replayed += 1,
+                Replay::Different { now } => {
+                    let sentence = format!("the policy decides otherwise from the same evidence: {now}");
+                    self.findings.push(Finding::of_leaf(Check::Replayed, "decided_otherwise", seq, sentence));
+                }
+                Replay::OtherPolicy => {}
+            }
+        }
+    }
+
+    fn other(&mut self, seq: u64, common: &Common, origin: &str) {
+        let at_us = OffsetDateTime::parse(&common.ts, &Rfc3339).ok();
+        let at_us = at_us.and_then(|at| i64::try_from(at.unix_timestamp_nanos() / 1_000).ok());
+        let Some(at_us) = at_us.filter(|_| common.v == 1 && GatewayId::read(&common.gw).is_ok()) else {
+            return self.fails(seq, "not_a_leaf", "the leaf lacks a version, a time or a gateway".to_owned());
+        };
+        let first = common.k == "log.genesis";
+        if first != (seq == 0) {
+            let sentence = "a log has one first leaf, and it is the first".to_owned();
+            self.fails(seq, "wrong_genesis", sentence);
+        } else if first && common.origin.as_deref() != Some(origin) {
+            self.fails(seq, "wrong_genesis", "the first leaf names another log".to_owned());
+        }
+        self.lines.push(Line { seq, gateway: common.gw.as_str().into(), gseq: common.gseq, at_us });
+    }
+
+    fn fails(&mut self, seq: u64, rule: &'static str, sentence: String) {
+        self.findings.push(Finding::of_leaf(Check::WellFormed, rule, seq, sentence));
+    }
+}
+
+/// What leaves of every kind have.
+#[derive(Deserialize)]
+struct Common {
+    k: String,
+    v: u64,
+    ts: String,
+    gw: String,
+    gseq: Option<u64>,
+    origin: Option<String>,
+}

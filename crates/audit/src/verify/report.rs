@@ -1,0 +1,279 @@
+//! What the verifier found: a verdict for each check, with counts, and the findings behind those that failed.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::leaves::Facts;
+
+/// The most findings that a report lists; of further ones it says how many there are.
+pub const FINDINGS_MAX: usize = 1_000;
+
+/// One thing that a log is held against, in the order in which they build on each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Check {
+    /// The pinned key signed the checkpoint.
+    Signed,
+    /// Every leaf is canonical and has the hash that its tile has; the tiles come to the signed root.
+    WellFormed,
+    /// The log continues the checkpoint that the auditor kept.
+    AppendOnly,
+    /// Enough witnesses cosigned.
+    Witnessed,
+    /// Every gateway's count is complete.
+    Gapless,
+    /// Every transfer out of a region has its transfer in.
+    Balanced,
+    /// The recorded policy decides the same from the recorded evidence.
+    Replayed,
+}
+
+impl Check {
+    /// Every check.
+    pub const ALL: [Self; 7] = [
+        Self::Signed,
+        Self::WellFormed,
+        Self::AppendOnly,
+        Self::Witnessed,
+        Self::Gapless,
+        Self::Balanced,
+        Self::Replayed,
+    ];
+
+    /// Its stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Signed => "signed",
+            Self::WellFormed => "well-formed",
+            Self::AppendOnly => "append-only",
+            Self::Witnessed => "witnessed",
+            Self::Gapless => "gapless",
+            Self::Balanced => "balanced",
+            Self::Replayed => "replayed",
+        }
+    }
+
+    /// The exit code of a verification that fails here, and not before.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Signed => 10,
+            Self::WellFormed => 11,
+            Self::AppendOnly => 12,
+            Self::Witnessed => 13,
+            Self::Gapless => 14,
+            Self::Balanced => 15,
+            Self::Replayed => 16,
+        }
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The check that caught it.
+    pub check: Check,
+    /// The rule that is broken: a stable word.
+    pub rule: &'static str,
+    /// The leaf it is about, or the first that it is about.
+    pub seq: Option<u64>,
+    /// What is wrong, as a clause.
+    pub sentence: String,
+}
+
+impl Finding {
+    pub(super) fn of_log(check: Check, rule: &'static str, sentence: String) -> Self {
+        Self { check, rule, seq: None, sentence }
+    }
+
+    pub(super) fn of_leaf(check: Check, rule: &'static str, seq: u64, sentence: String) -> Self {
+        Self { check, rule, seq: Some(seq), sentence }
+    }
+}
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It holds.
+    Holds,
+    /// It does not.
+    Fails,
+    /// It was not checked; the verdict says why.
+    Unchecked,
+}
+
+impl Outcome {
+    /// A word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Holds => "holds",
+            Self::Fails => "FAILS",
+            Self::Unchecked => "not checked",
+        }
+    }
+}
+
+/// One check's result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The check.
+    pub check: Check,
+    /// How it came out.
+    pub outcome: Outcome,
+    /// How many findings speak against it.
+    pub findings: u64,
+    /// What was looked at, counted, as a clause.
+    pub sentence: String,
+}
+
+/// What the verifier found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The log.
+    pub origin: String,
+    /// The size that was signed.
+    pub size: u64,
+    /// Which entries were looked at.
+    pub range: Range<u64>,
+    /// How many of them were read.
+    pub leaves: u64,
+    /// A verdict for each check, in their order.
+    pub verdicts: Vec<Verdict>,
+    /// What is wrong, in the order found; at most [`FINDINGS_MAX`].
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// The first check that failed.
+    #[must_use]
+    pub fn failed(&self) -> Option<Check> {
+        self.verdicts.iter().find(|verdict| verdict.outcome == Outcome::Fails).map(|verdict| verdict.check)
+    }
+
+    /// The verdict on one check.
+    #[must_use]
+    pub fn outcome(&self, check: Check) -> Outcome {
+        let verdict = self.verdicts.iter().find(|verdict| verdict.check == check);
+        verdict.map_or(Outcome::Unchecked, |verdict| verdict.outcome)
+    }
+
+    /// 0 when nothing failed, otherwise the code of the first check that did.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        self.failed().map_or(0, Check::exit_code)
+    }
+}
+
+/// The findings and counts while they are gathered.
+#[derive(Debug, Default)]
+pub(super) struct Notebook {
+    findings: Vec<Finding>,
+    counts: [u64; Check::ALL.len()],
+    leaves: u64,
+    decisions: u64,
+    replayed: u64,
+    policies: usize,
+    signed: bool,
+    appended: Option<u64>,
+    witnessed: Option<(usize, usize, Option<u64>)>,
+    gateways: usize,
+    open: u64,
+}
+
+impl Notebook {
+    pub(super) fn find(&mut self, finding: Finding) {
+        self.counts[finding.check as usize] += 1;
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(finding);
+        }
+    }
+
+    pub(super) fn take(&mut self, facts: Facts) {
+        self.leaves += facts.leaves;
+        self.decisions += facts.decisions;
+        self.replayed += facts.replayed;
+        facts.findings.into_iter().for_each(|finding| self.find(finding));
+    }
+
+    pub(super) fn signed(&mut self) {
+        self.signed = true;
+    }
+
+    pub(super) fn append_only(&mut self, appended: u64) {
+        self.appended = Some(appended);
+    }
+
+    pub(super) fn witnessed(&mut self, count: usize, of: usize, newest_s: Option<u64>) {
+        self.witnessed = Some((count, of, newest_s));
+    }
+
+    pub(super) fn gapless(&mut self, gateways: usize, open: u64) {
+        (self.gateways, self.open) = (gateways, open);
+    }
+
+    pub(super) fn policies(&mut self, count: usize) {
+        self.policies = count;
+    }
+
+    pub(super) fn close(self, origin: &str, size: u64, range: Range<u64>) -> Report {
+        let verdicts = Check::ALL.map(|check| self.verdict(check)).to_vec();
+        Report { origin: origin.to_owned(), size, range, leaves: self.leaves, verdicts, findings: self.findings }
+    }
+
+    fn verdict(&self, check: Check) -> Verdict {
+        let findings = self.counts[check as usize];
+        let (looked, sentence) = self.looked_at(check);
+        let outcome = match (findings, looked) {
+            (1.., _) => Outcome::Fails,
+            (0, true) => Outcome::Holds,
+            (0, false) => Outcome::Unchecked,
+        };
+        Verdict { check, outcome, findings, sentence }
+    }
+
+    /// Whether a check had anything to look at, and what.
+    fn looked_at(&self, check: Check) -> (bool, String) {
+        match check {
+            Check::Signed => (self.signed, "by the pinned key".to_owned()),
+            _ if !self.signed => (false, "nothing unsigned is looked at".to_owned()),
+            Check::WellFormed => {
+                (self.leaves > 0, format!("{} leaves, each against its tile and the tree", self.leaves))
+            }
+            Check::AppendOnly => match self.appended {
+                Some(appended) => (true, format!("{appended} leaves appended since your checkpoint")),
+                None => (false, "no older checkpoint of yours was given (--since)".to_owned()),
+            },
+            Check::Witnessed => match self.witnessed {
+                Some((count, of, newest_s)) => {
+                    let newest =
+                        newest_s.map_or_else(String::new, |at_s| format!(", the newest at {at_s} s since 1970"));
+                    (true, format!("{count} of {of} witnesses{newest}"))
+                }
+                None => (false, "no witness was named (--witness)".to_owned()),
+            },
+            Check::Gapless => {
+                let open = match self.open {
+                    0 => String::new(),
+                    open => format!("; {open} counts at the very end may still come"),
+                };
+                (self.gateways > 0, format!("the counts of {} gateway boots{open}", self.gateways))
+            }
+            Check::Balanced => (false, "the log holds no transfers across a border".to_owned()),
+            Check::Replayed if self.policies == 0 => {
+                (false, format!("none of {} decisions: no policy was given (--policy)", self.decisions))
+            }
+            Check::Replayed => {
+                let sentence =
+                    format!("{} of {} decisions, by {} policies", self.replayed, self.decisions, self.policies);
+                (self.replayed > 0, sentence)
+            }
+        }
+    }
+}
