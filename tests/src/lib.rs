@@ -7,7 +7,9 @@ use std::ops::Deref;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
+use reqwest::Method;
+use serde_json::Value;
 use tokio::sync::Mutex;
 use world::{Client, Gateway, World};
 
@@ -85,6 +87,20 @@ pub fn person(label: &str) -> String {
 #[must_use]
 pub fn canary() -> String {
     format!("canary-{:032x}", rand::random::<u128>())
+}
+
+/// Sends operations as one batch, and returns what became of each, in their order.
+///
+/// # Errors
+/// When the batch was not taken, or not every line was answered.
+pub async fn batch(client: &Client, lines: impl IntoIterator<Item = Value>) -> Result<Vec<Value>> {
+    let lines: Vec<String> = lines.into_iter().map(|line| line.to_string()).collect();
+    let request = client.request(Method::POST, ["v1", "batch"]).header("content-type", "application/x-ndjson");
+    let answer = client.send(request.body(lines.join("\n"))).await?.expect(200)?;
+    let mut told = answer.text().lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    ensure!(told.len() == lines.len(), "{} of {} lines of a batch were answered", told.len(), lines.len());
+    told.sort_by_key(|line| line["line"].as_u64());
+    Ok(told)
 }
 
 /// Asks until the answer is yes.

@@ -9,21 +9,26 @@ use std::process::Command;
 const FLOORS: [&[&str]; 7] = [
     &["residency", "leaf", "geoip", "tlog", "api"],
     &["storage"],
-    &["audit"],
+    &["audit", "follow"],
     &["routing", "relay", "forwarder", "ops"],
     &["gateway", "console"],
     &["world"],
-    &["domicile", "xtask", "system-tests", "benches"],
+    &["domicile", "xtask", "system-tests", "benches", "example-consumer"],
 ];
 
 /// Arrows within a floor.
-const SAME_FLOOR: [(&str, &str); 4] =
-    [("leaf", "residency"), ("geoip", "residency"), ("gateway", "console"), ("benches", "system-tests")];
+const SAME_FLOOR: [(&str, &str); 5] = [
+    ("leaf", "residency"),
+    ("geoip", "residency"),
+    ("gateway", "console"),
+    ("benches", "system-tests"),
+    ("system-tests", "example-consumer"),
+];
 
 /// One room per outside world: the only crates that may name these.
 const ROOMS: [(&str, &[&str]); 4] = [
     ("sqlx", &["storage", "system-tests", "benches"]),
-    ("rdkafka", &["relay", "system-tests", "benches"]),
+    ("rdkafka", &["relay", "system-tests", "benches", "example-consumer"]),
     ("snowflake-api", &["forwarder"]),
     ("maxminddb", &["geoip", "benches"]),
 ];
@@ -63,6 +68,24 @@ fn one_room_per_outside_world() {
                 assert!(rooms.contains(&package.as_str()), "{package} may not name {outside}; only {rooms:?} may");
             }
         }
+    }
+}
+
+#[test]
+fn every_metric_that_an_alert_names_is_one_that_is_written() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let written: String = ["relay", "forwarder"]
+        .iter()
+        .map(|name| std::fs::read_to_string(root.join(format!("crates/{name}/src/status.rs"))).expect("the metrics"))
+        .collect();
+    let rules = std::fs::read_to_string(root.join("config/alerts/streams.yml")).expect("the alerts");
+    let named: BTreeSet<&str> = rules
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .filter(|word| word.starts_with("domicile_") && !["domicile_reason", "domicile_seq"].contains(word))
+        .collect();
+    assert!(named.len() >= 5, "{named:?}");
+    for metric in named {
+        assert!(written.contains(&format!("\"{metric}\"")), "nobody writes {metric}");
     }
 }
 

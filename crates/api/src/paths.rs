@@ -34,6 +34,8 @@ pub const LOG_POLICIES: &str = "/v1/audit/{region}/policies";
 pub const OPENAPI: &str = "/openapi.json";
 /// The same, to be read by people.
 pub const DOCS: &str = "/docs";
+/// The events of the topics and their schemas, to be read by people.
+pub const EVENT_DOCS: &str = "/events";
 /// Whether the process answers at all.
 pub const HEALTHZ: &str = "/healthz";
 /// Whether it should be sent requests.

@@ -50,8 +50,9 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Keys(command) => commands::keys::run(&command).await,
         Command::Config(command) => commands::config::run(&command),
         Command::Policy(command) => commands::policy::run(&command),
-        Command::Relay(command) => commands::status::run("relay", &command).await,
-        Command::Forwarder(command) => commands::status::run("forwarder", &command).await,
+        Command::Snowflake(command) => commands::snowflake::run(&command).await,
+        Command::Relay(command) => commands::streams::run(commands::streams::Kind::Relay, &command).await,
+        Command::Forwarder(command) => commands::streams::run(commands::streams::Kind::Forwarder, &command).await,
         Command::Demo(args) => Ok(Box::pin(demo::run(args)).await?),
         Command::Health(args) => commands::health::run(&args).await,
     }

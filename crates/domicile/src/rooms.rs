@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
-use forwarder::{Credentials, FolderSink, Forwarder, Sink, SnowflakeSettings, SnowflakeSink};
+use forwarder::{Credentials, FolderSink, Forwarder, ParquetSink, Sink, SnowflakeSettings, SnowflakeSink};
 use geoip::{Forwarding, ForwardingSource, GeoIp};
 use leaf::GatewayId;
 use relay::{ClientCertificate, MissingTopics, Relay, Scram, Security, Tls};
@@ -139,15 +139,21 @@ pub(crate) fn relay(config: &Config, region: &Region, log: Log) -> Option<Relay>
             raw::MissingTopics::LeaveToBrokers => MissingTopics::LeaveToBrokers,
         },
         log_origin: Some(served.log_origin.clone()),
+        registry: redpanda.schema_registry.as_ref().map(|registry| relay::Registry {
+            url: registry.url.clone(),
+            login: registry.login.clone(),
+            authorities: redpanda.ca_file.clone(),
+        }),
         limits: relay::Limits {
             batch_rows_max: events.relay_batch_rows_max,
             poll_max: Duration::from_millis(events.idle_ms_max),
             lease: Duration::from_secs(events.lease_s),
+            lag_alarm: Duration::from_secs(events.relay_lag_alarm_s),
             ..relay::Limits::default()
         },
         ..relay::Settings::plain("")
     };
-    Some(Relay::new(settings, log, region.clone()))
+    Some(Relay::new(settings, log))
 }
 
 fn security(redpanda: &config::Redpanda) -> Security {
@@ -172,6 +178,27 @@ fn security(redpanda: &config::Redpanda) -> Security {
     }
 }
 
+/// How the forwarder logs in to an account, and what it does there.
+pub(crate) fn snowflake_settings(account: &config::SnowflakeAccount) -> SnowflakeSettings {
+    SnowflakeSettings {
+        account: account.account.clone(),
+        user: account.user.clone(),
+        credentials: match &account.login {
+            SnowflakeLogin::PrivateKey(key) => Credentials::KeyPair(key.clone()),
+            SnowflakeLogin::Password(password) => Credentials::Password(password.clone()),
+        },
+        role: account.role.clone(),
+        warehouse: Some(account.warehouse.clone()),
+        database: account.database.clone(),
+        schema: account.schema.clone(),
+        base_url: account.base_url.clone(),
+        location: account.location.clone(),
+        price: account.price,
+        retention_days: account.retention_days,
+        create: account.create,
+    }
+}
+
 /// A region's forwarder.
 ///
 /// # Errors
@@ -181,24 +208,10 @@ pub(crate) fn forwarder(config: &Config, region: &Region, log: Log) -> anyhow::R
         return Ok(None);
     };
     let sink: Arc<dyn Sink> = match &snowflake.destination {
-        Destination::Folder(path) => Arc::new(FolderSink::new(path, region.clone())),
+        Destination::Folder(path, raw::FolderFormat::Ndjson) => Arc::new(FolderSink::new(path, region.clone())),
+        Destination::Folder(path, raw::FolderFormat::Parquet) => Arc::new(ParquetSink::new(path, region.clone())),
         Destination::Account(account) => {
-            let settings = SnowflakeSettings {
-                account: account.account.clone(),
-                user: account.user.clone(),
-                credentials: match &account.login {
-                    SnowflakeLogin::PrivateKey(key) => Credentials::KeyPair(key.clone()),
-                    SnowflakeLogin::Password(password) => Credentials::Password(password.clone()),
-                },
-                role: account.role.clone(),
-                warehouse: Some(account.warehouse.clone()),
-                database: account.database.clone(),
-                schema: account.schema.clone(),
-                base_url: account.base_url.clone(),
-                retention_days: account.retention_days,
-                create: account.create,
-            };
-            let made = SnowflakeSink::new(&settings, region.clone());
+            let made = SnowflakeSink::new(&snowflake_settings(account), region.clone());
             Arc::new(made.with_context(|| format!("the Snowflake of {region} cannot be used"))?)
         }
     };
@@ -206,13 +219,16 @@ pub(crate) fn forwarder(config: &Config, region: &Region, log: Log) -> anyhow::R
     let rows = usize::try_from(events.forwarder_batch_rows_max).unwrap_or(usize::MAX);
     let limits = forwarder::Limits {
         batch_rows_max: rows,
+        // Several changes of one attribute become one row.
+        read_rows_max: events.forwarder_batch_rows_max.saturating_mul(2).min(10_000),
         batch_age_max: Duration::from_millis(events.forwarder_batch_ms_max),
         poll_max: Duration::from_millis(events.idle_ms_max),
         lease: Duration::from_secs(events.lease_s),
+        lag_alarm: Duration::from_secs(events.forwarder_lag_alarm_s),
         ..forwarder::Limits::default()
     };
-    let settings = forwarder::Settings { purposes: snowflake.purposes.clone(), limits };
-    Ok(Some(Forwarder::new(settings, log, region.clone(), sink)))
+    let settings = forwarder::Settings { purposes: snowflake.purposes.clone(), budget: snowflake.budget, limits };
+    Ok(Some(Forwarder::new(settings, log, sink)))
 }
 
 /// The way to a witness at this submission prefix.

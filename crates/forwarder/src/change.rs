@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use follow::home_of;
 use residency::{Purpose, Region};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use storage::OutboxRow;
 
 use crate::error::Error;
-use crate::source::Entry;
 
 /// What a sink keeps of one (subject digest, attribute).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Row {
     pub region: Region,
     /// Whether this is a tombstone: deleted, or not (any longer) consented to.
     pub deleted: bool,
+    /// When it was changed, microseconds since 1970-01-01 UTC.
+    pub at_us: i64,
 }
 
 impl Row {
@@ -71,8 +74,8 @@ struct Consent {
 ///
 /// # Errors
 /// [`Error::Abroad`] when the entry is of another region, [`Error::Change`] when it cannot be understood.
-pub(crate) fn row(entry: &Entry, region: &Region, purposes: &[Purpose]) -> Result<Row, Error> {
-    let home = entry.topic.split_once('.').map_or("", |(home, _)| home);
+pub(crate) fn row(entry: &OutboxRow, region: &Region, purposes: &[Purpose]) -> Result<Row, Error> {
+    let home = home_of(&entry.topic);
     if home != region.as_str() {
         return Err(match Region::new(home) {
             Ok(found) => Error::Abroad { region: region.clone(), found },
@@ -90,7 +93,7 @@ pub(crate) fn row(entry: &Entry, region: &Region, purposes: &[Purpose]) -> Resul
     }
     let consents = format!("[{}]", granted.join(","));
     let row = Row {
-        subject_digest: entry.subject_digest.clone(),
+        subject_digest: entry.key.to_hex(),
         attribute: change.attribute,
         value: Some(change.value.map_or("null", RawValue::get).to_owned()),
         consents: Some(consents),
@@ -98,6 +101,7 @@ pub(crate) fn row(entry: &Entry, region: &Region, purposes: &[Purpose]) -> Resul
         seq: entry.seq,
         region: region.clone(),
         deleted: false,
+        at_us: entry.time_us,
     };
     Ok(if change.deleted || granted.is_empty() { row.tombstone() } else { row })
 }
@@ -107,6 +111,7 @@ pub(crate) fn row(entry: &Entry, region: &Region, purposes: &[Purpose]) -> Resul
 pub(crate) struct Batch {
     newest: BTreeMap<(String, String), Row>,
     bytes: usize,
+    tombstones: bool,
 }
 
 impl Batch {
@@ -116,6 +121,7 @@ impl Batch {
             return;
         }
         self.bytes += row.bytes();
+        self.tombstones |= row.deleted;
         if let Some(replaced) = self.newest.insert(key, row) {
             self.bytes -= replaced.bytes();
         }
@@ -126,6 +132,11 @@ impl Batch {
         let mut rows: Vec<Row> = self.newest.values().cloned().collect();
         rows.sort_by_key(|row| row.seq);
         rows
+    }
+
+    /// Whether a deletion or a withdrawal is among what was added.
+    pub(crate) fn has_tombstones(&self) -> bool {
+        self.tombstones
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -144,7 +155,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::testing::change;
+    use crate::testing::change;
 
     fn region() -> Region {
         Region::new("eu-central").unwrap()
@@ -156,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_value_goes_out_only_with_a_granted_consent_for_a_forwarded_purpose() {
-        let granted = change(5, "a1", "colour", r#""blue""#, &[("recommendations", true), ("research", false)]);
+        let granted = change(5, 0xa1, "colour", r#""blue""#, &[("recommendations", true), ("research", false)]);
         let row_for = |names: &[&str]| row(&granted, &region(), &purposes(names)).unwrap();
         assert_eq!(row_for(&[]).value.as_deref(), Some(r#""blue""#));
         assert_eq!(row_for(&["recommendations"]).value.as_deref(), Some(r#""blue""#));
@@ -169,16 +180,16 @@ mod tests {
 
     #[test]
     fn consents_that_were_not_granted_do_not_go_out() {
-        let mixed = change(5, "a1", "colour", "1", &[("recommendations", true), ("health-research", false)]);
+        let mixed = change(5, 0xa1, "colour", "1", &[("recommendations", true), ("health-research", false)]);
         let row = row(&mixed, &region(), &[]).unwrap();
         assert!(!row.consents.unwrap().contains("health-research"));
     }
 
     #[test]
     fn a_withdrawal_and_a_deletion_are_tombstones() {
-        let withdrawn = change(9, "a1", "colour", r#""blue""#, &[("recommendations", false)]);
+        let withdrawn = change(9, 0xa1, "colour", r#""blue""#, &[("recommendations", false)]);
         assert!(row(&withdrawn, &region(), &[]).unwrap().deleted);
-        let mut deleted = change(10, "a1", "colour", "null", &[]);
+        let mut deleted = change(10, 0xa1, "colour", "null", &[]);
         deleted.data = br#"{"attribute":"colour","version":3,"deleted":true}"#.to_vec();
         let row = row(&deleted, &region(), &[]).unwrap();
         assert!(row.deleted && row.version == 3);
@@ -187,7 +198,7 @@ mod tests {
     #[test]
     fn a_row_of_another_region_is_refused() {
         for topic in ["us-east.domicile.zero-party-changed.v1", "eu-central-2.domicile.zero-party-changed.v1"] {
-            let mut foreign = change(5, "a1", "colour", "1", &[("recommendations", true)]);
+            let mut foreign = change(5, 0xa1, "colour", "1", &[("recommendations", true)]);
             foreign.topic = topic.to_owned();
             assert!(matches!(row(&foreign, &region(), &[]), Err(Error::Abroad { .. })), "{topic}");
         }
@@ -197,10 +208,10 @@ mod tests {
     fn a_batch_keeps_the_newest_of_each_attribute() {
         let mut batch = Batch::default();
         for seq in [3, 9, 5] {
-            let entry = change(seq, "a1", "colour", &seq.to_string(), &[("recommendations", true)]);
+            let entry = change(seq, 0xa1, "colour", &seq.to_string(), &[("recommendations", true)]);
             batch.add(row(&entry, &region(), &[]).unwrap());
         }
-        let other = change(4, "b2", "colour", "4", &[("recommendations", true)]);
+        let other = change(4, 0xb2, "colour", "4", &[("recommendations", true)]);
         batch.add(row(&other, &region(), &[]).unwrap());
         let seqs: Vec<u64> = batch.rows().iter().map(|row| row.seq).collect();
         assert_eq!(seqs, [4, 9]);

@@ -44,6 +44,14 @@ pub enum Error {
         /// The region it says it is.
         found: String,
     },
+    /// The account stands somewhere else than it should. Nothing is sent to it.
+    #[error("the Snowflake account says that it stands in {found:?}, not in {location}: nothing is sent to it")]
+    Elsewhere {
+        /// Where it should stand.
+        location: String,
+        /// Where it says it stands.
+        found: String,
+    },
     /// A row of another region was handed to a sink.
     #[error("a row of {found} was handed to the sink of {region}: it is refused")]
     Abroad {

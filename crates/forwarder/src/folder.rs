@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 
 use crate::change::Row;
 use crate::error::Error;
-use crate::sink::{Applied, Sink};
+use crate::sink::{Applied, Place, Sink};
 
 /// A file beyond this is compacted.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -53,6 +53,8 @@ struct Line<'a> {
     attribute: &'a str,
     version: u64,
     deleted: bool,
+    #[serde(default)]
+    at_us: i64,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     value: Option<&'a RawValue>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -93,7 +95,11 @@ impl Sink for FolderSink {
         "folder"
     }
 
-    async fn setup(&self) -> Result<(), Error> {
+    async fn setup(&self, place: Place) -> Result<(), Error> {
+        if place == Place::Beside {
+            let why = "a folder has one writer, and keeps the newest of everything already: there is nothing to replay";
+            return Err(Error::Settings(why.to_owned()));
+        }
         self.blocking(|folder, region, writer| {
             *writer = Some(Writer::open(folder, region)?);
             Ok(())
@@ -229,6 +235,7 @@ fn write_line(text: &mut Vec<u8>, row: &Row) -> io::Result<()> {
         attribute: &row.attribute,
         version: row.version,
         deleted: row.deleted,
+        at_us: row.at_us,
         value: value.as_deref(),
         consents: consents.as_deref(),
     };
@@ -252,6 +259,7 @@ fn read_line(line: &str, region: &Region) -> Result<Row, Error> {
         seq: line.seq,
         region: region.clone(),
         deleted: line.deleted,
+        at_us: line.at_us,
     })
 }
 
@@ -311,6 +319,7 @@ mod tests {
             seq,
             region: region(),
             deleted: false,
+            at_us: 1_795_521_600_000_000,
         }
     }
 
@@ -322,14 +331,14 @@ mod tests {
     async fn rows_survive_and_a_repetition_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let sink = FolderSink::new(folder.path(), region());
-        sink.setup().await.unwrap();
+        sink.setup(Place::Owner).await.unwrap();
         let rows = [row(3, "aa", "{\"a\":\n [1, \"ü'\\\\\"]}"), row(4, "bb", "null")];
         assert_eq!(sink.apply(&rows).await.unwrap().changed, 2);
         let before = text_of(folder.path());
         assert_eq!(sink.apply(&rows).await.unwrap().changed, 0);
         assert_eq!(text_of(folder.path()), before);
         let again = FolderSink::new(folder.path(), region());
-        again.setup().await.unwrap();
+        again.setup(Place::Owner).await.unwrap();
         assert_eq!(again.apply(&rows).await.unwrap().changed, 0);
         let found = again.rows(None, 100).await.unwrap();
         let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
@@ -345,7 +354,7 @@ mod tests {
         sink.apply(&[row(5, "aa", "\"secret-wish\"").tombstone()]).await.unwrap();
         assert_eq!(sink.apply(&[row(3, "aa", "\"secret-wish\"")]).await.unwrap().changed, 0, "a late replay");
         let again = FolderSink::new(folder.path(), region());
-        again.setup().await.unwrap();
+        again.setup(Place::Owner).await.unwrap();
         assert!(!text_of(folder.path()).contains("secret-wish"));
         let found = again.rows(Some("aa"), 10).await.unwrap();
         assert!(found.len() == 1 && found[0].deleted && found[0].seq == 5);
@@ -360,7 +369,7 @@ mod tests {
         let length = fs::metadata(&path).unwrap().len();
         OpenOptions::new().write(true).open(&path).unwrap().set_len(length - 7).unwrap();
         let again = FolderSink::new(folder.path(), region());
-        again.setup().await.unwrap();
+        again.setup(Place::Owner).await.unwrap();
         assert_eq!(again.rows(None, 10).await.unwrap().len(), 1);
         assert_eq!(again.apply(&[row(3, "aa", "1"), row(4, "bb", "2")]).await.unwrap().changed, 1);
         assert_eq!(again.rows(None, 10).await.unwrap().len(), 2);
@@ -375,6 +384,6 @@ mod tests {
         assert!(matches!(sink.apply(&[foreign]).await, Err(Error::Abroad { .. })));
         sink.apply(&[row(3, "aa", "1")]).await.unwrap();
         let elsewhere = FolderSink::new(folder.path(), Region::new("us-east").unwrap());
-        assert!(matches!(elsewhere.setup().await, Err(Error::Misplaced { .. })));
+        assert!(matches!(elsewhere.setup(Place::Owner).await, Err(Error::Misplaced { .. })));
     }
 }

@@ -3,45 +3,35 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use residency::Region;
-use tokio::sync::watch;
+use follow::{Backoff, Lookout, Sight, Source, Tenure, Trouble as LogTrouble, Watchman, pause, sentence};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::backoff::Backoff;
 use crate::change::{self, Batch};
 use crate::error::Error;
 use crate::settings::Settings;
-use crate::sink::{Applied, Sink};
-use crate::source::{Source, SourceError};
+use crate::sink::{Applied, Place, Sink};
 use crate::status::{Board, ForwarderState};
+use crate::thrift::Thrift;
 
 /// How often a cursor is stored that moved without anything having been forwarded.
 const IDLE_STORE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Everything that does not change while the forwarder runs.
 pub(crate) struct Pump<S> {
-    source: S,
-    region: Region,
+    source: Arc<S>,
     settings: Arc<Settings>,
     sink: Arc<dyn Sink>,
     board: Board,
     owner: String,
+    place: Place,
 }
 
-/// A lease on the cursor, and where the work under it stands.
-struct Tenure<S: Source> {
-    lease: S::Lease,
-    /// Up to when the lease surely holds.
-    valid_until: Instant,
-    /// Where the stored cursor stands.
-    stored: u64,
-    stored_at: Instant,
-    /// Up to where everything is in the sink.
-    done: u64,
-    wakeups: Option<watch::Receiver<u64>>,
-    idle_wait: Duration,
+/// When batches are gathered, and how long.
+struct Rhythm {
+    lookout: Lookout,
+    thrift: Thrift,
 }
 
 /// Why work under a lease ended.
@@ -51,201 +41,206 @@ enum Trouble {
     Failed(Error),
 }
 
-impl From<SourceError> for Trouble {
-    fn from(error: SourceError) -> Self {
-        match error {
-            SourceError::LeaseLost => Self::LeaseLost,
-            SourceError::Failed(source) => Self::Failed(Error::Log(source)),
+impl From<LogTrouble> for Trouble {
+    fn from(trouble: LogTrouble) -> Self {
+        match trouble {
+            LogTrouble::LeaseLost => Self::LeaseLost,
+            trouble => Self::Failed(Error::Log(Box::new(trouble))),
         }
     }
 }
 
 impl<S: Source> Pump<S> {
-    pub(crate) fn new(source: S, region: Region, settings: Arc<Settings>, sink: Arc<dyn Sink>, board: Board) -> Self {
+    pub(crate) fn new(source: S, settings: Arc<Settings>, sink: Arc<dyn Sink>, board: Board) -> Self {
         // Distinguishes forwarders in the cursor table; says nothing about the machine.
         let owner = format!("forwarder-{:016x}", rand::random::<u64>());
-        Self { source, region, settings, sink, board, owner }
+        Self { source: Arc::new(source), settings, sink, board, owner, place: Place::Owner }
     }
 
-    /// Runs until `shutdown`.
+    /// The same for a replay, which holds no lease and works beside whoever does.
+    pub(crate) fn beside(self) -> Self {
+        Self { place: Place::Beside, ..self }
+    }
+
+    /// Runs until `shutdown`, with a watchman beside it who knows the lag even while the work stands still.
     pub(crate) async fn run(&self, shutdown: CancellationToken) {
+        let watchman = Watchman::new(Arc::clone(&self.source), self.settings.limits.lag_alarm);
+        tokio::select! {
+            () = self.work(&shutdown) => {}
+            () = watchman.watch(|| self.board.position(), |report| self.board.report(report)) => {}
+        }
+        self.board.state(ForwarderState::Stopped);
+    }
+
+    async fn work(&self, shutdown: &CancellationToken) {
         let limits = &self.settings.limits;
-        let region = &self.region;
+        let region = self.source.region();
         let mut backoff = Backoff::new(limits.backoff_min, limits.backoff_max);
         // The sink is set up once, and again when it says that something is missing or wrong.
         let mut ready = false;
         while !shutdown.is_cancelled() {
-            let trouble = match self.take_cursor().await {
+            let trouble = match Tenure::take(&self.source, &self.owner, limits.lease).await {
                 Ok(Some(mut tenure)) => {
-                    let before = tenure.done;
-                    let trouble = self.tend(&mut tenure, &mut ready, &shutdown).await;
-                    if tenure.done > before {
+                    let before = tenure.position();
+                    let trouble = self.tend(&mut tenure, &mut ready, shutdown).await;
+                    if tenure.position() > before {
                         backoff.reset();
                     }
-                    self.give_back(&tenure, &trouble).await;
+                    // What is done is stored; on a shutdown the lease ends with it, so that a successor need not wait.
+                    match trouble {
+                        Trouble::LeaseLost => {}
+                        Trouble::Shutdown => tenure.give_back().await,
+                        Trouble::Failed(_) if tenure.position() > tenure.stored() => drop(tenure.store().await),
+                        Trouble::Failed(_) => {}
+                    }
                     trouble
                 }
                 Ok(None) => {
                     self.board.state(ForwarderState::Standby);
                     // Soon enough to take over when the lease lapses, and never in step with others.
-                    pause(limits.lease.mul_f64(0.1 + 0.2 * rand::random::<f64>()), &shutdown).await;
+                    let wait = limits.lease.mul_f64(0.1 + 0.2 * rand::random::<f64>());
+                    pause(wait, shutdown.cancelled()).await;
                     continue;
                 }
-                Err(trouble) => trouble,
+                Err(trouble) => trouble.into(),
             };
             match trouble {
                 Trouble::Shutdown => break,
                 Trouble::LeaseLost => {
                     warn!(%region, "The forwarder of {region} no longer holds the cursor's lease");
-                    pause(limits.backoff_min, &shutdown).await;
+                    pause(limits.backoff_min, shutdown.cancelled()).await;
                 }
                 Trouble::Failed(error) => {
-                    ready &= !matches!(error, Error::Refused { .. } | Error::Misplaced { .. });
-                    let wait = backoff.next();
+                    ready &=
+                        !matches!(error, Error::Refused { .. } | Error::Misplaced { .. } | Error::Elsewhere { .. });
+                    let wait = backoff.wait();
                     let (attempt, error) = (backoff.attempts(), sentence(&error));
                     warn!(
                         %region, attempt, wait_ms = wait.as_millis() as u64, error,
                         "The forwarder of {region} will try its batch again"
                     );
                     self.board.trouble(error);
-                    pause(wait, &shutdown).await;
+                    pause(wait, shutdown.cancelled()).await;
                 }
             }
         }
-        self.board.state(ForwarderState::Stopped);
-    }
-
-    async fn take_cursor(&self) -> Result<Option<Tenure<S>>, Trouble> {
-        let limits = &self.settings.limits;
-        let now = Instant::now();
-        let Some((lease, position)) = self.source.acquire(&self.owner, limits.lease).await? else {
-            return Ok(None);
-        };
-        Ok(Some(Tenure {
-            lease,
-            valid_until: now + limits.lease,
-            stored: position,
-            stored_at: now,
-            done: position,
-            wakeups: Some(self.source.wakeups()),
-            idle_wait: limits.poll_min,
-        }))
     }
 
     /// Works under a lease until something ends it.
     async fn tend(&self, tenure: &mut Tenure<S>, ready: &mut bool, shutdown: &CancellationToken) -> Trouble {
         if !*ready {
-            if let Err(trouble) = self.keeping_the_lease(tenure, self.sink.setup(), shutdown).await {
+            if let Err(trouble) = self.keeping_the_lease(tenure, self.sink.setup(self.place), shutdown).await {
                 return trouble;
             }
             *ready = true;
         }
-        let (region, seq) = (&self.region, tenure.done);
+        let (region, seq) = (self.source.region(), tenure.position());
         info!(%region, seq, sink = self.sink.name(), "The forwarder of {region} goes on behind entry {seq}");
         self.board.state(ForwarderState::Running);
+        self.board.progress(seq, seq);
+        let limits = &self.settings.limits;
+        let mut rhythm = Rhythm {
+            lookout: Lookout::new(self.source.wakeups(), limits.poll_min, limits.poll_max),
+            thrift: Thrift::new(self.settings.budget, limits.batch_age_max, Instant::now()),
+        };
         loop {
-            if let Err(trouble) = self.forward_batch(tenure, shutdown).await {
+            if let Err(trouble) = self.forward_batch(tenure, &mut rhythm, shutdown).await {
                 return trouble;
             }
         }
     }
 
     /// Gathers one batch, hands it over and stores the cursor.
-    async fn forward_batch(&self, tenure: &mut Tenure<S>, shutdown: &CancellationToken) -> Result<(), Trouble> {
-        let (batch, covered) = self.gather(tenure, shutdown).await?;
+    async fn forward_batch(
+        &self,
+        tenure: &mut Tenure<S>,
+        rhythm: &mut Rhythm,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Trouble> {
+        let (batch, covered) = self.gather(tenure, rhythm, shutdown).await?;
         if !batch.is_empty() {
             let rows = batch.rows();
             let applied: Applied = self.keeping_the_lease(tenure, self.sink.apply(&rows), shutdown).await?;
-            self.board.applied(applied);
+            let usage = self.sink.usage();
+            rhythm.thrift.spent(usage.credits, Instant::now());
+            self.board.applied(applied, usage, rhythm.thrift.age());
         }
-        tenure.done = covered;
-        let idle =
-            batch.is_empty() && tenure.stored_at.elapsed() < IDLE_STORE_INTERVAL.min(self.settings.limits.lease / 3);
-        if !idle {
-            self.store(tenure).await?;
+        tenure.reach(covered);
+        if !batch.is_empty() || tenure.due_at(IDLE_STORE_INTERVAL) <= Instant::now() {
+            tenure.store().await?;
         }
-        self.board.progress(tenure.done, covered);
+        self.board.progress(covered, covered);
         Ok(())
     }
 
     /// Reads changes until the batch is full or old enough, or the log has had nothing for a while.
-    async fn gather(&self, tenure: &mut Tenure<S>, shutdown: &CancellationToken) -> Result<(Batch, u64), Trouble> {
+    async fn gather(
+        &self,
+        tenure: &mut Tenure<S>,
+        rhythm: &mut Rhythm,
+        shutdown: &CancellationToken,
+    ) -> Result<(Batch, u64), Trouble> {
         let limits = &self.settings.limits;
+        let Rhythm { lookout, thrift } = rhythm;
+        let (rows_max, bytes_max) = (limits.batch_rows_max * thrift.growth(), limits.batch_bytes_max * thrift.growth());
         let mut batch = Batch::default();
-        let mut covered = tenure.done;
+        let mut covered = tenure.position();
         let mut change_bytes = 1_024;
         let mut oldest: Option<Instant> = None;
         loop {
             if shutdown.is_cancelled() {
                 return Err(Trouble::Shutdown);
             }
-            if let Some(wakeups) = &mut tenure.wakeups {
-                wakeups.mark_unchanged();
-            }
+            lookout.looking();
             let asked = rows_to_read(limits.read_rows_max, limits.batch_bytes_max, change_bytes);
-            // The head first: what is below it is then surely in the answer, if the answer is not full.
-            let head = self.source.head().await?;
-            let entries = if head > covered { self.source.changes(covered, asked).await? } else { Vec::new() };
-            let full = entries.len() >= asked as usize;
-            if let Some(last) = entries.last() {
-                covered = covered.max(last.seq);
-                let average = entries.iter().map(|entry| entry.data.len()).sum::<usize>() / entries.len();
+            let read = follow::read(&*self.source, covered, asked).await?;
+            covered = read.covered;
+            if !read.rows.is_empty() {
+                let average = read.rows.iter().map(|entry| entry.data.len()).sum::<usize>() / read.rows.len();
                 change_bytes = change_bytes.max(average);
                 oldest = oldest.or_else(|| Some(Instant::now()));
             }
-            if !full {
-                covered = covered.max(head);
-            }
-            for entry in &entries {
-                match change::row(entry, &self.region, &self.settings.purposes) {
+            for entry in &read.rows {
+                match change::row(entry, self.source.region(), &self.settings.purposes) {
                     Ok(row) => batch.add(row),
                     Err(refusal) => self.refuse(entry.seq, &refusal),
                 }
             }
-            self.board.progress(tenure.done, head);
-            let age_left = oldest.map(|oldest| limits.batch_age_max.saturating_sub(oldest.elapsed()));
-            let complete = batch.len() >= limits.batch_rows_max
-                || batch.bytes() >= limits.batch_bytes_max
-                || age_left == Some(Duration::ZERO);
-            let idle_but_moved = oldest.is_none() && covered > tenure.done;
+            self.board.progress(tenure.position(), read.head);
+            // A withdrawal does not wait for a bill.
+            let age_max = if batch.has_tombstones() { limits.batch_age_max } else { thrift.age() };
+            let complete_at = oldest.map(|oldest| oldest + age_max);
+            let complete = batch.len() >= rows_max
+                || batch.bytes() >= bytes_max
+                || complete_at.is_some_and(|at| at <= Instant::now());
+            let idle_but_moved = oldest.is_none() && covered > tenure.position();
+            lookout.saw(match (read.full, read.rows.is_empty()) {
+                (true, _) => Sight::Full,
+                (false, false) => Sight::Some,
+                (false, true) => Sight::Nothing,
+            });
             if complete || idle_but_moved {
-                tenure.idle_wait = limits.poll_min;
                 return Ok((batch, covered));
             }
-            if full {
+            if read.full {
                 continue;
             }
-            let wait = tenure.idle_wait.min(age_left.unwrap_or(limits.poll_max));
-            tenure.idle_wait = (tenure.idle_wait * 2).min(limits.poll_max);
-            if self.rest(tenure, wait, shutdown).await {
-                tenure.idle_wait = limits.poll_min;
+            let until = complete_at.map_or(lookout.at(), |at| at.min(lookout.at()));
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep_until(until) => {}
+                () = lookout.woken() => {}
             }
-            self.renew_if_due(tenure).await?;
+            if tenure.due_at(Duration::MAX) <= Instant::now() {
+                tenure.store().await?;
+            }
         }
     }
 
     fn refuse(&self, seq: u64, refusal: &Error) {
-        let (region, reason) = (&self.region, refusal.to_string());
+        let (region, reason) = (self.source.region(), refusal.to_string());
         self.board.refused(1);
         error!(%region, seq, reason, "The forwarder of {region} refused region log entry {seq}; it stays in the log");
-    }
-
-    /// Waits until this process commits (`true`) or the time is over.
-    async fn rest(&self, tenure: &mut Tenure<S>, wait: Duration, shutdown: &CancellationToken) -> bool {
-        let Some(wakeups) = &mut tenure.wakeups else {
-            pause(wait, shutdown).await;
-            return false;
-        };
-        let woken = tokio::select! {
-            () = shutdown.cancelled() => return false,
-            () = tokio::time::sleep(wait) => return false,
-            woken = wakeups.changed() => woken.is_ok(),
-        };
-        if !woken {
-            // The store has been closed; polling finds out what becomes of it.
-            tenure.wakeups = None;
-        }
-        woken
     }
 
     /// Does something slow at the sink while renewing the lease; gives up on it when the lease is lost, when
@@ -261,7 +256,7 @@ impl<S: Source> Pump<S> {
         let give_up = Instant::now() + limits.apply_max;
         let mut patience: Option<Instant> = None;
         loop {
-            let renewal = tenure.stored_at + limits.lease / 3;
+            let renewal = tenure.due_at(Duration::MAX);
             tokio::select! {
                 biased;
                 outcome = &mut work => return outcome.map_err(Trouble::Failed),
@@ -275,45 +270,8 @@ impl<S: Source> Pump<S> {
                         Trouble::Failed(Error::OutcomeUnknown(format!("no answer in {} s", limits.apply_max.as_secs())))
                     });
                 }
-                () = tokio::time::sleep_until(renewal) => self.renew_if_due(tenure).await?,
+                () = tokio::time::sleep_until(renewal) => tenure.store().await?,
             }
-        }
-    }
-
-    async fn renew_if_due(&self, tenure: &mut Tenure<S>) -> Result<(), Trouble> {
-        if tenure.stored_at.elapsed() >= self.settings.limits.lease / 3 { self.store(tenure).await } else { Ok(()) }
-    }
-
-    /// Stores the cursor and renews the lease. A failure is forgiven for as long as the lease holds.
-    async fn store(&self, tenure: &mut Tenure<S>) -> Result<(), Trouble> {
-        let lease_for = self.settings.limits.lease;
-        let asked_at = Instant::now();
-        tenure.stored_at = asked_at;
-        match self.source.advance(&tenure.lease, tenure.done, lease_for).await {
-            Ok(()) => {
-                tenure.stored = tenure.done;
-                tenure.valid_until = asked_at + lease_for;
-                Ok(())
-            }
-            Err(SourceError::Failed(cause)) if Instant::now() < tenure.valid_until => {
-                let region = &self.region;
-                warn!(%region, error = %cause, "The forwarder's cursor in {region} could not be stored; it will be tried again");
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Stores what is done; on a shutdown the lease ends with it, so that a successor need not wait.
-    async fn give_back(&self, tenure: &Tenure<S>, trouble: &Trouble) {
-        let lease_for = match trouble {
-            Trouble::LeaseLost => return,
-            Trouble::Shutdown => Duration::ZERO,
-            Trouble::Failed(_) => self.settings.limits.lease,
-        };
-        if tenure.done > tenure.stored || lease_for.is_zero() {
-            // A failure costs a repetition, which changes nothing.
-            let _ = self.source.advance(&tenure.lease, tenure.done, lease_for).await;
         }
     }
 }
@@ -322,23 +280,4 @@ impl<S: Source> Pump<S> {
 fn rows_to_read(rows_max: u32, bytes_max: usize, change_bytes: usize) -> u32 {
     let rows = u32::try_from(bytes_max / change_bytes.max(1)).unwrap_or(u32::MAX);
     rows.clamp(1, rows_max.clamp(1, 10_000))
-}
-
-async fn pause(wait: Duration, shutdown: &CancellationToken) {
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = tokio::time::sleep(wait) => {}
-    }
-}
-
-/// An error and its causes as one line.
-fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

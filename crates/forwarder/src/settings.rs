@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use residency::Purpose;
 
+use crate::thrift::Budget;
+
 /// The settings of one region's forwarder.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// Values go out only with a granted consent for one of these purposes; empty means any granted purpose.
     pub purposes: Vec<Purpose>,
+    /// What a day may cost.
+    pub budget: Budget,
     /// Bounds.
     pub limits: Limits,
 }
@@ -38,6 +42,9 @@ pub struct Limits {
     pub backoff_max: Duration,
     /// How long a shutdown waits for the batch under way.
     pub drain_max: Duration,
+    /// An alarm is raised when the oldest entry that waits is older than this: a withdrawal or an erasure may be
+    /// among what waits.
+    pub lag_alarm: Duration,
 }
 
 impl Default for Limits {
@@ -54,6 +61,7 @@ impl Default for Limits {
             backoff_min: Duration::from_millis(200),
             backoff_max: Duration::from_secs(60),
             drain_max: Duration::from_secs(10),
+            lag_alarm: Duration::from_secs(300),
         }
     }
 }

@@ -5,6 +5,7 @@ use residency::Region;
 
 use crate::change::Row;
 use crate::error::Error;
+use crate::thrift::Usage;
 
 /// What a batch did to a sink.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -13,6 +14,15 @@ pub struct Applied {
     pub changed: u64,
     /// Rows whose value the sink would not take; a tombstone stands in their place.
     pub refused: u64,
+}
+
+/// Who works with a sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Whoever holds the cursor's lease: there is one, and what others like it left is nobody's any more.
+    Owner,
+    /// A replay, beside the owner: it touches nothing that is on its way.
+    Beside,
 }
 
 /// A place that keeps, for each (subject digest, attribute), the row with the highest log position.
@@ -28,11 +38,12 @@ pub trait Sink: Send + Sync {
     /// What it is, in one word, for people and metrics.
     fn name(&self) -> &'static str;
 
-    /// Creates what it needs and makes sure that it is the region's own. Harmless when repeated.
+    /// Creates what it needs, makes sure that it is the region's own, and clears what a dead forwarder left between
+    /// its steps. Harmless when repeated.
     ///
     /// # Errors
     /// [`Error::Misplaced`] when it belongs to another region; otherwise why it cannot be reached.
-    async fn setup(&self) -> Result<(), Error>;
+    async fn setup(&self, place: Place) -> Result<(), Error>;
 
     /// Takes rows, each the newest of its (subject digest, attribute).
     ///
@@ -40,6 +51,11 @@ pub trait Sink: Send + Sync {
     /// [`Error::Abroad`] for a foreign row; otherwise why it could not, in which case some rows may have
     /// been taken.
     async fn apply(&self, rows: &[Row]) -> Result<Applied, Error>;
+
+    /// What it has used since the start, for those who pay for it. Nothing, unless it says otherwise.
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
 
     /// What it holds, tombstones included, ordered by subject digest and attribute; of one subject, if a
     /// digest is given. At most `limit` rows.

@@ -1,12 +1,14 @@
 //! How a forwarder is doing: a value for those who ask, and the same as metrics, labelled by region only.
 
-use std::time::Instant;
+use std::time::Duration;
 
-use metrics::{counter, gauge};
+use follow::{Lag, Report};
+use metrics::{counter, describe_counter, describe_gauge, gauge};
 use residency::Region;
 use tokio::sync::watch;
 
 use crate::sink::Applied;
+use crate::thrift::Usage;
 
 /// What a forwarder is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,20 +36,47 @@ pub struct ForwarderStatus {
     pub seq: u64,
     /// The newest entry of the region log when last looked.
     pub head: u64,
-    /// Entries between cursor and head, zero-party or not.
-    pub lag: u64,
-    /// Since when the cursor has been behind the head; `None` when it has caught up.
-    pub behind_since: Option<Instant>,
+    /// How far the cursor is behind, when last looked at (every second); entries of every kind count.
+    pub lag: Lag,
+    /// Whether it has been behind for longer than [`Limits::lag_alarm`](crate::Limits::lag_alarm).
+    pub alarm: bool,
     /// Batches that the sink took since start.
     pub batches: u64,
     /// Rows that were new or newer in the sink since start.
     pub rows: u64,
     /// Rows refused since start: of another region, not understood, or not taken by the sink.
     pub refused: u64,
+    /// What the sink has used since start.
+    pub usage: Usage,
+    /// How long the first change of a batch waits for company now: longer than usual when a day's budget is spent.
+    pub batch_age: Duration,
     /// Batches tried again since start.
     pub retries: u64,
     /// The last trouble, as a sentence.
     pub trouble: Option<String>,
+}
+
+/// See [`describe_metrics`](crate::describe_metrics).
+pub(crate) fn describe() {
+    for (name, meaning) in [
+        ("domicile_forwarder_batches_total", "Batches that the sink took"),
+        ("domicile_forwarder_rows_total", "Rows that were new or newer in the sink"),
+        ("domicile_forwarder_refused_total", "Rows that were refused; tombstones stand in their place"),
+        ("domicile_forwarder_retries_total", "Batches tried again"),
+        ("domicile_forwarder_queries_total", "Statements run in the warehouse"),
+        ("domicile_forwarder_bytes_total", "Bytes of those statements"),
+    ] {
+        describe_counter!(name, meaning);
+    }
+    for (name, meaning) in [
+        ("domicile_forwarder_lag_entries", "Entries of the region log behind the cursor"),
+        ("domicile_forwarder_lag_seconds", "Seconds since the oldest of them was committed"),
+        ("domicile_forwarder_lag_alarm", "1 while that is longer than events.forwarder_lag_alarm_s"),
+        ("domicile_forwarder_credits_estimated", "Credits used since the start, estimated from the time awake"),
+        ("domicile_forwarder_batch_age_seconds", "How long the first change of a batch waits for company"),
+    ] {
+        describe_gauge!(name, meaning);
+    }
 }
 
 /// Where a forwarder writes its status.
@@ -65,11 +94,13 @@ impl Board {
             state: ForwarderState::Stopped,
             seq: 0,
             head: 0,
-            lag: 0,
-            behind_since: None,
+            lag: Lag::default(),
+            alarm: false,
             batches: 0,
             rows: 0,
             refused: 0,
+            usage: Usage::default(),
+            batch_age: Duration::ZERO,
             retries: 0,
             trouble: None,
         });
@@ -102,9 +133,15 @@ impl Board {
         counter!("domicile_forwarder_refused_total", "region" => self.label()).increment(rows);
     }
 
-    pub(crate) fn applied(&self, applied: Applied) {
+    pub(crate) fn applied(&self, applied: Applied, usage: Usage, batch_age: Duration) {
+        let region = || self.label();
+        counter!("domicile_forwarder_queries_total", "region" => region()).absolute(usage.queries);
+        counter!("domicile_forwarder_bytes_total", "region" => region()).absolute(usage.bytes);
+        gauge!("domicile_forwarder_credits_estimated", "region" => region()).set(usage.credits);
+        gauge!("domicile_forwarder_batch_age_seconds", "region" => region()).set(batch_age.as_secs_f64());
         self.sender.send_modify(|status| {
             status.batches += 1;
+            (status.usage, status.batch_age) = (usage, batch_age);
             status.rows += applied.changed;
         });
         counter!("domicile_forwarder_batches_total", "region" => self.label()).increment(1);
@@ -114,23 +151,34 @@ impl Board {
         }
     }
 
+    /// Where the cursor stands, if this forwarder holds it.
+    pub(crate) fn position(&self) -> Option<u64> {
+        let status = self.sender.borrow();
+        matches!(status.state, ForwarderState::Running | ForwarderState::Waiting).then_some(status.seq)
+    }
+
     /// Notes where cursor and head stand.
     pub(crate) fn progress(&self, seq: u64, head: u64) {
-        let (mut lag, mut behind_since): (u64, Option<Instant>) = (0, None);
         self.sender.send_if_modified(|status| {
             let before = (status.seq, status.head);
             status.seq = seq;
             status.head = status.head.max(head).max(seq);
-            status.lag = status.head - seq;
-            status.behind_since =
-                if status.lag == 0 { None } else { status.behind_since.or_else(|| Some(Instant::now())) };
-            (lag, behind_since) = (status.lag, status.behind_since);
+            status.lag.entries = status.head - seq;
             before != (status.seq, status.head)
         });
-        let behind = behind_since.map(|since| since.elapsed()).unwrap_or_default();
+    }
+
+    /// Takes what the watchman found.
+    pub(crate) fn report(&self, report: Report) {
+        self.sender.send_modify(|status| {
+            status.head = status.head.max(report.head);
+            status.lag = Lag { entries: status.head - status.seq, age: report.lag.age };
+            status.alarm = report.alarm;
+        });
         // A gauge is a float; a lag is far below 2^53.
-        gauge!("domicile_forwarder_lag_entries", "region" => self.label()).set(lag as f64);
-        gauge!("domicile_forwarder_behind_seconds", "region" => self.label()).set(behind.as_secs_f64());
+        gauge!("domicile_forwarder_lag_entries", "region" => self.label()).set(report.lag.entries as f64);
+        gauge!("domicile_forwarder_lag_seconds", "region" => self.label()).set(report.lag.age.as_secs_f64());
+        gauge!("domicile_forwarder_lag_alarm", "region" => self.label()).set(f64::from(u8::from(report.alarm)));
     }
 
     fn label(&self) -> String {

@@ -44,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) openapi: Bytes,
     /// `/docs`.
     pub(crate) docs: Docs,
+    /// The events of the topics, to be read.
+    pub(crate) event_docs: Docs,
 }
 
 impl std::ops::Deref for App {

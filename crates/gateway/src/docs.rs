@@ -1,6 +1,8 @@
 //! The API's description as one readable page: made from the OpenAPI document, without scripts and
 //! without anything from elsewhere, so that it works offline and under the strictest content policy.
 
+mod events;
+
 use std::fmt::Write as _;
 
 use api::Code;
@@ -21,9 +23,18 @@ pub(crate) struct Docs {
 impl Docs {
     /// Renders an OpenAPI document.
     pub(crate) fn of(document: &Value) -> Self {
+        Self::showing(page(document))
+    }
+
+    /// Renders the events of the topics.
+    pub(crate) fn of_events() -> Self {
+        Self::showing(events::page())
+    }
+
+    fn showing(html: String) -> Self {
         let style = STANDARD.encode(Sha256::digest(STYLE));
         Self {
-            html: page(document).into(),
+            html: html.into(),
             content_security_policy: format!(
                 "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
             ),
@@ -94,7 +105,7 @@ fn navigation(html: &mut String, tags: &[(&str, &str)], operations: &[Operation<
         }
     }
     html.push_str(
-        "<strong>Reference</strong><a href=\"#problems\">Problems</a><a href=\"#schemas\">Schemas</a></div></nav>",
+        "<strong>Reference</strong><a href=\"#problems\">Problems</a><a href=\"#schemas\">Schemas</a><a href=\"/events\">Events</a></div></nav>",
     );
 }
 

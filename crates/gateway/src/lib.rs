@@ -51,7 +51,7 @@ pub use callers::{Algorithm, ClaimNames, JwksSource, JwtSettings, KeyOwner, KeyR
 pub use layers::describe_metrics;
 pub use routes::RenderMetrics;
 pub use server::NotBound;
-pub use settings::{Limits, Settings};
+pub use settings::{EventTypes, Limits, Settings};
 
 /// What the HTTP face is wired from.
 pub struct Parts {
@@ -196,6 +196,7 @@ fn app(
         logins: Semaphore::new(limits.logins_max),
         draining: AtomicBool::new(false),
         docs: Docs::of(&document),
+        event_docs: Docs::of_events(),
         openapi: serde_json::to_vec(&document).unwrap_or_default().into(),
         log_origins,
         forwarded_in,

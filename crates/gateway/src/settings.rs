@@ -25,8 +25,32 @@ pub struct Settings {
     /// Whether the console's cookie is for TLS only. Browsers then refuse it on plain http, except
     /// (most of them) on this machine's own addresses.
     pub cookie_secure: bool,
+    /// The types of events that callers may publish; each type is a topic.
+    pub event_types: EventTypes,
     /// Bounds.
     pub limits: Limits,
+}
+
+/// Which types of events callers may publish: names, and beginnings that end in `.*`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventTypes(Option<Vec<String>>);
+
+impl EventTypes {
+    /// Only these: `shop.order-placed`, or `shop.*` for every type that begins with `shop.`.
+    #[must_use]
+    pub fn only(patterns: Vec<String>) -> Self {
+        Self(Some(patterns))
+    }
+
+    /// Whether a type is among them.
+    #[must_use]
+    pub fn allow(&self, event_type: &str) -> bool {
+        let Some(patterns) = &self.0 else { return true };
+        patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(beginning) => event_type.starts_with(beginning),
+            None => event_type == pattern,
+        })
+    }
 }
 
 impl Default for Settings {
@@ -39,6 +63,7 @@ impl Default for Settings {
             peer_address: true,
             jwt: None,
             cookie_secure: true,
+            event_types: EventTypes::default(),
             limits: Limits::default(),
         }
     }
@@ -123,5 +148,23 @@ impl Default for Limits {
             drain_notice: Duration::from_secs(0),
             drain_max: Duration::from_secs(20),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_type_is_allowed_by_its_name_or_by_its_domain() {
+        let types = EventTypes::only(vec!["shop.*".to_owned(), "billing.paid".to_owned()]);
+        for allowed in ["shop.order-placed", "shop.a.b.v2", "billing.paid"] {
+            assert!(types.allow(allowed), "{allowed}");
+        }
+        for refused in ["shop", "shopping.spree", "billing.paid.v2", "billing", ""] {
+            assert!(!types.allow(refused), "{refused}");
+        }
+        assert!(EventTypes::default().allow("anything"));
+        assert!(!EventTypes::only(Vec::new()).allow("anything"));
     }
 }

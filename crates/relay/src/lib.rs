@@ -18,7 +18,7 @@
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test may panic"))]
 
-mod backoff;
+mod arrived;
 mod envelope;
 mod error;
 #[cfg(any(test, feature = "inspect"))]
@@ -27,22 +27,26 @@ mod inspect;
 pub mod mock;
 mod producer;
 mod pump;
+mod registry;
 mod settings;
-mod source;
 mod status;
 mod topics;
 mod window;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use follow::{LogSource, Range, Source};
 use residency::Region;
-use storage::Log;
+use storage::{Channel, Log};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use error::Error;
+pub use follow::{Lag, Part};
 #[cfg(any(test, feature = "inspect"))]
 pub use inspect::{Message, tail, topics};
+pub use registry::Registry;
 pub use settings::{ClientCertificate, Compression, Limits, MissingTopics, Scram, Security, Settings, Tls};
 pub use status::{RelayState, RelayStatus};
 
@@ -53,30 +57,78 @@ pub fn dead_letter_topic(region: &Region) -> String {
     format!("{region}.domicile.dead-letter.v1")
 }
 
+/// The cursor's name in the region's database.
+pub const CURSOR: &str = "relay";
+
+/// Says what the relays' metrics mean, once, to whoever collects them.
+pub fn describe_metrics() {
+    status::describe();
+}
+
 /// One region's relay. Cheap to clone; [`Relay::run`] is to be called once.
 #[derive(Clone)]
 pub struct Relay {
     log: Log,
-    region: Region,
     settings: Arc<Settings>,
     status: status::Board,
 }
 
 impl Relay {
-    /// A relay for one region. Does nothing until [`Relay::run`].
+    /// A relay for the region of this log. Does nothing until [`Relay::run`].
     #[must_use]
-    pub fn new(settings: Settings, log: Log, region: Region) -> Self {
-        let status = status::Board::new(&region);
-        Self { log, region, settings: Arc::new(settings), status }
+    pub fn new(settings: Settings, log: Log) -> Self {
+        let status = status::Board::new(log.region());
+        Self { log, settings: Arc::new(settings), status }
     }
 
     /// Relays until `shutdown` is cancelled; then waits for what is in flight (at most
     /// [`Limits::drain_max`]) and stores the cursor. Never gives up: every trouble is retried with
     /// jittered backoff and shown in [`Relay::status`].
     pub async fn run(&self, shutdown: CancellationToken) {
-        let source = source::LogSource::new(self.log.clone());
-        let pump = pump::Pump::new(source, self.region.clone(), Arc::clone(&self.settings), self.status.clone());
-        pump.run(shutdown).await;
+        let source = LogSource::new(self.log.clone(), Channel::Events, CURSOR);
+        let pump = pump::Pump::new(source, Arc::clone(&self.settings), self.status.clone());
+        let schemas = async {
+            if let Some(registry) = &self.settings.registry {
+                registry.keep(self.log.region(), &self.status).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = pump.run(shutdown) => {}
+            () = schemas => {}
+        }
+    }
+
+    /// Sends the entries from one position to another (both included) once more, marked by the header
+    /// `domicile_replay`, whether they are in their topics or not. Ends when all of them are acknowledged or
+    /// `shutdown` is cancelled; the status says how far it came. The cursor stays where it is, and the region's
+    /// relay may go on meanwhile: a consumer that skips what it has seen of (`domicile_log`, `domicile_seq`) is
+    /// not disturbed by either. To be called on a [`Relay`] that does not [`run`](Relay::run).
+    pub async fn replay(&self, from: u64, to: u64, shutdown: CancellationToken) -> RelayStatus {
+        let source = LogSource::new(self.log.clone(), Channel::Events, CURSOR);
+        let settings = Arc::new(Settings { replay: true, ..(*self.settings).clone() });
+        let pump = pump::Pump::new(Range::new(source, from, to), settings, self.status.clone());
+        let done = shutdown.child_token();
+        let mut watch = self.watch();
+        tokio::join!(pump.run(done.clone()), async {
+            // The sender lives in `self`, so that the wait ends by the position or by the token only.
+            tokio::select! {
+                // The value is let go of at once: it keeps everybody else from writing.
+                () = async { drop(watch.wait_for(|status| status.seq >= to).await) } => done.cancel(),
+                () = done.cancelled() => {}
+            }
+        });
+        self.status()
+    }
+
+    /// What [`Relay::replay`] would send, by topic, and the newest position there is.
+    ///
+    /// # Errors
+    /// When the region log does not answer.
+    pub async fn survey(&self, from: u64, to: u64) -> Result<(BTreeMap<String, Part>, u64), Error> {
+        let source = LogSource::new(self.log.clone(), Channel::Events, CURSOR);
+        let look = async { Ok((follow::survey(&source, from, to).await?, source.head().await?)) };
+        look.await.map_err(|trouble: follow::Trouble| Error::Log(Box::new(trouble)))
     }
 
     /// How the relay is doing now.

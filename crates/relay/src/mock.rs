@@ -31,10 +31,18 @@ impl MockBroker {
     /// # Errors
     /// [`Error::Mock`] when librdkafka could not start it.
     pub fn start() -> Result<Self, Error> {
+        Self::of(1)
+    }
+
+    /// Starts a cluster of several brokers, on free loopback ports.
+    ///
+    /// # Errors
+    /// [`Error::Mock`] when librdkafka could not start it.
+    pub fn of(brokers: u8) -> Result<Self, Error> {
         let (commands, orders) = mpsc::sync_channel::<Command>(16);
         let (started, starting) = mpsc::sync_channel(1);
         // The cluster's handle must stay on one thread; this one is its own and ends with the last order.
-        let serve = move || match MockCluster::new(1) {
+        let serve = move || match MockCluster::new(i32::from(brokers)) {
             Ok(cluster) => {
                 let _ = started.send(Ok(cluster.bootstrap_servers()));
                 for order in orders {
@@ -79,6 +87,16 @@ impl MockBroker {
     /// [`Error::Mock`] when the broker is gone.
     pub fn fail_next(&self, requests: RDKafkaApiKey, errors: Vec<RDKafkaRespErr>) -> Result<(), Error> {
         self.ask(move |cluster| cluster.request_errors(requests, &errors))
+    }
+
+    /// Makes another broker the leader of a partition. Brokers are numbered from 1.
+    ///
+    /// # Errors
+    /// [`Error::Mock`] when there is no such partition or broker.
+    pub fn move_leader(&self, topic: &str, partition: i32, broker: i32) -> Result<(), Error> {
+        let topic = topic.to_owned();
+        let moved = self.ask(move |cluster| cluster.partition_leader(&topic, partition, Some(broker)))?;
+        moved.map_err(|error| Error::Mock(format!("did not move the leader: {error}")))
     }
 
     /// Hangs up on everybody and takes no new connections, until [`MockBroker::up`].

@@ -38,7 +38,8 @@ pub(crate) struct Delivered {
 pub(crate) struct Outgoing<'a> {
     pub(crate) seq: u64,
     pub(crate) topic: &'a str,
-    pub(crate) key: &'a [u8],
+    /// Hexadecimal, so that an operator's tools show a key and not a screenful of noise.
+    pub(crate) key: String,
     pub(crate) headers: OwnedHeaders,
     pub(crate) payload: Option<&'a [u8]>,
 }
@@ -81,7 +82,7 @@ impl Outlet {
     pub(crate) fn send(&self, message: Outgoing<'_>) -> Result<(), KafkaError> {
         const { assert!(usize::BITS >= 64, "a sequence number travels through librdkafka as a pointer") };
         let mut record = BaseRecord::with_opaque_to(message.topic, message.seq as usize);
-        record = record.key(message.key).headers(message.headers);
+        record = record.key(message.key.as_bytes()).headers(message.headers);
         if let Some(payload) = message.payload {
             record = record.payload(payload);
         }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::registry::Registry;
+
 /// The settings of one region's relay.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -15,8 +17,13 @@ pub struct Settings {
     pub security: Security,
     /// What to do about a topic that does not exist yet.
     pub missing_topics: MissingTopics,
-    /// The origin of the region's audit log; sent as `ce_domicilelog` so that a consumer can ask for a proof.
+    /// The origin of the region's log; sent as `domicile_log`, so that a consumer knows whose sequence it sees and
+    /// can ask for a proof. Without one, the tails of topics are not read at start.
     pub log_origin: Option<String>,
+    /// Where the schemas of the events made here are registered.
+    pub registry: Option<Registry>,
+    /// Whether this is a replay: entries are sent although they are there, marked by the header `domicile_replay`.
+    pub replay: bool,
     /// Compression of batches.
     pub compression: Compression,
     /// Bounds.
@@ -32,6 +39,8 @@ impl Settings {
             security: Security::Plain,
             missing_topics: MissingTopics::default(),
             log_origin: None,
+            registry: None,
+            replay: false,
             compression: Compression::Lz4,
             limits: Limits::default(),
         }
@@ -216,6 +225,8 @@ pub struct Limits {
     pub backoff_max: Duration,
     /// How long a shutdown waits for acknowledgements.
     pub drain_max: Duration,
+    /// An alarm is raised when the oldest entry that waits is older than this.
+    pub lag_alarm: Duration,
 }
 
 impl Default for Limits {
@@ -235,6 +246,7 @@ impl Default for Limits {
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(30),
             drain_max: Duration::from_secs(5),
+            lag_alarm: Duration::from_secs(60),
         }
     }
 }

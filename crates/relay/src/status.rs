@@ -1,8 +1,10 @@
 //! How a relay is doing: a value for those who ask, and the same as metrics, labelled by region only.
 
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use metrics::{counter, gauge};
+use follow::{Lag, Report};
+use metrics::{counter, describe_counter, describe_gauge, gauge};
 use residency::Region;
 use tokio::sync::watch;
 
@@ -30,26 +32,56 @@ pub struct RelayStatus {
     pub seq: u64,
     /// The newest entry of the region log when last looked.
     pub head: u64,
-    /// Entries between cursor and head.
-    pub lag: u64,
-    /// Since when the cursor has been behind the head; `None` when it has caught up.
-    pub behind_since: Option<Instant>,
+    /// How far the cursor is behind, when last looked at (every second).
+    pub lag: Lag,
+    /// Whether it has been behind for longer than [`Limits::lag_alarm`](crate::Limits::lag_alarm).
+    pub alarm: bool,
     /// Entries handed to the producer and not yet acknowledged.
     pub in_flight: usize,
     /// Entries acknowledged since start.
     pub rows: u64,
+    /// Entries acknowledged per second, over the last look.
+    pub rate: u64,
+    /// Entries that were in their topics already when this relay began: a predecessor had sent them.
+    pub already_there: u64,
     /// Times the unacknowledged entries were sent anew since start.
     pub retries: u64,
     /// Entries sent to the dead-letter topic since start.
     pub dead_letters: u64,
+    /// Schemas of events that are registered in the schema registry.
+    pub schemas: usize,
     /// The last trouble, as a sentence.
     pub trouble: Option<String>,
+}
+
+/// See [`describe_metrics`](crate::describe_metrics).
+pub(crate) fn describe() {
+    for (name, meaning) in [
+        ("domicile_relay_entries_total", "Events that the brokers acknowledged"),
+        ("domicile_relay_retries_total", "Times the unacknowledged events were sent anew"),
+        ("domicile_relay_dead_letters_total", "Events that went to the dead-letter topic"),
+        ("domicile_relay_already_there_total", "Events that a predecessor had sent already"),
+    ] {
+        describe_counter!(name, meaning);
+    }
+    for (name, meaning) in [
+        ("domicile_relay_lag_entries", "Entries of the region log behind the cursor"),
+        ("domicile_relay_lag_seconds", "Seconds since the oldest of them was committed"),
+        ("domicile_relay_lag_alarm", "1 while that is longer than events.relay_lag_alarm_s"),
+        ("domicile_relay_entries_per_second", "Events acknowledged in the last second"),
+        ("domicile_relay_in_flight_entries", "Events handed to the producer and not acknowledged"),
+        ("domicile_relay_schemas_registered", "Schemas that are registered in the schema registry"),
+    ] {
+        describe_gauge!(name, meaning);
+    }
 }
 
 /// Where a relay writes its status.
 #[derive(Clone)]
 pub(crate) struct Board {
     sender: watch::Sender<RelayStatus>,
+    /// When the rate was last reckoned, and how many entries there had been.
+    measured: Arc<Mutex<(Instant, u64)>>,
 }
 
 impl Board {
@@ -59,15 +91,18 @@ impl Board {
             state: RelayState::Stopped,
             seq: 0,
             head: 0,
-            lag: 0,
-            behind_since: None,
+            lag: Lag::default(),
+            alarm: false,
             in_flight: 0,
             rows: 0,
+            rate: 0,
+            already_there: 0,
             retries: 0,
             dead_letters: 0,
+            schemas: 0,
             trouble: None,
         });
-        Self { sender }
+        Self { sender, measured: Arc::new(Mutex::new((Instant::now(), 0))) }
     }
 
     pub(crate) fn now(&self) -> RelayStatus {
@@ -96,29 +131,58 @@ impl Board {
         counter!("domicile_relay_dead_letters_total", "region" => self.region()).increment(1);
     }
 
+    pub(crate) fn schemas(&self, registered: usize) {
+        self.sender.send_modify(|status| status.schemas = registered);
+        gauge!("domicile_relay_schemas_registered", "region" => self.region()).set(registered as f64);
+    }
+
+    pub(crate) fn already_there(&self) {
+        self.sender.send_modify(|status| status.already_there += 1);
+        counter!("domicile_relay_already_there_total", "region" => self.region()).increment(1);
+    }
+
+    /// Where the cursor stands, if this relay holds it.
+    pub(crate) fn position(&self) -> Option<u64> {
+        let status = self.sender.borrow();
+        matches!(status.state, RelayState::Running | RelayState::Waiting).then_some(status.seq)
+    }
+
     /// Notes where cursor and head stand.
     pub(crate) fn progress(&self, seq: u64, head: u64, in_flight: usize, acknowledged: u64) {
-        let (mut lag, mut behind_since): (u64, Option<Instant>) = (0, None);
         self.sender.send_if_modified(|status| {
             let before = (status.seq, status.head, status.in_flight);
             status.seq = seq;
             status.head = status.head.max(head).max(seq);
             status.in_flight = in_flight;
             status.rows += acknowledged;
-            lag = status.head - seq;
-            status.lag = lag;
-            status.behind_since = if lag == 0 { None } else { status.behind_since.or_else(|| Some(Instant::now())) };
-            behind_since = status.behind_since;
+            status.lag.entries = status.head - seq;
             before != (status.seq, status.head, status.in_flight) || acknowledged > 0
         });
-        // A gauge is a float; a lag is far below 2^53.
-        gauge!("domicile_relay_lag_entries", "region" => self.region()).set(lag as f64);
-        let behind = behind_since.map(|since| since.elapsed()).unwrap_or_default();
-        gauge!("domicile_relay_behind_seconds", "region" => self.region()).set(behind.as_secs_f64());
-        gauge!("domicile_relay_in_flight_entries", "region" => self.region()).set(in_flight as f64);
         if acknowledged > 0 {
             counter!("domicile_relay_entries_total", "region" => self.region()).increment(acknowledged);
         }
+    }
+
+    /// Takes what the watchman found.
+    pub(crate) fn report(&self, report: Report) {
+        let (mut in_flight, mut rate) = (0, 0);
+        self.sender.send_modify(|status| {
+            status.head = status.head.max(report.head);
+            status.lag = Lag { entries: status.head - status.seq, age: report.lag.age };
+            status.alarm = report.alarm;
+            if let Ok(mut measured) = self.measured.lock() {
+                let (since, before) = std::mem::replace(&mut *measured, (Instant::now(), status.rows));
+                let seconds = since.elapsed().as_secs_f64().max(0.001);
+                status.rate = ((status.rows - before) as f64 / seconds).round() as u64;
+            }
+            (in_flight, rate) = (status.in_flight, status.rate);
+        });
+        gauge!("domicile_relay_entries_per_second", "region" => self.region()).set(rate as f64);
+        // A gauge is a float; a lag is far below 2^53.
+        gauge!("domicile_relay_lag_entries", "region" => self.region()).set(report.lag.entries as f64);
+        gauge!("domicile_relay_lag_seconds", "region" => self.region()).set(report.lag.age.as_secs_f64());
+        gauge!("domicile_relay_lag_alarm", "region" => self.region()).set(f64::from(u8::from(report.alarm)));
+        gauge!("domicile_relay_in_flight_entries", "region" => self.region()).set(in_flight as f64);
     }
 
     fn region(&self) -> String {

@@ -17,19 +17,16 @@ use crate::settings::{MissingTopics, Settings};
 /// How long the brokers may take to answer about topics.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// Makes sure that the wanted topics exist, and returns every topic that is known to exist afterwards.
-pub(crate) async fn ensure(
-    settings: &Settings,
-    region: &Region,
-    wanted: Vec<String>,
-) -> Result<HashSet<String>, Error> {
+/// Makes sure that the wanted topics exist, and returns those that did before (or may have).
+pub(crate) async fn ensure(settings: &Settings, region: &Region, wanted: &[String]) -> Result<Vec<String>, Error> {
     let MissingTopics::Create { partitions, replication, retention } = settings.missing_topics else {
         return check(settings, wanted).await;
     };
-    let mut known = list(settings).await?;
-    let missing: Vec<&String> = wanted.iter().filter(|topic| !known.contains(*topic)).collect();
+    let known = list(settings).await?;
+    let (mut old, missing): (Vec<String>, Vec<String>) =
+        wanted.iter().cloned().partition(|topic| known.contains(topic));
     if missing.is_empty() {
-        return Ok(known);
+        return Ok(old);
     }
     let admin: AdminClient<DefaultClientContext> = settings.client().create().map_err(Error::Client)?;
     let retention_ms = retention.map(|retention| retention.as_millis().to_string());
@@ -46,28 +43,23 @@ pub(crate) async fn ensure(
     let options = AdminOptions::new().request_timeout(Some(ANSWER_MAX)).operation_timeout(Some(ANSWER_MAX));
     for result in admin.create_topics(&new, &options).await.map_err(Error::Topics)? {
         match result {
-            Ok(topic) => {
-                info!(%region, topic, partitions, "Created topic {topic}");
-                known.insert(topic);
-            }
+            Ok(topic) => info!(%region, topic, partitions, "Created topic {topic}"),
             // Another relay, or an operator, was faster.
-            Err((topic, RDKafkaErrorCode::TopicAlreadyExists)) => {
-                known.insert(topic);
-            }
+            Err((topic, RDKafkaErrorCode::TopicAlreadyExists)) => old.push(topic),
             Err((topic, code)) => return Err(Error::TopicRefused { topic, code }),
         }
     }
-    Ok(known)
+    Ok(old)
 }
 
-async fn check(settings: &Settings, wanted: Vec<String>) -> Result<HashSet<String>, Error> {
+async fn check(settings: &Settings, wanted: &[String]) -> Result<Vec<String>, Error> {
     if settings.missing_topics == MissingTopics::LeaveToBrokers {
-        return Ok(wanted.into_iter().collect());
+        return Ok(wanted.to_vec());
     }
     let known = list(settings).await?;
-    match wanted.into_iter().find(|topic| !known.contains(topic)) {
-        Some(topic) => Err(Error::TopicMissing { topic }),
-        None => Ok(known),
+    match wanted.iter().find(|topic| !known.contains(*topic)) {
+        Some(topic) => Err(Error::TopicMissing { topic: topic.clone() }),
+        None => Ok(wanted.to_vec()),
     }
 }
 

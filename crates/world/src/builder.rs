@@ -14,7 +14,7 @@ use crate::tools::{self, Postgres};
 use crate::world::{RegionWorld, World};
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +24,7 @@ pub struct Builder {
     plans: Vec<RegionPlan>,
     one_cluster: bool,
     gateways: Vec<(String, Vec<String>)>,
+    roles: BTreeMap<String, String>,
     folder: Option<PathBuf>,
     brokers: Choice,
     snowflakes: Choice,
@@ -49,6 +50,7 @@ impl Builder {
             plans: RegionPlan::ALL.to_vec(),
             one_cluster: false,
             gateways: Vec::new(),
+            roles: BTreeMap::new(),
             folder: None,
             brokers: Choice::BestInstalled,
             snowflakes: Choice::BestInstalled,
@@ -65,6 +67,14 @@ impl Builder {
     #[must_use]
     pub fn gateway<'a>(mut self, name: &str, serves: impl IntoIterator<Item = &'a str>) -> Self {
         self.gateways.push((name.to_owned(), serves.into_iter().map(str::to_owned).collect()));
+        self
+    }
+
+    /// The gateway of this name does only this, e.g. `relay` or `gateway,forwarder`. Without it, a gateway does
+    /// everything.
+    #[must_use]
+    pub fn role(mut self, name: &str, roles: &str) -> Self {
+        self.roles.insert(name.to_owned(), roles.to_owned());
         self
     }
 
@@ -258,6 +268,7 @@ impl Builder {
                 admin_port: plan.admin_port,
                 config: layout.config(&plan.name),
                 log: layout.log(&plan.name),
+                roles: self.roles.get(&plan.name).cloned(),
                 env: self.env.clone(),
                 nursery: Arc::clone(nursery),
             })

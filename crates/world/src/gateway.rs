@@ -21,6 +21,7 @@ pub struct Gateway {
     admin_url: String,
     config: PathBuf,
     log: PathBuf,
+    roles: Option<String>,
     env: Vec<(String, String)>,
     http: reqwest::Client,
     nursery: Arc<Nursery>,
@@ -35,6 +36,7 @@ pub(crate) struct Parts {
     pub(crate) admin_port: u16,
     pub(crate) config: PathBuf,
     pub(crate) log: PathBuf,
+    pub(crate) roles: Option<String>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) nursery: Arc<Nursery>,
 }
@@ -48,6 +50,7 @@ impl Gateway {
             admin_url: format!("http://127.0.0.1:{}", parts.admin_port),
             config: parts.config,
             log: parts.log,
+            roles: parts.roles,
             env: parts.env,
             http: client::http()?,
             nursery: parts.nursery,
@@ -171,10 +174,14 @@ impl Gateway {
         }
         *slot = None;
         let program = tools::domicile()?;
+        let mut args = vec!["serve".into(), "--config".into(), self.config.clone().into()];
+        if let Some(roles) = &self.roles {
+            args.extend(["--role".into(), roles.into()]);
+        }
         let spec = Spec {
             name: format!("The gateway {}", self.name),
             program: &program,
-            args: vec!["serve".into(), "--config".into(), self.config.clone().into()],
+            args,
             env: self.env.iter().map(|(key, value)| (key.into(), value.into())).collect(),
             folder: self.config.parent().unwrap_or(Path::new("/")),
             log: self.log.clone(),

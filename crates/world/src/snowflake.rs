@@ -3,7 +3,7 @@
 use crate::nursery::{Nursery, Process, Spec};
 use crate::{ports, tools};
 use anyhow::{Result, ensure};
-use forwarder::{Credentials, FolderSink, Row, Sink, SnowflakeSettings, SnowflakeSink};
+use forwarder::{Credentials, FolderSink, Price, Row, Sink, SnowflakeSettings, SnowflakeSink};
 use residency::Region;
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
@@ -136,6 +136,20 @@ impl Snowflake {
         Ok(rows)
     }
 
+    /// How many rows are between their insert and their merge; none in a folder.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn staged(&self) -> Result<u64> {
+        match &self.kind {
+            Kind::Folder(_) => Ok(0),
+            Kind::Fakesnow(_) => {
+                let sink = SnowflakeSink::new(&self.settings(), Region::new(&self.region)?)?;
+                Ok(sink.staged().await?)
+            }
+        }
+    }
+
     /// How the gateway and we log in; the stand-in believes anything.
     fn settings(&self) -> SnowflakeSettings {
         SnowflakeSettings {
@@ -147,6 +161,8 @@ impl Snowflake {
             database: LOGIN.into(),
             schema: "PUBLIC".into(),
             base_url: Some(self.url()),
+            location: None,
+            price: Price::default(),
             retention_days: 0,
             create: true,
         }

@@ -87,6 +87,10 @@ enum Soak {
     Crash,
     /// Canaries of every region are looked for in everything every other region keeps.
     Residency,
+    /// The broker and the relay are killed again and again: no event is lost, no subject out of order.
+    Streams,
+    /// The forwarder is killed and its network is bad: the table in Snowflake equals what was declared.
+    Snowflake,
     /// Two gateways classify the same new subject differently at the same instant.
     Race,
     /// A region's log under load and kills is verified again and again from outside; an edit is caught.
@@ -98,6 +102,8 @@ impl Soak {
         match self {
             Self::Crash => "crash",
             Self::Residency => "residency",
+            Self::Streams => "streams",
+            Self::Snowflake => "snowflake",
             Self::Race => "race",
             Self::Audit => "audit",
         }
@@ -142,6 +148,9 @@ fn act(command: Command) -> Result<ExitCode> {
         Command::Soak { name, short } => {
             install::for_the_build()?;
             install::postgres()?;
+            if matches!(name, Soak::Streams | Soak::Snowflake) {
+                install::everything()?;
+            }
             run::step("Building the binary", cargo.command(["build", "--bin", "domicile"]))?;
             soak(&cargo, name, short)?;
             Ok(ExitCode::SUCCESS)

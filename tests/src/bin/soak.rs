@@ -22,6 +22,10 @@ enum Name {
     Crash,
     /// Every store but their own is searched for people of many countries.
     Residency,
+    /// The broker and the relay are killed again and again: no event is lost, none out of order.
+    Streams,
+    /// The forwarder is killed and its network is bad: the table equals what was declared.
+    Snowflake,
     /// Two gateways pin the same new subject at the same instant.
     Race,
     /// A region's log under load and kills is verified again and again from outside; an edit is caught.
@@ -37,6 +41,8 @@ async fn main() -> ExitCode {
     let outcome = match args.name {
         Name::Crash => soak::crash(length).await,
         Name::Residency => soak::residency(length).await,
+        Name::Streams => soak::streams(length).await,
+        Name::Snowflake => soak::snowflake(length).await,
         Name::Audit => soak::audit(length).await,
         Name::Race => soak::race(length).await,
     };

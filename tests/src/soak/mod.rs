@@ -2,13 +2,18 @@
 
 mod audit;
 mod crash;
+mod proxy;
 mod race;
 mod residency;
+mod snowflake;
+mod streams;
 
 pub use audit::{Auditor, audit};
 pub use crash::crash;
 pub use race::race;
 pub use residency::residency;
+pub use snowflake::snowflake;
+pub use streams::streams;
 
 /// How long a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

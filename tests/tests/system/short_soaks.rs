@@ -18,6 +18,16 @@ async fn two_gateways_that_disagree_make_one_pin() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn killing_the_broker_and_the_relay_loses_no_event_and_breaks_no_order() {
+    eprintln!("{}", soak::streams(Length::Short).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_network_and_dead_forwarders_leave_the_table_equal_to_what_was_declared() {
+    eprintln!("{}", soak::snowflake(Length::Short).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_record_is_written_at_home_and_nowhere_else() {
     soak::residency(Length::Short).await.unwrap();
 }

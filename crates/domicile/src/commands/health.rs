@@ -47,7 +47,7 @@ fn configured(args: &cli::Health) -> Result<String, Failure> {
 }
 
 /// A listener on every address is asked on this machine's own.
-fn reachable(listen: &str) -> String {
+pub(super) fn reachable(listen: &str) -> String {
     match listen.parse::<std::net::SocketAddr>() {
         Ok(address) if address.ip().is_unspecified() => format!("127.0.0.1:{}", address.port()),
         _ => listen.to_owned(),

@@ -6,10 +6,14 @@ pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod migrate;
 pub(crate) mod policy;
-pub(crate) mod status;
+pub(crate) mod snowflake;
+pub(crate) mod streams;
 pub(crate) mod witness;
 
 use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use residency::Region;
 
 use crate::cli::ConfigFile;
 use crate::config::{Config, Mistakes};
@@ -45,6 +49,19 @@ impl Failure {
                 ExitCode::from(FAILED)
             }
         }
+    }
+}
+
+/// The region that is meant, which must be served here.
+pub(crate) fn which(config: &Config, named: Option<&str>) -> anyhow::Result<Region> {
+    let served = || config.served.keys().map(Region::as_str).collect::<Vec<_>>().join(", ");
+    match named {
+        Some(name) => {
+            let found = config.served.keys().find(|region| region.as_str() == name);
+            found.cloned().with_context(|| format!("the region {name} is not served here; served are {}", served()))
+        }
+        None if config.served.len() == 1 => config.served.keys().next().cloned().context("no region is served here"),
+        None => bail!("name the region with --region; served here are {}", served()),
     }
 }
 

@@ -168,10 +168,18 @@ pub(crate) struct Redpanda {
     /// Certificate chain and key, for mutual TLS.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
     pub sasl: Option<Sasl>,
+    pub schema_registry: Option<SchemaRegistry>,
     pub missing_topics: raw::MissingTopics,
     pub topic_partitions: u16,
     pub topic_replicas: u16,
     pub topic_retention: Option<Duration>,
+}
+
+/// A schema registry.
+#[derive(Debug, Clone)]
+pub(crate) struct SchemaRegistry {
+    pub url: String,
+    pub login: Option<(String, SecretString)>,
 }
 
 /// A password for a broker.
@@ -186,6 +194,7 @@ pub(crate) struct Sasl {
 #[derive(Debug, Clone)]
 pub(crate) struct Snowflake {
     pub purposes: Vec<Purpose>,
+    pub budget: forwarder::Budget,
     pub destination: Destination,
 }
 
@@ -194,14 +203,16 @@ pub(crate) struct Snowflake {
 pub(crate) enum Destination {
     /// An account.
     Account(Box<SnowflakeAccount>),
-    /// A folder that receives the rows as NDJSON files.
-    Folder(PathBuf),
+    /// A folder that receives the rows as files.
+    Folder(PathBuf, raw::FolderFormat),
 }
 
 /// A Snowflake account.
 #[derive(Debug, Clone)]
 pub(crate) struct SnowflakeAccount {
     pub account: String,
+    /// Where it stands, proven to lie inside the region's jurisdiction; absent on this machine only.
+    pub location: Option<String>,
     pub base_url: Option<String>,
     pub user: String,
     pub login: SnowflakeLogin,
@@ -211,6 +222,7 @@ pub(crate) struct SnowflakeAccount {
     pub schema: String,
     pub create: bool,
     pub retention_days: u8,
+    pub price: forwarder::Price,
 }
 
 /// How the service user proves itself.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use console::Console;
-use gateway::{Algorithm, ClaimNames, Gateway, JwksSource, JwtSettings, Limits, NotReady, Parts, Settings};
+use gateway::{Algorithm, ClaimNames, EventTypes, Gateway, JwksSource, JwtSettings, Limits, NotReady, Parts, Settings};
 use routing::{Routing, SystemClock};
 
 use crate::config::{self, Config, Jwks, raw};
@@ -31,17 +31,19 @@ pub(super) async fn bind(config: &Config, routing: Routing, metrics: Metrics) ->
         routing,
     };
     gateway::describe_metrics();
-    Gateway::bind(settings(&config.gateway, config.jwt.as_ref()), parts).await
+    Gateway::bind(settings(config), parts).await
 }
 
-fn settings(gateway: &config::Gateway, jwt: Option<&config::Jwt>) -> Settings {
+fn settings(config: &Config) -> Settings {
+    let gateway = &config.gateway;
     Settings {
         listen: gateway.listen,
         admin_listen: gateway.admin_listen,
         forwarding: rooms::forwarding(&gateway.forwarding),
         peer_address: gateway.forwarding.peer_is_client,
-        jwt: jwt.map(tokens),
+        jwt: config.jwt.as_ref().map(tokens),
         cookie_secure: gateway.cookie_secure,
+        event_types: config.events.types.clone().map_or_else(EventTypes::default, EventTypes::only),
         limits: limits(&gateway.limits),
     }
 }

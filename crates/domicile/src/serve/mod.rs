@@ -75,6 +75,8 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
         .keys()
         .map(|region| Ok(RegionStore::open(rooms::region(config, region, &gateway)?)))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    relay::describe_metrics();
+    forwarder::describe_metrics();
     let mut tasks = tasks::Tasks::new(carriers_stop.clone());
     tasks.upkeep(telemetry.metrics.clone());
     if does(Role::Relay) {

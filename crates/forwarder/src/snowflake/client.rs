@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
+use follow::Backoff;
 use reqwest::Url;
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error as MiddlewareError};
 use reqwest_retry::RetryTransientMiddleware;
@@ -20,11 +21,12 @@ use snowflake_api::{
     SnowflakeApiError,
 };
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::gate::{Gate, SessionLost};
 use super::{Credentials, SnowflakeSettings, Statement};
-use crate::backoff::Backoff;
 use crate::error::Error;
+use crate::thrift::{Meter, Usage};
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// One HTTP request: Snowflake answers after 45 s even when a statement is not done.
@@ -39,6 +41,7 @@ const REQUEST_RETRIES_MAX: u32 = 3;
 pub(super) struct Client {
     settings: SnowflakeSettings,
     http: ClientWithMiddleware,
+    meter: std::sync::Mutex<Meter>,
     session: Mutex<Option<Arc<SnowflakeApi>>>,
     /// Whether a login may name database and schema: Snowflake refuses one that names what does not exist.
     schema_exists: AtomicBool,
@@ -81,7 +84,13 @@ impl Client {
             .with(Gate::new(&settings.account, base, STATEMENT_MAX))
             .build();
         let schema_exists = AtomicBool::new(!settings.create);
-        Ok(Self { settings: settings.clone(), http, session: Mutex::new(None), schema_exists })
+        Ok(Self {
+            settings: settings.clone(),
+            http,
+            meter: std::sync::Mutex::new(Meter::new(settings.price)),
+            session: Mutex::new(None),
+            schema_exists,
+        })
     }
 
     /// From now on, sessions begin in the sink's schema.
@@ -94,16 +103,20 @@ impl Client {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
         loop {
             let session = self.session().await?;
+            let began = Instant::now();
             let outcome = match tokio::time::timeout(STATEMENT_MAX, session.exec(statement.text())).await {
                 Ok(outcome) => outcome.map_err(|error| self.failed(statement, error)),
                 Err(_) => Err(Failed::Again(format!("no answer in {} s", STATEMENT_MAX.as_secs()))),
             };
+            if let Ok(mut meter) = self.meter.lock() {
+                meter.note(began, Instant::now(), statement.text().len());
+            }
             match outcome {
                 Ok(result) => return answer(result),
                 Err(Failed::For(error)) => return Err(error),
                 Err(Failed::Again(reason)) => {
                     self.forget(&session).await;
-                    let wait = backoff.next();
+                    let wait = backoff.wait();
                     if backoff.attempts() >= ATTEMPTS_MAX {
                         return Err(Error::OutcomeUnknown(reason));
                     }
@@ -111,6 +124,11 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// What was used so far.
+    pub(super) fn usage(&self) -> Usage {
+        self.meter.lock().map(|meter| meter.usage()).unwrap_or_default()
     }
 
     async fn session(&self) -> Result<Arc<SnowflakeApi>, Error> {

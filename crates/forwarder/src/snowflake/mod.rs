@@ -10,6 +10,8 @@ mod literal;
 mod sql;
 
 use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use residency::Region;
@@ -18,8 +20,10 @@ use tracing::error;
 
 use crate::change::Row;
 use crate::error::Error;
-use crate::sink::{Applied, Sink};
+use crate::sink::{Applied, Place, Sink};
+use crate::thrift::{Price, Usage};
 use client::Client;
+pub use sql::Step;
 use sql::{Statement, Tables};
 
 /// Snowflake takes a statement of 1 MB; the literal of a batch stays well below.
@@ -46,6 +50,11 @@ pub struct SnowflakeSettings {
     pub schema: String,
     /// Another way to the account than its public host: a private link, or a stand-in on this machine.
     pub base_url: Option<String>,
+    /// Where the account stands, as `cloud/location`; the account is asked whether it is so. `None` asks nothing:
+    /// for a stand-in.
+    pub location: Option<String>,
+    /// What its warehouse costs.
+    pub price: Price,
     /// Days of Time Travel on the tables, 0 or 1. Tables are transient, so that there is no Fail-safe: what is
     /// erased is gone after this.
     pub retention_days: u8,
@@ -80,6 +89,20 @@ pub struct SnowflakeSink {
     client: Client,
     create: bool,
     retention_days: u8,
+    location: Option<String>,
+    service: Service,
+    /// Whether this is a replay beside the owner of the cursor.
+    beside: AtomicBool,
+    /// Batches that may still be in staging.
+    abandoned: Mutex<Vec<String>>,
+}
+
+/// Who the forwarder is in Snowflake, for grants.
+#[derive(Clone)]
+struct Service {
+    user: String,
+    role: Option<String>,
+    warehouse: Option<String>,
 }
 
 impl SnowflakeSink {
@@ -97,14 +120,64 @@ impl SnowflakeSink {
             client: Client::new(settings)?,
             create: settings.create,
             retention_days: settings.retention_days,
+            location: settings.location.clone(),
+            beside: AtomicBool::new(false),
+            abandoned: Mutex::default(),
+            service: Service {
+                user: settings.user.clone(),
+                role: settings.role.clone(),
+                warehouse: settings.warehouse.clone(),
+            },
             region,
         })
     }
 
-    /// The statements of [`Sink::setup`], for an operator who wants to read or run them first.
-    #[must_use]
-    pub fn setup_statements(&self) -> Vec<String> {
-        self.tables.setup(self.retention_days).into_iter().map(|statement| statement.text().to_owned()).collect()
+    /// Everything that has to be there, each with its reason, in order: database, schema and tables, and the least
+    /// that the configured role needs to forward into them. For an operator to read first, and then to run here or
+    /// elsewhere. Each may be repeated.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] when a name is no identifier.
+    pub fn setup_steps(&self) -> Result<Vec<Step>, Error> {
+        let mut steps = self.tables.setup(self.retention_days);
+        steps.push(self.tables.claim_step(&self.region));
+        if let Some(role) = &self.service.role {
+            steps.extend(self.tables.grants(role, self.service.warehouse.as_deref(), &self.service.user)?);
+        }
+        Ok(steps)
+    }
+
+    /// Runs one of those steps as whoever `admin` logs in as.
+    ///
+    /// # Errors
+    /// Why Snowflake did not do it.
+    pub async fn run_step(&self, step: &Step) -> Result<(), Error> {
+        self.client.execute(&step.statement()).await.map(drop)
+    }
+
+    /// Rows between their insert and their merge: 0 while nothing is on its way.
+    ///
+    /// # Errors
+    /// Why it cannot be asked.
+    pub async fn staged(&self) -> Result<u64, Error> {
+        let answer = self.client.execute(&self.tables.staged()).await?;
+        let count = answer.rows.first().and_then(|row| row.first()?.as_ref()?.parse().ok());
+        count.ok_or(Error::Answer("a count is none"))
+    }
+
+    /// Asks the account where it stands.
+    ///
+    /// # Errors
+    /// [`Error::Elsewhere`] when that is not where it should; otherwise why it cannot be asked.
+    pub async fn check_location(&self) -> Result<(), Error> {
+        let Some(location) = &self.location else { return Ok(()) };
+        let answer = self.client.execute(&self.tables.current_region()).await?;
+        let found = answer.rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()).unwrap_or_default();
+        if sql::stands_in(&found, location) {
+            Ok(())
+        } else {
+            Err(Error::Elsewhere { location: location.clone(), found })
+        }
     }
 
     /// Takes rows that fit into one statement. Data that Snowflake refuses is found by halving; the row in
@@ -134,16 +207,53 @@ impl SnowflakeSink {
     }
 
     async fn merge(&self, rows: &[Row]) -> Result<u64, Error> {
-        let batch = format!("{:032x}", rand::random::<u128>());
-        self.client.execute(&self.tables.stage(&batch, &self.region, rows)).await?;
+        let kind = if self.beside.load(Ordering::Relaxed) { sql::REPLAY } else { "" };
+        let batch = format!("{kind}{:032x}", rand::random::<u128>());
+        // From here on the batch may be in staging, whatever becomes of this call.
+        self.note_abandoned(&batch);
+        let staged = self.client.execute(&self.tables.stage(&batch, &self.region, rows)).await;
+        if let Err(error @ (Error::Data { .. } | Error::Refused { .. })) = staged {
+            // A refused insert inserts nothing.
+            self.forget_abandoned(&batch);
+            return Err(error);
+        }
+        staged?;
         let merged = self.client.execute(&self.tables.merge(&batch)).await;
-        let cleared = self.client.execute(&self.tables.clear(&batch, &self.region)).await;
-        // A batch that could not be merged is staged again under another name; this one is not to stay behind.
+        if merged.is_ok() || matches!(merged, Err(Error::Data { .. })) {
+            self.clear(&batch).await?;
+        }
         let merged = merged?;
-        cleared?;
         // Rows inserted and rows updated, in one row of numbers.
         let counts = merged.rows.first().into_iter().flatten().flatten();
         Ok(counts.filter_map(|count| count.parse::<f64>().ok()).map(|count| count as u64).sum())
+    }
+
+    /// Clears what failed calls left in staging: their rows are staged again under another name.
+    async fn clear_abandoned(&self) -> Result<(), Error> {
+        let abandoned: Vec<String> = self.abandoned.lock().map(|batches| batches.clone()).unwrap_or_default();
+        for batch in abandoned {
+            self.clear(&batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn clear(&self, batch: &str) -> Result<(), Error> {
+        self.client.execute(&self.tables.clear(batch, &self.region)).await?;
+        self.forget_abandoned(batch);
+        Ok(())
+    }
+
+    fn forget_abandoned(&self, batch: &str) {
+        if let Ok(mut batches) = self.abandoned.lock() {
+            batches.retain(|known| known != batch);
+        }
+    }
+
+    /// Bounded by the retries: every call clears what is noted before it adds a batch of its own.
+    fn note_abandoned(&self, batch: &str) {
+        if let Ok(mut batches) = self.abandoned.lock() {
+            batches.push(batch.to_owned());
+        }
     }
 
     fn too_large(&self, row: &Row) -> Row {
@@ -163,10 +273,12 @@ impl Sink for SnowflakeSink {
         "snowflake"
     }
 
-    async fn setup(&self) -> Result<(), Error> {
+    async fn setup(&self, place: Place) -> Result<(), Error> {
+        self.beside.store(place == Place::Beside, Ordering::Relaxed);
+        self.check_location().await?;
         if self.create {
-            for statement in self.tables.setup(self.retention_days) {
-                self.client.execute(&statement).await?;
+            for step in self.tables.setup(self.retention_days) {
+                self.client.execute(&step.statement()).await?;
             }
             self.client.execute(&self.tables.claim(&self.region)).await?;
             self.client.found_schema();
@@ -180,8 +292,13 @@ impl Sink for SnowflakeSink {
                 return Err(Error::Misplaced { region: self.region.clone(), found });
             }
         }
-        // What a crash left in staging is personal data that nobody will merge any more.
-        self.client.execute(&self.tables.clear("", &self.region)).await?;
+        // What a crash left in staging is personal data that nobody will merge any more. A slow predecessor whose
+        // batch goes with it cannot move the cursor past it: its lease is gone.
+        let left = match place {
+            Place::Owner => self.tables.clear_all_but_replays(&self.region),
+            Place::Beside => self.tables.clear("", &self.region),
+        };
+        self.client.execute(&left).await?;
         Ok(())
     }
 
@@ -189,6 +306,7 @@ impl Sink for SnowflakeSink {
         if let Some(foreign) = rows.iter().find(|row| row.region != self.region) {
             return Err(Error::Abroad { region: self.region.clone(), found: foreign.region.clone() });
         }
+        self.clear_abandoned().await?;
         let mut total = Applied::default();
         let mut some: Vec<Row> = Vec::new();
         let mut bytes = 0;
@@ -214,6 +332,10 @@ impl Sink for SnowflakeSink {
         Ok(total)
     }
 
+    fn usage(&self) -> Usage {
+        self.client.usage()
+    }
+
     async fn rows(&self, subject_digest: Option<&str>, limit: u32) -> Result<Vec<Row>, Error> {
         let table = self.client.execute(&self.tables.rows(subject_digest, limit)).await?;
         table.rows.into_iter().map(sql::row).collect()
@@ -225,5 +347,7 @@ fn add(total: &mut Applied, more: Applied) {
     total.refused += more.refused;
 }
 
+#[cfg(test)]
+pub(crate) use tests::stand_in::python;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,9 @@ use super::literal::{identifier, literal};
 use crate::change::Row;
 use crate::error::Error;
 
+/// How the batches of a replay begin.
+pub(super) const REPLAY: &str = "replay-";
+
 /// A statement, and whether its text holds data: then neither it nor what Snowflake says of it is repeated.
 pub(super) struct Statement {
     text: String,
@@ -21,11 +24,6 @@ impl Statement {
         self.holds_data
     }
 
-    #[cfg(test)]
-    pub(super) fn test(text: String) -> Self {
-        Self::plain(text)
-    }
-
     fn plain(text: String) -> Self {
         Self { text, holds_data: false }
     }
@@ -33,6 +31,28 @@ impl Statement {
     fn with_data(text: String) -> Self {
         Self { text, holds_data: true }
     }
+}
+
+/// One step of a setup, and why it is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The reason, as half a sentence.
+    pub why: &'static str,
+    /// The statement. It holds no data.
+    pub sql: String,
+}
+
+impl Step {
+    pub(super) fn statement(&self) -> Statement {
+        Statement::plain(self.sql.clone())
+    }
+}
+
+/// Whether a Snowflake region (`AWS_EU_CENTRAL_1`, or behind a region group `PUBLIC.AZURE_WESTEUROPE`) is a location
+/// (`aws/eu-central-1`, `azure/westeurope`).
+pub(super) fn stands_in(region: &str, location: &str) -> bool {
+    let region = region.rsplit('.').next().unwrap_or_default();
+    region.eq_ignore_ascii_case(&location.replace(['/', '-'], "_"))
 }
 
 /// The qualified names of what the sink owns.
@@ -57,51 +77,103 @@ impl Tables {
         })
     }
 
-    #[cfg(test)]
-    pub(super) fn staging_name(&self) -> &str {
-        &self.staging
-    }
-
-    /// Transient, with at most a day of Time Travel: a permanent table keeps erased data for seven days more.
-    pub(super) fn setup(&self, retention_days: u8) -> Vec<Statement> {
+    /// Database, schema and tables. Transient, with at most a day of Time Travel: a permanent table keeps erased data
+    /// for seven days more.
+    pub(super) fn setup(&self, retention_days: u8) -> Vec<Step> {
         let Self { database, schema, zero_party, staging, identity } = self;
         let short = format!("DATA_RETENTION_TIME_IN_DAYS = {retention_days}");
+        let columns = "SUBJECT_DIGEST VARCHAR NOT NULL,
+                ATTRIBUTE VARCHAR NOT NULL,
+                VALUE VARIANT,
+                CONSENTS VARIANT,
+                VERSION NUMBER(20, 0) NOT NULL,
+                LOG_SEQ NUMBER(20, 0) NOT NULL,
+                REGION VARCHAR NOT NULL,
+                DELETED BOOLEAN NOT NULL,
+                CHANGED_AT_US NUMBER(20, 0) NOT NULL";
         [
-            format!("CREATE TRANSIENT DATABASE IF NOT EXISTS {database} {short}"),
-            format!("CREATE TRANSIENT SCHEMA IF NOT EXISTS {schema} {short}"),
-            format!("USE SCHEMA {schema}"),
-            format!("CREATE TRANSIENT TABLE IF NOT EXISTS {identity} (REGION VARCHAR NOT NULL) {short}"),
-            format!(
-                "CREATE TRANSIENT TABLE IF NOT EXISTS {zero_party} (
-                    SUBJECT_DIGEST VARCHAR NOT NULL,
-                    ATTRIBUTE VARCHAR NOT NULL,
-                    VALUE VARIANT,
-                    CONSENTS VARIANT,
-                    VERSION NUMBER(20, 0) NOT NULL,
-                    LOG_SEQ NUMBER(20, 0) NOT NULL,
-                    REGION VARCHAR NOT NULL,
-                    DELETED BOOLEAN NOT NULL,
-                    FORWARDED_AT TIMESTAMP_TZ NOT NULL
-                ) {short}"
+            (
+                "transient: without Fail-safe, which keeps erased data for seven days that nobody can shorten",
+                format!("CREATE TRANSIENT DATABASE IF NOT EXISTS {database} {short}"),
             ),
-            format!(
-                "CREATE TRANSIENT TABLE IF NOT EXISTS {staging} (
-                    BATCH VARCHAR NOT NULL,
-                    SUBJECT_DIGEST VARCHAR NOT NULL,
-                    ATTRIBUTE VARCHAR NOT NULL,
-                    VALUE VARIANT,
-                    CONSENTS VARIANT,
-                    VERSION NUMBER(20, 0) NOT NULL,
-                    LOG_SEQ NUMBER(20, 0) NOT NULL,
-                    REGION VARCHAR NOT NULL,
-                    DELETED BOOLEAN NOT NULL,
-                    STAGED_AT TIMESTAMP_TZ NOT NULL
-                ) {short}"
+            ("a schema of the forwarder's own", format!("CREATE TRANSIENT SCHEMA IF NOT EXISTS {schema} {short}")),
+            ("what follows is in it", format!("USE SCHEMA {schema}")),
+            (
+                "whose data this is: another region's forwarder finds it here and stops",
+                format!("CREATE TRANSIENT TABLE IF NOT EXISTS {identity} (REGION VARCHAR NOT NULL) {short}"),
+            ),
+            (
+                "what people declared and consented to, one row per subject digest and attribute; a withdrawn one stays \
+                 as a tombstone, so that a late replay cannot bring it back",
+                format!(
+                    "CREATE TRANSIENT TABLE IF NOT EXISTS {zero_party} (
+                {columns},
+                FORWARDED_AT TIMESTAMP_TZ NOT NULL
+            ) {short}"
+                ),
+            ),
+            (
+                "batches between their insert and their merge; empty in between",
+                format!(
+                    "CREATE TRANSIENT TABLE IF NOT EXISTS {staging} (
+                BATCH VARCHAR NOT NULL,
+                {columns},
+                STAGED_AT TIMESTAMP_TZ NOT NULL
+            ) {short}"
+                ),
             ),
         ]
         .into_iter()
-        .map(Statement::plain)
+        .map(|(why, sql)| Step { why, sql })
         .collect()
+    }
+
+    /// The least that a role needs to forward into the tables, and nothing that reads or changes anything else.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] when a name is no identifier.
+    pub(super) fn grants(&self, role: &str, warehouse: Option<&str>, user: &str) -> Result<Vec<Step>, Error> {
+        let Self { database, schema, zero_party, staging, identity } = self;
+        let (role, user) = (identifier(role)?, identifier(user)?);
+        let mut steps = vec![
+            Step {
+                why: "the role that the forwarder works under, and nobody else",
+                sql: format!("CREATE ROLE IF NOT EXISTS {role}"),
+            },
+            Step { why: "to see the database", sql: format!("GRANT USAGE ON DATABASE {database} TO ROLE {role}") },
+            Step { why: "to see the schema", sql: format!("GRANT USAGE ON SCHEMA {schema} TO ROLE {role}") },
+            Step {
+                why: "to read whose tables they are; the role cannot change that",
+                sql: format!("GRANT SELECT ON TABLE {identity} TO ROLE {role}"),
+            },
+            Step {
+                why: "to merge batches; erasure updates and deletes rows",
+                sql: format!("GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {zero_party} TO ROLE {role}"),
+            },
+            Step {
+                why: "to stage batches and to clear them",
+                sql: format!("GRANT SELECT, INSERT, DELETE ON TABLE {staging} TO ROLE {role}"),
+            },
+        ];
+        if let Some(warehouse) = warehouse {
+            let warehouse = identifier(warehouse)?;
+            steps.push(Step {
+                why: "to run the merges",
+                sql: format!("GRANT USAGE ON WAREHOUSE {warehouse} TO ROLE {role}"),
+            });
+        }
+        steps.push(Step { why: "the forwarder is this user", sql: format!("GRANT ROLE {role} TO USER {user}") });
+        Ok(steps)
+    }
+
+    /// [`Tables::claim`] for an operator.
+    pub(super) fn claim_step(&self, region: &Region) -> Step {
+        Step { why: "the tables are this region's from now on", sql: self.claim(region).text }
+    }
+
+    /// Where the account stands, e.g. `AWS_EU_CENTRAL_1`.
+    pub(super) fn current_region(&self) -> Statement {
+        Statement::plain("SELECT CURRENT_REGION()::VARCHAR AS REGION".to_owned())
     }
 
     /// The first region to claim the tables keeps them.
@@ -122,9 +194,9 @@ impl Tables {
         let (batch, region, rows) = (literal(batch), literal(region.as_str()), literal(&json(rows)));
         Statement::with_data(format!(
             "INSERT INTO {staging}
-                (BATCH, SUBJECT_DIGEST, ATTRIBUTE, VALUE, CONSENTS, VERSION, LOG_SEQ, REGION, DELETED, STAGED_AT)
+                (BATCH, SUBJECT_DIGEST, ATTRIBUTE, VALUE, CONSENTS, VERSION, LOG_SEQ, REGION, DELETED, CHANGED_AT_US, STAGED_AT)
             SELECT {batch}, f.value:d::VARCHAR, f.value:a::VARCHAR, f.value:v, f.value:c,
-                f.value:n::NUMBER(20, 0), f.value:s::NUMBER(20, 0), {region}, f.value:x::BOOLEAN, CURRENT_TIMESTAMP()
+                f.value:n::NUMBER(20, 0), f.value:s::NUMBER(20, 0), {region}, f.value:x::BOOLEAN, f.value:t::NUMBER(20, 0), CURRENT_TIMESTAMP()
             FROM TABLE(FLATTEN(INPUT => PARSE_JSON({rows}))) f",
             staging = self.staging,
         ))
@@ -142,11 +214,11 @@ impl Tables {
             ON t.SUBJECT_DIGEST = s.SUBJECT_DIGEST AND t.ATTRIBUTE = s.ATTRIBUTE
             WHEN MATCHED AND s.LOG_SEQ > t.LOG_SEQ THEN UPDATE SET
                 VALUE = s.VALUE, CONSENTS = s.CONSENTS, VERSION = s.VERSION, LOG_SEQ = s.LOG_SEQ,
-                REGION = s.REGION, DELETED = s.DELETED, FORWARDED_AT = CURRENT_TIMESTAMP()
+                REGION = s.REGION, DELETED = s.DELETED, CHANGED_AT_US = s.CHANGED_AT_US, FORWARDED_AT = CURRENT_TIMESTAMP()
             WHEN NOT MATCHED THEN INSERT
-                (SUBJECT_DIGEST, ATTRIBUTE, VALUE, CONSENTS, VERSION, LOG_SEQ, REGION, DELETED, FORWARDED_AT)
+                (SUBJECT_DIGEST, ATTRIBUTE, VALUE, CONSENTS, VERSION, LOG_SEQ, REGION, DELETED, CHANGED_AT_US, FORWARDED_AT)
                 VALUES (s.SUBJECT_DIGEST, s.ATTRIBUTE, s.VALUE, s.CONSENTS, s.VERSION, s.LOG_SEQ, s.REGION, s.DELETED,
-                    CURRENT_TIMESTAMP())"
+                    s.CHANGED_AT_US, CURRENT_TIMESTAMP())"
         ))
     }
 
@@ -160,6 +232,20 @@ impl Tables {
         ))
     }
 
+    /// Clears everything out of staging that whoever holds the lease may have left, and old leftovers of replays.
+    pub(super) fn clear_all_but_replays(&self, region: &Region) -> Statement {
+        let (staging, region) = (&self.staging, literal(region.as_str()));
+        Statement::plain(format!(
+            "DELETE FROM {staging} WHERE REGION = {region}
+            AND (NOT STARTSWITH(BATCH, '{REPLAY}') OR STAGED_AT < DATEADD(hour, -1, CURRENT_TIMESTAMP()))"
+        ))
+    }
+
+    /// How many rows are in staging.
+    pub(super) fn staged(&self) -> Statement {
+        Statement::plain(format!("SELECT COUNT(*)::VARCHAR AS STAGED FROM {}", self.staging))
+    }
+
     /// The rows as text, in the columns' order of [`row`].
     pub(super) fn rows(&self, subject_digest: Option<&str>, limit: u32) -> Statement {
         let condition =
@@ -168,7 +254,7 @@ impl Tables {
             "SELECT SUBJECT_DIGEST::VARCHAR AS SUBJECT_DIGEST, ATTRIBUTE::VARCHAR AS ATTRIBUTE,
                 TO_JSON(VALUE)::VARCHAR AS VALUE_TEXT, TO_JSON(CONSENTS)::VARCHAR AS CONSENTS_TEXT,
                 VERSION::VARCHAR AS VERSION_TEXT, LOG_SEQ::VARCHAR AS LOG_SEQ_TEXT, REGION::VARCHAR AS REGION,
-                DELETED::VARCHAR AS DELETED_TEXT
+                DELETED::VARCHAR AS DELETED_TEXT, CHANGED_AT_US::VARCHAR AS CHANGED_AT_TEXT
             FROM {} {condition} ORDER BY SUBJECT_DIGEST, ATTRIBUTE LIMIT {limit}",
             self.zero_party
         ))
@@ -177,8 +263,17 @@ impl Tables {
 
 /// A row of [`Tables::rows`].
 pub(super) fn row(cells: Vec<Option<String>>) -> Result<Row, Error> {
-    let [Some(subject_digest), Some(attribute), value, consents, Some(version), Some(seq), Some(region), Some(deleted)] =
-        <[Option<String>; 8]>::try_from(cells).map_err(|_| Error::Answer("a row has another number of columns"))?
+    let [
+        Some(subject_digest),
+        Some(attribute),
+        value,
+        consents,
+        Some(version),
+        Some(seq),
+        Some(region),
+        Some(deleted),
+        Some(at_us),
+    ] = <[Option<String>; 9]>::try_from(cells).map_err(|_| Error::Answer("a row has another number of columns"))?
     else {
         return Err(Error::Answer("a column that is never empty is"));
     };
@@ -193,11 +288,12 @@ pub(super) fn row(cells: Vec<Option<String>>) -> Result<Row, Error> {
         seq: number(&seq)?,
         region: Region::new(&region).map_err(|_| Error::Answer("a region is none"))?,
         deleted,
+        at_us: at_us.parse().map_err(|_| Error::Answer("a number is none"))?,
     })
 }
 
 /// The rows as one JSON array with short names: d(igest), a(ttribute), v(alue), c(onsents), n(umber of the
-/// version), s(equence), x (deleted). A tombstone has no v and no c, which become SQL NULL.
+/// version), s(equence), t(ime of the change), x (deleted). A tombstone has no v and no c, which become SQL NULL.
 fn json(rows: &[Row]) -> String {
     let mut text = String::from("[");
     for (index, row) in rows.iter().enumerate() {
@@ -217,8 +313,8 @@ fn push_row(text: &mut String, row: &Row) {
     let (digest, attribute) = (quoted(&row.subject_digest), quoted(&row.attribute));
     let _ = write!(
         text,
-        "{{\"d\":{digest},\"a\":{attribute},\"n\":{},\"s\":{},\"x\":{}",
-        row.version, row.seq, row.deleted
+        "{{\"d\":{digest},\"a\":{attribute},\"n\":{},\"s\":{},\"t\":{},\"x\":{}",
+        row.version, row.seq, row.at_us, row.deleted
     );
     if let Some(value) = &row.value {
         let _ = write!(text, ",\"v\":{value}");
@@ -234,4 +330,33 @@ pub(super) fn literal_bytes(row: &Row) -> usize {
     let mut text = String::new();
     push_row(&mut text, row);
     literal(&text).len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snowflakes_names_of_regions_are_the_providers_in_another_form() {
+        for (region, location) in [
+            ("AWS_EU_CENTRAL_1", "aws/eu-central-1"),
+            ("AZURE_WESTEUROPE", "azure/westeurope"),
+            ("GCP_EUROPE_WEST3", "gcp/europe-west3"),
+            ("PUBLIC.AWS_US_EAST_1", "aws/us-east-1"),
+        ] {
+            assert!(stands_in(region, location), "{region}");
+        }
+        assert!(!stands_in("AWS_US_EAST_1", "aws/eu-central-1"));
+        assert!(!stands_in("", "aws/eu-central-1"));
+    }
+
+    #[test]
+    fn the_forwarders_role_may_do_what_it_does_and_no_more() {
+        let tables = Tables::new("domicile", "eu").unwrap();
+        let grants = tables.grants("forwarder", Some("w"), "domicile").unwrap();
+        let text: Vec<&str> = grants.iter().map(|step| step.sql.as_str()).collect();
+        assert!(text.contains(&"GRANT SELECT ON TABLE DOMICILE.EU.REGION_IDENTITY TO ROLE FORWARDER"));
+        assert!(!text.iter().any(|sql| sql.contains("OWNERSHIP") || sql.contains("ALL") || sql.contains("TRUNCATE")));
+        assert!(tables.grants("forwarder; DROP", None, "domicile").is_err());
+    }
 }

@@ -1,25 +1,23 @@
 //! The sink and the whole forwarder against fakesnow: real SQL, run by DuckDB, behind Snowflake's protocol,
 //! and behind a proxy that makes the network as bad as a test wants it.
 
-mod stand_in;
+pub(crate) mod stand_in;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use follow::testing::{MemoryLog, region};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::Settings;
 use crate::pump::Pump;
-use crate::source::testing::{MemoryLog, change};
+use crate::sink::Place;
 use crate::status::{Board, ForwarderStatus};
+use crate::testing::{change, digest};
 use stand_in::{Fakesnow, Fault, Proxy};
-
-fn region() -> Region {
-    Region::new("eu-central").unwrap()
-}
 
 /// A database of one's own in the shared stand-in.
 fn settings(base_url: &str) -> SnowflakeSettings {
@@ -32,6 +30,8 @@ fn settings(base_url: &str) -> SnowflakeSettings {
         database: format!("D{:016X}", rand::random::<u64>()),
         schema: "DOMICILE".to_owned(),
         base_url: Some(base_url.to_owned()),
+        location: None,
+        price: crate::Price::default(),
         retention_days: 0,
         create: true,
     }
@@ -47,17 +47,12 @@ fn row(seq: u64, digest: &str, value: &str) -> Row {
         seq,
         region: region(),
         deleted: false,
+        at_us: 1_795_521_600_000_000,
     }
 }
 
 fn json(text: Option<&String>) -> serde_json::Value {
     serde_json::from_str(text.unwrap()).unwrap()
-}
-
-async fn staged(sink: &SnowflakeSink) -> u64 {
-    let count = Statement::test(format!("SELECT COUNT(*)::VARCHAR AS N FROM {}", sink.tables.staging_name()));
-    let answer = sink.client.execute(&count).await.unwrap();
-    answer.rows[0][0].as_ref().unwrap().parse().unwrap()
 }
 
 /// A forwarder under way.
@@ -70,16 +65,16 @@ struct Running {
 impl Running {
     fn start(sink: Arc<dyn Sink>, log: &MemoryLog, settings: Settings) -> Self {
         let board = Board::new(&region(), sink.name());
-        let pump = Pump::new(log.clone(), region(), Arc::new(settings), sink, board.clone());
+        let pump = Pump::new(log.clone(), Arc::new(settings), sink, board.clone());
         let shutdown = CancellationToken::new();
         let token = shutdown.clone();
         Self { board, shutdown, task: tokio::spawn(async move { pump.run(token).await }) }
     }
 
     async fn caught_up(&self, log: &MemoryLog) -> ForwarderStatus {
-        let head = log.head();
+        let head = log.end();
         let mut watch = self.board.watch();
-        let done = watch.wait_for(|status| status.seq >= head && status.lag == 0);
+        let done = watch.wait_for(|status| status.seq >= head && status.lag.entries == 0);
         match tokio::time::timeout(Duration::from_secs(300), done).await {
             Ok(status) => status.unwrap().clone(),
             Err(_) => panic!("the forwarder did not catch up: {:?}", self.board.now()),
@@ -104,8 +99,8 @@ fn quick() -> Settings {
 async fn a_batch_is_taken_once_and_its_repetition_changes_nothing() {
     let fakesnow = Fakesnow::shared().await;
     let sink = SnowflakeSink::new(&settings(&fakesnow.url), region()).unwrap();
-    sink.setup().await.unwrap();
-    sink.setup().await.unwrap();
+    sink.setup(Place::Owner).await.unwrap();
+    sink.setup(Place::Owner).await.unwrap();
     let rows = [row(3, "aa", "\"blue\""), row(4, "bb", "{\"a\":[1,2.5,null,true]}"), row(5, "cc", "null")];
     assert_eq!(sink.apply(&rows).await.unwrap(), Applied { changed: 3, refused: 0 });
     assert_eq!(sink.apply(&rows).await.unwrap(), Applied { changed: 0, refused: 0 });
@@ -117,7 +112,7 @@ async fn a_batch_is_taken_once_and_its_repetition_changes_nothing() {
         assert_eq!((found.seq, found.version, found.deleted), (row.seq, row.version, false));
         assert_eq!(found.region, region());
     }
-    assert_eq!(staged(&sink).await, 0, "nothing personal stays in staging");
+    assert_eq!(sink.staged().await.unwrap(), 0, "nothing personal stays in staging");
     assert_eq!(sink.rows(Some("bb"), 10).await.unwrap().len(), 1);
 }
 
@@ -125,7 +120,7 @@ async fn a_batch_is_taken_once_and_its_repetition_changes_nothing() {
 async fn a_withdrawal_leaves_a_tombstone_that_a_late_replay_cannot_undo() {
     let fakesnow = Fakesnow::shared().await;
     let sink = SnowflakeSink::new(&settings(&fakesnow.url), region()).unwrap();
-    sink.setup().await.unwrap();
+    sink.setup(Place::Owner).await.unwrap();
     sink.apply(&[row(3, "aa", "\"blue\"")]).await.unwrap();
     assert_eq!(sink.apply(&[row(9, "aa", "1").tombstone()]).await.unwrap().changed, 1);
     assert_eq!(sink.apply(&[row(3, "aa", "\"blue\"")]).await.unwrap().changed, 0);
@@ -139,7 +134,7 @@ async fn a_withdrawal_leaves_a_tombstone_that_a_late_replay_cannot_undo() {
 async fn every_kind_of_text_survives_the_way_through_a_literal() {
     let fakesnow = Fakesnow::shared().await;
     let sink = SnowflakeSink::new(&settings(&fakesnow.url), region()).unwrap();
-    sink.setup().await.unwrap();
+    sink.setup(Place::Owner).await.unwrap();
     let texts = [
         "it's",
         "back\\slash \\' \\\\' end\\",
@@ -173,12 +168,12 @@ async fn a_foreign_row_and_an_account_of_another_region_are_refused() {
     let fakesnow = Fakesnow::shared().await;
     let settings = settings(&fakesnow.url);
     let sink = SnowflakeSink::new(&settings, region()).unwrap();
-    sink.setup().await.unwrap();
+    sink.setup(Place::Owner).await.unwrap();
     let mut foreign = row(3, "aa", "1");
     foreign.region = Region::new("us-east").unwrap();
     assert!(matches!(sink.apply(&[foreign]).await, Err(Error::Abroad { .. })));
     let elsewhere = SnowflakeSink::new(&settings, Region::new("us-east").unwrap()).unwrap();
-    let refused = elsewhere.setup().await;
+    let refused = elsewhere.setup(Place::Owner).await;
     assert!(matches!(&refused, Err(Error::Misplaced { found, .. }) if found == "eu-central"), "{refused:?}");
 }
 
@@ -186,7 +181,7 @@ async fn a_foreign_row_and_an_account_of_another_region_are_refused() {
 async fn a_value_that_is_too_large_becomes_a_tombstone_and_blocks_nobody() {
     let fakesnow = Fakesnow::shared().await;
     let sink = SnowflakeSink::new(&settings(&fakesnow.url), region()).unwrap();
-    sink.setup().await.unwrap();
+    sink.setup(Place::Owner).await.unwrap();
     let large = format!("\"{}\"", "x".repeat(LITERAL_BYTES_MAX + 1));
     let applied = sink.apply(&[row(3, "aa", "1"), row(4, "bb", &large), row(5, "cc", "2")]).await.unwrap();
     assert_eq!(applied, Applied { changed: 3, refused: 1 });
@@ -199,7 +194,7 @@ async fn a_bad_network_costs_time_and_nothing_else() {
     let fakesnow = Fakesnow::shared().await;
     let proxy = Proxy::start(&fakesnow.url).await;
     let sink = SnowflakeSink::new(&settings(&proxy.url), region()).unwrap();
-    sink.setup().await.unwrap();
+    sink.setup(Place::Owner).await.unwrap();
     for (index, fault) in
         [Fault::Unavailable, Fault::SessionLost, Fault::Garbled, Fault::DoneButUnanswered, Fault::InProgress]
             .into_iter()
@@ -217,7 +212,7 @@ async fn a_bad_network_costs_time_and_nothing_else() {
         }
     }
     assert_eq!(sink.rows(None, 100).await.unwrap().len(), 15);
-    assert_eq!(staged(&sink).await, 0);
+    assert_eq!(sink.staged().await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,14 +220,14 @@ async fn the_table_equals_the_model_after_the_whole_log_and_after_its_replay() {
     let fakesnow = Fakesnow::shared().await;
     let proxy = Proxy::start(&fakesnow.url).await;
     let sink = Arc::new(SnowflakeSink::new(&settings(&proxy.url), region()).unwrap());
-    let log = MemoryLog::default();
+    let log = MemoryLog::new(&region());
     let mut model: BTreeMap<(String, String), Option<u64>> = BTreeMap::new();
     let entries: Vec<_> = (1..=3_000u64)
         .map(|seq| {
-            let (digest, attribute) = (format!("{:064x}", seq * 7 % 83), format!("a{}", seq * 11 % 5));
+            let (subject, attribute) = (seq * 7 % 83, format!("a{}", seq * 11 % 5));
             let granted = seq % 4 != 0;
-            model.insert((digest.clone(), attribute.clone()), granted.then_some(seq));
-            change(seq, &digest, &attribute, &format!("{{\"n\":{seq}}}"), &[("recommendations", granted)])
+            model.insert((digest(subject), attribute.clone()), granted.then_some(seq));
+            change(seq, subject, &attribute, &format!("{{\"n\":{seq}}}"), &[("recommendations", granted)])
         })
         .collect();
     let mut settings = quick();
@@ -248,7 +243,7 @@ async fn the_table_equals_the_model_after_the_whole_log_and_after_its_replay() {
     let status = forwarder.caught_up(&log).await;
     assert!(status.batches > 3, "{status:?}");
     forwarder.stop().await;
-    assert_eq!(log.cursor(), 3_000);
+    assert_eq!(log.cursor_position(), 3_000);
 
     let table = async || -> BTreeMap<(String, String), Option<u64>> {
         let rows = sink.rows(None, 10_000).await.unwrap();
@@ -268,45 +263,68 @@ async fn the_table_equals_the_model_after_the_whole_log_and_after_its_replay() {
     again.stop().await;
     assert_eq!(status.rows, 0, "the whole log once more changes nothing");
     assert_eq!(table().await, model);
-    assert_eq!(staged(&sink).await, 0);
+    assert_eq!(sink.staged().await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forwarder_refuses_what_is_not_its_regions_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let sink = Arc::new(crate::FolderSink::new(folder.path(), region()));
-    let log = MemoryLog::default();
-    let mut foreign = change(2, "bb", "colour", "1", &[("recommendations", true)]);
+    let log = MemoryLog::new(&region());
+    let mut foreign = change(2, 0xbb, "colour", "1", &[("recommendations", true)]);
     foreign.topic = "us-east.domicile.zero-party-changed.v1".to_owned();
-    let mut nonsense = change(3, "cc", "colour", "1", &[]);
+    let mut nonsense = change(3, 0xcc, "colour", "1", &[]);
     nonsense.data = b"nonsense".to_vec();
-    log.commit([change(1, "aa", "colour", "1", &[("recommendations", true)]), foreign, nonsense]);
-    log.commit([change(4, "dd", "colour", "2", &[("recommendations", true)])]);
+    log.commit([change(1, 0xaa, "colour", "1", &[("recommendations", true)]), foreign, nonsense]);
+    log.commit([change(4, 0xdd, "colour", "2", &[("recommendations", true)])]);
     let forwarder = Running::start(sink.clone(), &log, quick());
     let status = forwarder.caught_up(&log).await;
     forwarder.stop().await;
     assert_eq!(status.refused, 2);
     let digests: Vec<String> = sink.rows(None, 10).await.unwrap().into_iter().map(|row| row.subject_digest).collect();
-    assert_eq!(digests, ["aa", "dd"]);
+    assert_eq!(digests, [digest(0xaa), digest(0xdd)]);
 }
 
-/// Against a real account, when there is one: `DOMICILE_IT_SNOWFLAKE` holds `account,user,database` and
-/// `DOMICILE_IT_SNOWFLAKE_KEY` the path of the private key.
+/// Against a real account, when there is one: `DOMICILE_IT_SNOWFLAKE` holds `account,user,database,cloud/location`
+/// and `DOMICILE_IT_SNOWFLAKE_KEY` the path of the private key. Without them this says that it was not run.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Snowflake account: set DOMICILE_IT_SNOWFLAKE and DOMICILE_IT_SNOWFLAKE_KEY"]
-async fn a_real_account_takes_a_batch() {
-    let names = std::env::var("DOMICILE_IT_SNOWFLAKE").unwrap();
+async fn a_real_account_takes_a_batch_once_and_forgets_it() {
+    let Ok(names) = std::env::var("DOMICILE_IT_SNOWFLAKE") else {
+        eprintln!(
+            "\nNOT RUN: no Snowflake account was named in DOMICILE_IT_SNOWFLAKE; the real service was not tried.\n"
+        );
+        return;
+    };
     let key = std::fs::read_to_string(std::env::var("DOMICILE_IT_SNOWFLAKE_KEY").unwrap()).unwrap();
-    let [account, user, database] = names.split(',').collect::<Vec<_>>()[..] else { panic!("account,user,database") };
+    let [account, user, database, location] = names.split(',').collect::<Vec<_>>()[..] else {
+        panic!("DOMICILE_IT_SNOWFLAKE is account,user,database,cloud/location")
+    };
     let mut settings = settings("https://unused");
     settings.base_url = None;
     (settings.account, settings.user) = (account.to_owned(), user.to_owned());
-    settings.database = database.to_owned();
+    (settings.database, settings.location) = (database.to_owned(), Some(location.to_owned()));
     settings.credentials = Credentials::KeyPair(SecretString::from(key));
     let sink = SnowflakeSink::new(&settings, region()).unwrap();
-    sink.setup().await.unwrap();
+    sink.setup(Place::Owner).await.unwrap();
     let seq = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     assert_eq!(sink.apply(&[row(seq, "smoke", "\"it's \\\\ ü\"")]).await.unwrap().changed, 1);
     assert_eq!(sink.apply(&[row(seq, "smoke", "\"it's \\\\ ü\"")]).await.unwrap().changed, 0);
     assert_eq!(json(sink.rows(Some("smoke"), 1).await.unwrap()[0].value.as_ref()), "it's \\ ü");
+    assert_eq!(sink.apply(&[row(seq + 1, "smoke", "1").tombstone()]).await.unwrap().changed, 1);
+    assert!(sink.rows(Some("smoke"), 1).await.unwrap()[0].deleted);
+    assert_eq!(sink.staged().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_forwarder_left_in_staging_goes_at_the_next_start_and_a_replays_batch_stays() {
+    let fakesnow = Fakesnow::shared().await;
+    let sink = SnowflakeSink::new(&settings(&fakesnow.url), region()).unwrap();
+    sink.setup(Place::Owner).await.unwrap();
+    for batch in ["00ff", "replay-00ff"] {
+        sink.client.execute(&sink.tables.stage(batch, &region(), &[row(3, "aa", "\"blue\"")])).await.unwrap();
+    }
+    sink.setup(Place::Beside).await.unwrap();
+    assert_eq!(sink.staged().await.unwrap(), 2, "a replay does not take from the forwarder what is on its way");
+    sink.setup(Place::Owner).await.unwrap();
+    assert_eq!(sink.staged().await.unwrap(), 1, "nor the other way round");
 }

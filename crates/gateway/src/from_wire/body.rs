@@ -98,20 +98,21 @@ impl FromRequest<App> for EventBody {
     async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
         let headers = request.headers().clone();
         let is_binary = headers.contains_key("ce-specversion");
-        match essence(&headers)?.as_deref() {
+        let event = match essence(&headers)?.as_deref() {
             Some(media::CLOUDEVENT) => {
                 let bytes = whole(request, app).await?;
                 let text = json::raw(&bytes, Numbers::Stored).map_err(Error::Json)?;
-                super::event::structured(&text).map(Self)
+                super::event::structured(&text)
             }
             Some(media::CLOUDEVENTS_BATCH) => Err(Error::ContentType { accepted: EVENT_TYPES }),
             _ if is_binary => {
                 let bytes = whole(request, app).await?;
                 let content_type = super::evidence::one(&headers, CONTENT_TYPE.as_str(), "a media type")?;
-                super::event::binary(&headers, content_type, &bytes).map(Self)
+                super::event::binary(&headers, content_type, &bytes)
             }
             _ => Err(Error::ContentType { accepted: EVENT_TYPES }),
-        }
+        };
+        super::event::allowed(event?, &app.settings.event_types).map(Self)
     }
 }
 

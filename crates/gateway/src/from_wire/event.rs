@@ -17,6 +17,7 @@ use super::evidence::one;
 use super::json::{self, Numbers};
 use crate::error::Error;
 use crate::layers::trace::{TRACEPARENT, TraceParent};
+use crate::settings::EventTypes;
 
 /// Bytes of `id`, `source` and of an extension's value.
 const TEXT_BYTES_MAX: usize = 1_024;
@@ -90,6 +91,18 @@ pub(crate) fn binary(headers: &HeaderMap, content_type: Option<&str>, data: &[u8
         json::check(data, Numbers::Stored).map_err(Error::Json)?;
     }
     event(attributes, data.to_vec())
+}
+
+/// Holds an event against the types that the operator lets callers publish.
+///
+/// # Errors
+/// [`Error::Invalid`] when its type is none of them.
+pub(crate) fn allowed(event: OutgoingEvent, types: &EventTypes) -> Result<OutgoingEvent, Error> {
+    if types.allow(&event.event_type) {
+        Ok(event)
+    } else {
+        Err(Error::invalid("type", "one of the types that the operator of this gateway lets callers publish"))
+    }
 }
 
 /// The idempotency of an event, if its request has a key. Two events are the same if every attribute

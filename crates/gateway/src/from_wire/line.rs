@@ -13,6 +13,7 @@ use super::conditions::parse_change;
 use super::event;
 use super::evidence::Stated;
 use crate::error::Error;
+use crate::settings::EventTypes;
 
 /// Bytes of a line's name.
 const ID_BYTES_MAX: usize = 128;
@@ -53,7 +54,7 @@ impl Line {
     ///
     /// # Errors
     /// [`Error::Invalid`] names the field and its rule.
-    pub(crate) fn read(mut line: BatchLine, now_us: i64) -> Result<Self, Error> {
+    pub(crate) fn read(mut line: BatchLine, now_us: i64, types: &EventTypes) -> Result<Self, Error> {
         let subject = SubjectId::new(&line.subject).map_err(|malformed| word("subject", malformed))?;
         let stated =
             Stated::in_fields(line.residence.as_deref(), line.tenant.as_deref(), line.client_address.as_deref())?;
@@ -98,7 +99,7 @@ impl Line {
             }
             Operation::EventPublish => {
                 fields.only(&["idempotency_key", "body"])?;
-                let event = event::structured(&fields.body()?)?;
+                let event = event::allowed(event::structured(&fields.body()?)?, types)?;
                 let idempotency = match &line.idempotency_key {
                     None => None,
                     Some(key) if event::good_key(key) => Some(event::idempotency(key.clone(), &event)),
@@ -245,7 +246,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Line, Error> {
-        Line::read(body::typed(text.as_bytes())?, 0)
+        Line::read(body::typed(text.as_bytes())?, 0, &EventTypes::default())
     }
 
     fn fault(text: &str) -> String {

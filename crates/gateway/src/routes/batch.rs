@@ -190,7 +190,7 @@ impl Run {
         let bytes = bytes.map_err(|error| failed(None, &error))?;
         let line: BatchLine = typed(&bytes).map_err(|error| failed(None, &error))?;
         let id = line::id(&line).map_err(|error| failed(None, &error))?;
-        match Line::read(line, self.app.clock.now_us()) {
+        match Line::read(line, self.app.clock.now_us(), &self.app.settings.event_types) {
             Ok(line) => Ok(Ready { number, id, bytes: bytes.len(), line }),
             Err(error) => Err(failed(id, &error)),
         }

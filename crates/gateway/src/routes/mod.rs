@@ -67,6 +67,7 @@ pub(crate) fn public(app: &App, console: Option<Router>, doorstep: Option<Router
     let mut pages = Router::new()
         .route(api::paths::OPENAPI, get(pages::openapi))
         .route(api::paths::DOCS, get(pages::docs))
+        .route(api::paths::EVENT_DOCS, get(pages::events))
         .with_state(app.clone());
     if let Some(console) = console {
         pages = pages.merge(console);

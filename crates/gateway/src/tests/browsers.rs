@@ -36,7 +36,7 @@ async fn a_login_opens_the_pages_and_nothing_else() {
     assert!(attributes.contains("HttpOnly") && attributes.contains("SameSite=Strict"), "{attributes}");
     assert!(!attributes.contains(AUDITOR));
     let cookie = cookie(&answer);
-    for path in ["/console", "/docs", "/openapi.json"] {
+    for path in ["/console", "/docs", "/events", "/openapi.json"] {
         assert_eq!(with_cookie(&scene, "GET", path, &cookie, &[]).await.status, 200, "{path}");
     }
     for path in ["/v1/audit/decisions", "/v1/subjects/anna", "/v1/subjects/anna/records/profile/address"] {

@@ -31,7 +31,7 @@ fn operations() -> Vec<(String, String)> {
 #[tokio::test]
 async fn nothing_but_health_is_open() {
     let scene = Scene::new();
-    let others = ["/openapi.json", "/docs", "/console", "/nowhere", "/v1/nowhere", "/metrics", "/readyz"];
+    let others = ["/openapi.json", "/docs", "/events", "/console", "/nowhere", "/v1/nowhere", "/metrics", "/readyz"];
     let others = others.map(|path| ("GET".to_owned(), path.to_owned()));
     for (method, path) in operations().into_iter().chain(others) {
         for (key, code) in

@@ -225,3 +225,22 @@ async fn a_key_that_is_revoked_in_the_middle_of_a_batch_is_refused_from_then_on(
     drop(lines);
     assert_eq!(next().await["problem"]["code"], "credentials_refused");
 }
+
+#[tokio::test]
+async fn an_event_of_a_type_that_the_operator_does_not_let_callers_publish_is_refused() {
+    let types = crate::EventTypes::only(vec!["shop.*".to_owned()]);
+    let scene = Scene::with(|settings| settings.event_types = types);
+    let line = |kind: &str| {
+        format!(
+            r#"{{"operation":"event.publish","subject":"a","residence":"DE","body":{{"specversion":"1.0","id":"1","source":"/s","type":"{kind}"}}}}"#
+        )
+    };
+    let lines = [line("shop.order-placed"), line("shopping.spree")].join("\n");
+    let answer = scene.post("/v1/batch", ALL, "application/x-ndjson", lines).await;
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    let mut told: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    told.sort_by_key(|line| line["line"].as_u64());
+    assert_ne!(told[0]["status"], 400, "{text}");
+    assert_eq!((&told[1]["status"], &told[1]["problem"]["code"]), (&400.into(), &"invalid_body".into()), "{text}");
+    assert_eq!(told[1]["problem"]["errors"][0]["at"], "type");
+}

@@ -1,10 +1,12 @@
 //! Where an entry goes: to its topic, or, with the reason, to the dead letters of its region.
 
+use follow::{Source, home_of};
+use storage::OutboxRow;
+
 use super::Pump;
 use crate::dead_letter_topic;
 use crate::envelope;
 use crate::producer::Outgoing;
-use crate::source::Entry;
 
 pub(super) struct Destination {
     pub(super) topic: String,
@@ -12,12 +14,11 @@ pub(super) struct Destination {
     pub(super) dead: Option<String>,
 }
 
-impl<S> Pump<S> {
+impl<S: Source> Pump<S> {
     /// Decides; `poison` is the entry that the brokers refused when it was alone, and why.
-    pub(super) fn destination(&self, entry: &Entry, poison: Option<&(u64, String)>) -> Destination {
-        let region = &self.region;
-        // The dot belongs to the prefix: `eu-central-2.…` is not `eu-central`.
-        let at_home = entry.topic.strip_prefix(region.as_str()).is_some_and(|rest| rest.starts_with('.'));
+    pub(super) fn destination(&self, entry: &OutboxRow, poison: Option<&(u64, String)>) -> Destination {
+        let region = self.source.region();
+        let at_home = home_of(&entry.topic) == region.as_str();
         let weight = entry.data.len() + envelope::overhead_bytes(entry);
         let bytes_max = self.settings.limits.message_bytes_max;
         let dead = match poison {
@@ -32,12 +33,17 @@ impl<S> Pump<S> {
 
     /// The entry's message. A dead letter has no payload: that stays in the region log, because it may be
     /// what is too large, or somebody else's.
-    pub(super) fn message<'a>(&self, entry: &'a Entry, destination: &'a Destination) -> Outgoing<'a> {
-        let headers = envelope::headers(entry, &self.region, self.settings.log_origin.as_deref());
+    pub(super) fn message<'a>(
+        &self,
+        entry: &'a OutboxRow,
+        previous: u64,
+        destination: &'a Destination,
+    ) -> Outgoing<'a> {
+        let headers = envelope::headers(entry, previous, self.source.region(), &self.settings);
         let (headers, payload) = match &destination.dead {
             None => (headers, Some(entry.data.as_slice())),
             Some(reason) => (envelope::dead_letter_headers(headers, entry, reason), None),
         };
-        Outgoing { seq: entry.seq, topic: &destination.topic, key: &entry.key, headers, payload }
+        Outgoing { seq: entry.seq, topic: &destination.topic, key: entry.key.to_hex(), headers, payload }
     }
 }

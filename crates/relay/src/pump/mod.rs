@@ -10,37 +10,26 @@ mod session;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use residency::Region;
-use tokio::time::Instant;
+use follow::{Backoff, Source, Tenure, Trouble, Watchman, pause, sentence};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::backoff::Backoff;
 use crate::settings::Settings;
-use crate::source::{Source, SourceError};
 use crate::status::{Board, RelayState};
 use session::{End, Session};
 
 /// Everything that does not change while the relay runs.
 pub(crate) struct Pump<S> {
     source: Arc<S>,
-    region: Region,
     settings: Arc<Settings>,
     board: Board,
     owner: String,
 }
 
-/// A lease on the cursor, and what was learnt under it.
-struct Tenure<S: Source> {
-    lease: S::Lease,
-    /// Up to when the lease surely holds.
-    valid_until: Instant,
-    /// Where the stored cursor stands.
-    stored: u64,
-    /// Up to where everything is acknowledged; never below `stored`.
-    acknowledged: u64,
+/// What was learnt under a lease about entries that the brokers refuse.
+#[derive(Default)]
+struct Learnt {
     /// While the position is below this, one entry is in flight at a time, to find out which one is refused.
     careful_until: u64,
     /// The entry that the brokers refused when it was alone, and why.
@@ -48,32 +37,33 @@ struct Tenure<S: Source> {
 }
 
 impl<S: Source> Pump<S> {
-    pub(crate) fn new(source: S, region: Region, settings: Arc<Settings>, board: Board) -> Self {
+    pub(crate) fn new(source: S, settings: Arc<Settings>, board: Board) -> Self {
         // Distinguishes relays in the cursor table; says nothing about the machine.
         let owner = format!("relay-{:016x}", rand::random::<u64>());
-        Self { source: Arc::new(source), region, settings, board, owner }
+        Self { source: Arc::new(source), settings, board, owner }
     }
 
-    /// Runs until `shutdown`.
+    /// Runs until `shutdown`, with a watchman beside it who knows the lag even while the work stands still.
     pub(crate) async fn run(&self, shutdown: CancellationToken) {
+        let watchman = Watchman::new(Arc::clone(&self.source), self.settings.limits.lag_alarm);
+        tokio::select! {
+            () = self.work(&shutdown) => {}
+            () = watchman.watch(|| self.board.position(), |report| self.board.report(report)) => {}
+        }
+        self.board.state(RelayState::Stopped);
+    }
+
+    async fn work(&self, shutdown: &CancellationToken) {
         let limits = &self.settings.limits;
-        let region = &self.region;
+        let region = self.source.region();
         let mut backoff = Backoff::new(limits.backoff_min, limits.backoff_max);
         while !shutdown.is_cancelled() {
-            let asked_at = Instant::now();
-            let wait = match self.source.acquire(&self.owner, limits.lease).await {
-                Ok(Some((lease, position))) => {
+            let wait = match Tenure::take(&self.source, &self.owner, limits.lease).await {
+                Ok(Some(mut tenure)) => {
                     backoff.reset();
-                    info!(%region, seq = position, "The relay of {region} holds the cursor at entry {position}");
-                    let mut tenure = Tenure {
-                        lease,
-                        valid_until: asked_at + limits.lease,
-                        stored: position,
-                        acknowledged: position,
-                        careful_until: 0,
-                        poison: None,
-                    };
-                    self.tend(&mut tenure, &shutdown).await;
+                    let seq = tenure.position();
+                    info!(%region, seq, "The relay of {region} holds the cursor at entry {seq}");
+                    self.tend(&mut tenure, shutdown).await;
                     limits.backoff_min
                 }
                 Ok(None) => {
@@ -81,26 +71,25 @@ impl<S: Source> Pump<S> {
                     // Soon enough to take over when the lease lapses, and never in step with others.
                     limits.lease.mul_f64(0.1 + 0.2 * rand::random::<f64>())
                 }
-                Err(error) => {
-                    let error = source_trouble(error);
-                    self.board.trouble(sentence(&error));
-                    debug!(%region, error = sentence(&error), "The relay of {region} could not take the cursor");
-                    backoff.next()
+                Err(trouble) => {
+                    self.board.trouble(sentence(&trouble));
+                    debug!(%region, error = sentence(&trouble), "The relay of {region} could not take the cursor");
+                    backoff.wait()
                 }
             };
-            pause(wait, &shutdown).await;
+            pause(wait, shutdown.cancelled()).await;
         }
-        self.board.state(RelayState::Stopped);
     }
 
     /// Runs sessions for as long as the lease holds.
     async fn tend(&self, tenure: &mut Tenure<S>, shutdown: &CancellationToken) {
         let limits = &self.settings.limits;
-        let region = &self.region;
+        let region = self.source.region();
         let mut backoff = Backoff::new(limits.backoff_min, limits.backoff_max);
+        let mut learnt = Learnt::default();
         loop {
-            let before = tenure.acknowledged;
-            let end = match Session::open(self, tenure) {
+            let before = tenure.position();
+            let end = match Session::open(self, tenure, &mut learnt) {
                 Ok(session) => {
                     self.board.state(RelayState::Running);
                     session.run(shutdown).await
@@ -114,18 +103,17 @@ impl<S: Source> Pump<S> {
                     return;
                 }
                 End::Broken(error) => {
-                    if tenure.acknowledged > before {
+                    if tenure.position() > before {
                         backoff.reset();
                     }
-                    let wait = backoff.next();
-                    let (seq, attempt) = (tenure.acknowledged, backoff.attempts());
+                    let wait = backoff.wait();
+                    let (seq, attempt) = (tenure.position(), backoff.attempts());
                     self.board.trouble(sentence(&error));
                     warn!(
                         %region, seq, attempt, wait_ms = wait.as_millis() as u64, error = sentence(&error),
                         "The relay of {region} sends everything behind entry {seq} again"
                     );
-                    pause(wait, shutdown).await;
-                    if shutdown.is_cancelled() || !self.renew(tenure).await {
+                    if !self.wait(wait, tenure, shutdown).await {
                         return;
                     }
                 }
@@ -133,41 +121,27 @@ impl<S: Source> Pump<S> {
         }
     }
 
-    /// Keeps the lease over a pause; `false` when it has to be taken again.
-    async fn renew(&self, tenure: &mut Tenure<S>) -> bool {
-        let lease = self.settings.limits.lease;
-        let asked_at = Instant::now();
-        let renewed = self.source.advance(&tenure.lease, tenure.acknowledged, lease).await;
-        if renewed.is_ok() {
-            tenure.stored = tenure.acknowledged;
-            tenure.valid_until = asked_at + lease;
+    /// Keeps the lease over a pause, however long; `false` when it has to be taken again or the relay is to end.
+    async fn wait(&self, wait: std::time::Duration, tenure: &mut Tenure<S>, shutdown: &CancellationToken) -> bool {
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            let renewal = self.settings.limits.lease / 3;
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            pause(left.min(renewal), shutdown.cancelled()).await;
+            if shutdown.is_cancelled() {
+                tenure.give_back().await;
+                return false;
+            }
+            if tenure.store().await.is_err() {
+                return false;
+            }
+            if left <= renewal {
+                return true;
+            }
         }
-        renewed.is_ok()
     }
 }
 
-async fn pause(wait: Duration, shutdown: &CancellationToken) {
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = tokio::time::sleep(wait) => {}
-    }
-}
-
-fn source_trouble(error: SourceError) -> crate::Error {
-    match error {
-        SourceError::LeaseLost => crate::Error::Log("the lease on the cursor was lost".into()),
-        SourceError::Failed(source) => crate::Error::Log(source),
-    }
-}
-
-/// An error and its causes as one line.
-fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+fn log_trouble(trouble: Trouble) -> crate::Error {
+    crate::Error::Log(Box::new(trouble))
 }

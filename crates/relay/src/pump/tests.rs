@@ -1,31 +1,31 @@
 //! The relay's loop against a real Kafka-protocol broker (librdkafka's mock cluster) and a log in memory.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
+use follow::testing::{MemoryLog, region, row as entry};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::*;
 use crate::inspect::{Message, tail, topics};
 use crate::mock::MockBroker;
 use crate::settings::MissingTopics;
-use crate::source::testing::{MemoryLog, entry};
 use crate::status::RelayStatus;
+
+mod crashes;
+mod nisshi;
+mod real;
 
 /// How long a test waits for what must come about. No test may demand more speed than this of the machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 const TOPIC: &str = "eu-central.shop.order-placed.v1";
 
-fn region() -> Region {
-    Region::new("eu-central").unwrap()
-}
-
 /// Limits that make a test quick without changing what it shows, and a lease that a slow machine does not lose.
 fn settings(brokers: &str) -> Settings {
     let mut settings = Settings::plain(brokers);
     settings.missing_topics = MissingTopics::LeaveToBrokers;
+    settings.log_origin = Some("logs.example/eu-central".to_owned());
     settings.limits.lease = PATIENCE / 2;
     settings.limits.backoff_min = Duration::from_millis(20);
     settings.limits.backoff_max = Duration::from_millis(200);
@@ -44,7 +44,7 @@ struct Running {
 impl Running {
     fn start(settings: Settings, log: &MemoryLog) -> Self {
         let board = Board::new(&region());
-        let pump = Pump::new(log.clone(), region(), Arc::new(settings), board.clone());
+        let pump = Pump::new(log.clone(), Arc::new(settings), board.clone());
         let shutdown = CancellationToken::new();
         let token = shutdown.clone();
         Self { board, shutdown, task: tokio::spawn(async move { pump.run(token).await }) }
@@ -60,7 +60,7 @@ impl Running {
     }
 
     async fn caught_up(&self, log: &MemoryLog) -> RelayStatus {
-        let head = log.head();
+        let head = log.end();
         self.until("the relay caught up", |status| status.seq >= head).await
     }
 
@@ -87,13 +87,16 @@ fn assert_nothing_lost_and_in_order(messages: &[Message], expected: impl IntoIte
         }
     }
     kept.sort_unstable();
-    assert_eq!(kept, expected.into_iter().collect::<Vec<_>>(), "lost or overtaken entries");
+    let expected: Vec<u64> = expected.into_iter().collect();
+    let lost: Vec<_> = expected.iter().filter(|seq| kept.binary_search(seq).is_err()).take(10).collect();
+    assert!(lost.is_empty(), "lost or overtaken entries: {lost:?} …");
+    assert_eq!(kept.len(), expected.len(), "entries that nobody committed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_entry_reaches_its_topic_in_order_of_its_key_with_its_headers() {
     let broker = MockBroker::start().unwrap();
-    let log = MemoryLog::new();
+    let log = MemoryLog::new(&region());
     log.commit((1..=3_000).map(|seq| entry(seq, TOPIC)));
     let relay = Running::start(settings(broker.brokers()), &log);
     relay.caught_up(&log).await;
@@ -118,12 +121,12 @@ async fn every_entry_reaches_its_topic_in_order_of_its_key_with_its_headers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_goes_on_where_its_predecessor_stopped() {
     let broker = MockBroker::start().unwrap();
-    let log = MemoryLog::new();
+    let log = MemoryLog::new(&region());
     log.commit((1..=500).map(|seq| entry(seq, TOPIC)));
     let first = Running::start(settings(broker.brokers()), &log);
     first.caught_up(&log).await;
     first.stop().await;
-    assert_eq!(log.cursor(), 500, "a shutdown stores the cursor");
+    assert_eq!(log.cursor_position(), 500, "a shutdown stores the cursor");
 
     log.commit((501..=900).map(|seq| entry(seq, TOPIC)));
     let second = Running::start(settings(broker.brokers()), &log);
@@ -136,7 +139,7 @@ async fn a_relay_goes_on_where_its_predecessor_stopped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_is_killed_again_and_again_loses_nothing() {
     let broker = MockBroker::start().unwrap();
-    let log = MemoryLog::new();
+    let log = MemoryLog::new(&region());
     let mut limits = settings(broker.brokers());
     limits.limits.in_flight_rows_max = 500;
     // The next one takes over when the lease of the killed one lapses. One that loses it by slowness repeats itself.
@@ -145,7 +148,7 @@ async fn a_relay_that_is_killed_again_and_again_loses_nothing() {
         // However far the last one came before it was killed, there is something left to do.
         log.commit((round * 5_000 + 1..=(round + 1) * 5_000).map(|seq| entry(seq, TOPIC)));
         let relay = Running::start(limits.clone(), &log);
-        let sent = log.cursor();
+        let sent = log.cursor_position();
         relay.until("some progress", |status| status.seq > sent + 1_000).await;
         relay.task.abort();
         let _ = relay.task.await;
@@ -161,37 +164,41 @@ async fn a_relay_that_is_killed_again_and_again_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_that_are_no_events_are_passed_over_and_a_commit_wakes_the_relay() {
     let broker = MockBroker::start().unwrap();
-    let log = MemoryLog::new();
+    let log = MemoryLog::new(&region());
     log.commit([entry(3, TOPIC)]);
     log.commit_leaves(40);
     let mut patient = settings(broker.brokers());
     patient.limits.poll_min = Duration::from_secs(60);
     patient.limits.poll_max = Duration::from_secs(60);
     let relay = Running::start(patient, &log);
-    assert_eq!(relay.caught_up(&log).await.lag, 0);
+    assert_eq!(relay.caught_up(&log).await.lag.entries, 0);
     log.commit([entry(50, TOPIC)]);
     relay.until("the woken relay to send", |status| status.seq == 50).await;
     relay.stop().await;
-    assert_eq!(log.cursor(), 50);
+    assert_eq!(log.cursor_position(), 50);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_goes_away_costs_time_and_nothing_else() {
     let broker = MockBroker::start().unwrap();
-    let log = MemoryLog::new();
+    let log = MemoryLog::new(&region());
     log.commit((1..=200).map(|seq| entry(seq, TOPIC)));
     let mut impatient = settings(broker.brokers());
     impatient.limits.stall_max = Duration::from_secs(2);
+    impatient.limits.lag_alarm = Duration::from_millis(900);
     let relay = Running::start(impatient, &log);
     relay.caught_up(&log).await;
     broker.down().unwrap();
     log.commit((201..=1_200).map(|seq| entry(seq, TOPIC)));
     // The retry may be counted before the log's head is looked at again.
-    let noticed = |status: &RelayStatus| status.retries > 0 && status.behind_since.is_some();
+    let noticed = |status: &RelayStatus| status.retries > 0 && status.lag.entries == 1_000;
     let stalled = relay.until("the stall to be noticed", noticed).await;
     assert_eq!(stalled.seq, 200, "the cursor waits for acknowledgements");
+    let alarmed = relay.until("the alarm to be raised", |status| status.alarm).await;
+    assert!(alarmed.lag.age >= Duration::from_millis(900), "{alarmed:?}");
     broker.up().unwrap();
     relay.caught_up(&log).await;
+    relay.until("the alarm to be cleared", |status| !status.alarm).await;
     relay.stop().await;
     assert_nothing_lost_and_in_order(&read_back(broker.brokers(), TOPIC).await, 1..=1_200);
 }
@@ -199,7 +206,7 @@ async fn a_broker_that_goes_away_costs_time_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fatal_producer_error_is_answered_with_a_new_producer() {
     let broker = MockBroker::start().unwrap();
-    let log = MemoryLog::new();
+    let log = MemoryLog::new(&region());
     log.commit((1..=100).map(|seq| entry(seq, TOPIC)));
     let relay = Running::start(settings(broker.brokers()), &log);
     relay.caught_up(&log).await;
@@ -216,7 +223,7 @@ async fn a_fatal_producer_error_is_answered_with_a_new_producer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_authorization_is_waited_for_and_nothing_is_dropped() {
     let broker = MockBroker::start().unwrap();
-    let log = MemoryLog::new();
+    let log = MemoryLog::new(&region());
     let errors = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 2];
     broker.fail_next(RDKafkaApiKey::Produce, errors).unwrap();
     log.commit((1..=400).map(|seq| entry(seq, TOPIC)));
@@ -228,9 +235,51 @@ async fn a_lost_authorization_is_waited_for_and_nothing_is_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_full_is_waited_for_and_nothing_is_dropped() {
+    let broker = MockBroker::start().unwrap();
+    let log = MemoryLog::new(&region());
+    log.commit((1..=100).map(|seq| entry(seq, TOPIC)));
+    let relay = Running::start(settings(broker.brokers()), &log);
+    relay.caught_up(&log).await;
+    for error in [
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_THROTTLING_QUOTA_EXCEEDED,
+    ] {
+        broker.fail_next(RDKafkaApiKey::Produce, vec![error; 3]).unwrap();
+        let head = log.end();
+        log.commit((head + 1..=head + 200).map(|seq| entry(seq, TOPIC)));
+        let status = relay.caught_up(&log).await;
+        assert_eq!(status.dead_letters, 0, "{error:?}");
+    }
+    relay.stop().await;
+    assert_nothing_lost_and_in_order(&read_back(broker.brokers(), TOPIC).await, 1..=700);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_moves_is_followed() {
+    let broker = MockBroker::of(3).unwrap();
+    broker.create_topic(TOPIC, 2).unwrap();
+    let log = MemoryLog::new(&region());
+    let mut narrow = settings(broker.brokers());
+    narrow.limits.in_flight_rows_max = 50;
+    let relay = Running::start(narrow, &log);
+    for round in 0..6_u64 {
+        log.commit((round * 500 + 1..=(round + 1) * 500).map(|seq| entry(seq, TOPIC)));
+        for partition in 0..2 {
+            broker.move_leader(TOPIC, partition, i32::try_from(round % 3).unwrap() + 1).unwrap();
+        }
+        relay.until("some progress", |status| status.seq > round * 500 + 100).await;
+    }
+    relay.caught_up(&log).await;
+    relay.stop().await;
+    assert_nothing_lost_and_in_order(&read_back(broker.brokers(), TOPIC).await, 1..=3_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_is_too_large_goes_to_the_dead_letters_and_blocks_nobody() {
     let broker = MockBroker::start().unwrap();
-    let log = MemoryLog::new();
+    let log = MemoryLog::new(&region());
     let mut large = entry(50, TOPIC);
     large.data = vec![b'x'; 40_000];
     log.commit((1..50).map(|seq| entry(seq, TOPIC)));
@@ -254,7 +303,7 @@ async fn an_entry_that_is_too_large_goes_to_the_dead_letters_and_blocks_nobody()
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_the_broker_refuses_is_found_among_its_neighbours() {
     let broker = MockBroker::start().unwrap();
-    let log = MemoryLog::new();
+    let log = MemoryLog::new(&region());
     broker.create_topic(TOPIC, 1).unwrap();
     let relay = Running::start(settings(broker.brokers()), &log);
     let mut status = relay.board.now();
@@ -273,14 +322,14 @@ async fn an_entry_that_the_broker_refuses_is_found_among_its_neighbours() {
     assert_eq!(status.dead_letters, 1, "{status:?}");
     let dead = read_back(broker.brokers(), "eu-central.domicile.dead-letter.v1").await;
     let poison = dead[0].seq().unwrap();
-    let expected = (1..=log.head()).filter(|seq| *seq != poison);
+    let expected = (1..=log.end()).filter(|seq| *seq != poison);
     assert_nothing_lost_and_in_order(&read_back(broker.brokers(), TOPIC).await, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_of_another_region_is_not_sent_abroad_and_not_sent_here() {
     let broker = MockBroker::start().unwrap();
-    let log = MemoryLog::new();
+    let log = MemoryLog::new(&region());
     log.commit([
         entry(1, "us-east.shop.order-placed.v1"),
         entry(2, "eu-central-2.shop.order-placed.v1"),
@@ -299,7 +348,7 @@ async fn a_row_of_another_region_is_not_sent_abroad_and_not_sent_here() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_relays_do_not_relay_at_once_and_the_second_takes_over() {
     let broker = MockBroker::start().unwrap();
-    let log = MemoryLog::new();
+    let log = MemoryLog::new(&region());
     log.commit((1..=10).map(|seq| entry(seq, TOPIC)));
     let mut quick = settings(broker.brokers());
     // Long enough not to be lost by slowness; who stands by looks again after a part of it.
@@ -318,26 +367,26 @@ async fn two_relays_do_not_relay_at_once_and_the_second_takes_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_lost_its_lease_moves_no_cursor() {
     let broker = MockBroker::start().unwrap();
-    let log = MemoryLog::new();
+    let log = MemoryLog::new(&region());
     log.commit((1..=10).map(|seq| entry(seq, TOPIC)));
     let relay = Running::start(settings(broker.brokers()), &log);
     relay.caught_up(&log).await;
     let begun = Instant::now();
-    while log.cursor() < 10 {
+    while log.cursor_position() < 10 {
         assert!(begun.elapsed() < PATIENCE, "the cursor is stored");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     log.steal_lease("somebody else", PATIENCE * 10);
     log.commit((11..=20).map(|seq| entry(seq, TOPIC)));
     relay.until("the relay to stand by", |status| status.state == RelayState::Standby).await;
-    assert_eq!(log.cursor(), 10, "the fencing token holds");
+    assert_eq!(log.cursor_position(), 10, "the fencing token holds");
     relay.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_broker_fills_the_window_and_no_more() {
     let broker = MockBroker::start().unwrap();
-    let log = MemoryLog::new();
+    let log = MemoryLog::new(&region());
     log.commit((1..=5_000).map(|seq| entry(seq, TOPIC)));
     broker.slow(Duration::from_millis(150)).unwrap();
     let mut narrow = settings(broker.brokers());
@@ -350,128 +399,10 @@ async fn a_slow_broker_fills_the_window_and_no_more() {
     relay.stop().await;
 }
 
-/// A broker that nobody here wrote, started from where `cargo xtask tools` puts it.
-struct Nisshi {
-    child: Child,
-    port: u16,
-    storage: &'static str,
-    folder: tempfile::TempDir,
-}
-
-impl Nisshi {
-    fn start(storage: &'static str) -> Self {
-        for _ in 0..20 {
-            let folder = tempfile::tempdir().unwrap();
-            // Below the range from which systems hand out ports, so that nobody is given it while a killed broker is away.
-            let port = rand::random_range(20_000..32_000);
-            if std::net::TcpListener::bind(("127.0.0.1", port)).is_err() {
-                continue;
-            }
-            // Another test may have chosen the same one: whoever is later does not get it.
-            if let Some(child) = Self::spawn(storage, port, &folder) {
-                return Self { child, port, storage, folder };
-            }
-        }
-        panic!("nisshi ended by itself on 20 ports");
-    }
-
-    /// `None` when it ended by itself.
-    fn spawn(storage: &str, port: u16, folder: &tempfile::TempDir) -> Option<Child> {
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"))).unwrap();
-        let binary = std::env::var_os("DOMICILE_NISSHI").map(PathBuf::from);
-        let binary = binary.unwrap_or_else(|| cache.join("domicile/tools/nisshi-0.8.1/bin/nisshi"));
-        assert!(
-            binary.is_file(),
-            "the Kafka-protocol broker nisshi is not installed: run `cargo xtask tools`, or name it in DOMICILE_NISSHI"
-        );
-        let url = format!("tcp://127.0.0.1:{port}");
-        let mut child = Command::new(binary)
-            .args(["broker", "--listener-url", &url, "--advertised-listener-url", &url, "--storage-engine", storage])
-            .current_dir(folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
-            if child.try_wait().unwrap().is_some() {
-                return None;
-            }
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Some(child);
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        panic!("nisshi did not listen within {} s", PATIENCE.as_secs());
-    }
-
-    fn brokers(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    /// As by `kill -9`, and then again on what is on disk.
-    fn kill_and_restart(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.child = Self::spawn(self.storage, self.port, &self.folder).expect("nisshi starts again");
-    }
-}
-
-impl Drop for Nisshi {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn creating(brokers: &str) -> Settings {
-    let mut settings = settings(brokers);
-    settings.missing_topics =
-        MissingTopics::Create { partitions: 3, replication: 1, retention: Some(Duration::from_secs(3_600)) };
-    settings
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_nobody_here_wrote_gets_its_topics_and_every_entry() {
-    let nisshi = Nisshi::start("memory://x/");
-    let log = MemoryLog::new();
-    log.commit((1..=5_000).map(|seq| entry(seq, TOPIC)));
-    log.commit((5_001..=5_100).map(|seq| entry(seq, "eu-central.domicile.record-changed.v1")));
-    let relay = Running::start(creating(&nisshi.brokers()), &log);
-    relay.caught_up(&log).await;
-    relay.stop().await;
-    let messages = read_back(&nisshi.brokers(), TOPIC).await;
-    assert_eq!(messages.len(), 5_000);
-    assert_nothing_lost_and_in_order(&messages, 1..=5_000);
-    assert!(messages.iter().all(|message| (0..3).contains(&message.partition)));
-    assert_eq!(read_back(&nisshi.brokers(), "eu-central.domicile.record-changed.v1").await.len(), 100);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_is_killed_again_and_again_gets_every_entry_in_order() {
-    let mut nisshi = Nisshi::start("sqlite://broker.db");
-    let log = MemoryLog::new();
-    log.commit((1..=8_000).map(|seq| entry(seq, TOPIC)));
-    let mut narrow = creating(&nisshi.brokers());
-    narrow.limits.in_flight_rows_max = 400;
-    narrow.limits.stall_max = Duration::from_secs(5);
-    let relay = Running::start(narrow, &log);
-    for crash in 1..=2 {
-        relay.until("some progress", |status| status.seq > crash * 2_000).await;
-        nisshi.kill_and_restart();
-    }
-    relay.caught_up(&log).await;
-    relay.stop().await;
-    assert_nothing_lost_and_in_order(&read_back(&nisshi.brokers(), TOPIC).await, 1..=8_000);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_topic_that_may_not_be_created_is_asked_for_and_waited_for() {
     let broker = MockBroker::start().unwrap();
-    let log = MemoryLog::new();
+    let log = MemoryLog::new(&region());
     log.commit([entry(1, TOPIC)]);
     let mut checking = settings(broker.brokers());
     checking.missing_topics = MissingTopics::Refuse;

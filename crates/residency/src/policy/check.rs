@@ -160,7 +160,7 @@ impl Policy {
     }
 
     /// Whether a place lies in a jurisdiction; a subdivision also does where its country does.
-    fn is_member(&self, place: Place, jurisdiction: &JurisdictionRule) -> bool {
+    pub(super) fn is_member(&self, place: Place, jurisdiction: &JurisdictionRule) -> bool {
         let selects = |place: Place| jurisdiction.members.selects(place, self.preset.rows.get(&place));
         selects(place) || (place.subdivision.is_some() && selects(place.whole_country()))
     }

@@ -150,6 +150,17 @@ pub struct Placement {
     pub area: Arc<str>,
 }
 
+/// Where a location stands, seen from a jurisdiction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Siting {
+    /// In this country, which is a member.
+    Inside(Country),
+    /// In this country, which is none.
+    Outside(Country),
+    /// The locations preset does not have it, so nothing is proven.
+    Unknown,
+}
+
 /// A mistake in a policy or preset file: where, what, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -184,6 +195,7 @@ pub struct Policy {
     tenants: HashMap<Tenant, Region>,
     default_region: Option<Region>,
     preset: preset::Preset,
+    locations: preset::Locations,
     lookup: compile::Lookup,
     built_in: weigh::BuiltIn,
 }
@@ -276,6 +288,18 @@ impl Policy {
     #[must_use]
     pub fn jurisdiction(&self, jurisdiction: &Jurisdiction) -> Option<(&str, &str)> {
         self.jurisdictions.get(jurisdiction).map(|rule| (rule.title.as_str(), rule.law.as_str()))
+    }
+
+    /// Whether a location of a cloud, written `cloud/location`, stands inside a jurisdiction. For stores that are no
+    /// Postgres: a region's brokers and its warehouse have to stand inside too.
+    #[must_use]
+    pub fn siting(&self, location: &str, jurisdiction: &Jurisdiction) -> Siting {
+        let found = location.split_once('/').and_then(|(cloud, location)| self.locations.find(cloud, location));
+        match (found, self.jurisdictions.get(jurisdiction)) {
+            (Some(found), Some(rule)) if self.is_member(found.country.into(), rule) => Siting::Inside(found.country),
+            (Some(found), _) => Siting::Outside(found.country),
+            (None, _) => Siting::Unknown,
+        }
     }
 
     /// The region an operator wrote for the case that nothing else speaks; absent unless written.

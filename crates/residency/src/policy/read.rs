@@ -57,6 +57,7 @@ pub(super) fn policy(text: &str, jurisdictions_csv: &str, locations_csv: &str) -
         tenants,
         default_region,
         preset,
+        locations,
         built_in: BuiltIn::new(),
     };
     let unlawful: Vec<Problem> = policy

@@ -96,6 +96,8 @@ pub(super) struct ZeroPartyChanged<'a> {
     pub(super) attribute: &'a str,
     pub(super) value: Option<&'a RawValue>,
     pub(super) version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) source: Option<&'a str>,
     pub(super) consents: Vec<ConsentSaid<'a>>,
     pub(super) deleted: bool,
 }

@@ -110,6 +110,7 @@ impl<'a> Fold<'a> {
                     attribute: attribute.as_str(),
                     value: Some(value),
                     version: slot.highest,
+                    source: Some(source.as_str()),
                     consents: consents.iter().map(Into::into).collect(),
                     deleted: false,
                 };
@@ -122,6 +123,7 @@ impl<'a> Fold<'a> {
                     attribute: attribute.as_str(),
                     value: None,
                     version,
+                    source: None,
                     consents: Vec::new(),
                     deleted: true,
                 };

@@ -107,6 +107,14 @@ impl Log {
         ask!(self, connection => outbox::read(connection, channel, after_seq, limit))
     }
 
+    /// The position of the last event up to and including `seq`; 0 when there is none.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn last_event(&self, seq: u64) -> Result<u64, Error> {
+        ask!(self, connection => outbox::last(connection, seq))
+    }
+
     /// Takes or renews the lease on a cursor; it is made at 0 if it does not exist. `None` while another
     /// owner has it.
     ///
@@ -166,6 +174,25 @@ impl Log {
     pub async fn leaves(&self, from_seq: u64, limit: u32) -> Result<Vec<DecisionRow>, Error> {
         let limit = limit.min(ROWS_MAX);
         ask!(self, connection => leaves(connection, from_seq, limit))
+    }
+
+    /// How long ago the leaf at this position was decided, by the database's clock; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn age(&self, seq: u64) -> Result<Option<Duration>, Error> {
+        let seconds: Option<f64> = ask!(self, connection => async {
+            Ok(sqlx::query_scalar(
+                "SELECT extract(epoch FROM now() - (line::jsonb ->> 'ts')::timestamptz)::float8 \
+                 FROM domicile.leaves WHERE seq = $1",
+            )
+            .bind(column(seq))
+            .fetch_optional(connection)
+            .await?
+            .flatten())
+        })?;
+        // A gateway's clock may be ahead of the database's: what is younger than now is of now.
+        Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
     }
 
     /// The hashes of a tile of the log's Merkle tree, full or partial; `None` when the log does not reach it.

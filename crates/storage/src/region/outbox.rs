@@ -142,3 +142,13 @@ pub(super) async fn read(
         })
         .collect()
 }
+
+/// The last event up to a position.
+pub(super) async fn last(connection: &mut PgConnection, seq: u64) -> Result<u64, Trouble> {
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT seq FROM domicile.outbox WHERE seq <= $1 ORDER BY seq DESC LIMIT 1")
+            .bind(column(seq))
+            .fetch_optional(connection)
+            .await?;
+    version(found.unwrap_or(0))
+}

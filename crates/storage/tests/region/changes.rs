@@ -254,6 +254,44 @@ async fn zero_party_data_carries_its_consents_and_its_withdrawal() {
 }
 
 #[tokio::test]
+async fn every_declaration_is_kept_with_its_consents_and_a_deleted_one_without_its_value() {
+    let scene = Scene::new().await;
+    let (store, anna, bob) = (scene.open(), subject("anna"), subject("bob"));
+    let declare = |value: &str, granted: bool| Change::PutAttribute {
+        attribute: attribute("colour"),
+        value: json(value),
+        consents: vec![Consent {
+            purpose: Purpose::new("recommendations").unwrap(),
+            granted,
+            notice_version: Some("2026-11".to_owned()),
+            given_at_us: 1_795_395_723_000_000,
+        }],
+        source: "preference-centre".to_owned(),
+        when: Precondition::None,
+    };
+    // At once, so that one batch holds several changes of one attribute.
+    let changes = (0..10).map(|n| commit(&store, &anna, declare(&n.to_string(), n % 2 == 0)));
+    assert!(join_all(changes).await.iter().all(Result::is_ok));
+    done(&store, &bob, declare("\"red\"", true)).await;
+    let history = "SELECT concat_ws(' ', version, value, consents -> 0 ->> 'granted', consents -> 0 ->> 'notice_version', source, deleted) \
+                   FROM domicile.zero_party_history ORDER BY seq";
+    let kept = scene.strings(history).await;
+    assert_eq!(kept.len(), 11, "{kept:?}");
+    for n in 0..10 {
+        let value = format!(" {n} {} 2026-11 preference-centre f", n % 2 == 0);
+        assert_eq!(kept.iter().filter(|row| row.contains(&value)).count(), 1, "{kept:?}");
+    }
+    done(&store, &anna, Change::DeleteAttribute { attribute: attribute("colour"), when: Precondition::None }).await;
+    let kept = scene.strings(history).await;
+    assert_eq!(kept.len(), 12);
+    assert_eq!(kept.last().unwrap(), "10 t");
+    assert_eq!(kept.iter().filter(|row| row.contains("red")).count(), 1, "another person's stays");
+    let values = "SELECT count(*) FROM domicile.zero_party_history WHERE value IS NOT NULL";
+    assert_eq!(scene.number(values).await, 1, "what was taken back is not kept: {kept:?}");
+    assert_eq!(kept.iter().filter(|row| row.contains("2026-11")).count(), 11, "that there was a consent is");
+}
+
+#[tokio::test]
 async fn a_subject_is_registered_once_with_its_first_change() {
     let scene = Scene::new().await;
     let store = scene.open();

@@ -37,6 +37,7 @@ pub(super) fn check(
     let jwt = root.auth.jwt.as_ref().map(|raw| check.jwt(raw));
     let regions = check.regions(&root.regions, policy.as_ref(), &root.directory);
     let telemetry = check.telemetry(&root.telemetry);
+    check.events(&root.events);
 
     let mut mistakes = check.mistakes;
     mistakes.0.sort_by_key(|m| m.gravity);
@@ -241,6 +242,19 @@ impl Check<'_> {
             fix: problem.fix,
         };
         parsed.map_err(|problems| self.mistakes.0.extend(problems.into_iter().map(mistake))).ok()
+    }
+
+    /// Names of event types, and beginnings of them.
+    fn events(&mut self, raw: &raw::Events) {
+        let fix = "Write \"shop.order-placed\", or \"shop.*\" for every type of a domain.";
+        for (index, pattern) in raw.types.iter().flatten().enumerate() {
+            let name = pattern.strip_suffix(".*").unwrap_or(pattern);
+            let fine = !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+            if !fine {
+                self.error(&format!("events.types[{index}]"), "This is neither an event type nor a domain.", fix);
+            }
+        }
     }
 
     fn telemetry(&mut self, raw: &raw::Telemetry) -> Option<Telemetry> {

@@ -8,6 +8,7 @@ use tlog::{KeyKind, SigningKey, VerifierKey};
 
 use super::Check;
 use super::gateway::served;
+use super::stores::Ground;
 use crate::config::dsn::{Dsn, is_local_host};
 use crate::config::mistake::nearest;
 use crate::config::{Destination, Served, Signer, raw};
@@ -37,7 +38,7 @@ impl Check<'_> {
             let home_url = written.home_url.as_ref().map(|url| self.url(&format!("{table}.home_url"), url));
             let jurisdiction = policy.and_then(|policy| self.jurisdiction(&table, &region, written, policy));
             if served(written) {
-                match self.served(&table, written, jurisdiction) {
+                match self.served(&table, written, policy, jurisdiction) {
                     Some(served) => drop(all_served.insert(region.clone(), served)),
                     None => complete = false,
                 }
@@ -97,7 +98,14 @@ impl Check<'_> {
         Some(rule.jurisdiction.clone())
     }
 
-    fn served(&mut self, table: &str, raw: &raw::Region, jurisdiction: Option<Jurisdiction>) -> Option<Served> {
+    fn served(
+        &mut self,
+        table: &str,
+        raw: &raw::Region,
+        policy: Option<&Policy>,
+        jurisdiction: Option<Jurisdiction>,
+    ) -> Option<Served> {
+        let ground = policy.zip(jurisdiction.as_ref()).map(|(policy, jurisdiction)| Ground { policy, jurisdiction });
         let postgres =
             self.postgres(table, raw.postgres.as_ref(), raw.postgres_password.as_ref(), raw.postgres_owner.as_ref());
         let origin_key = format!("{table}.log_origin");
@@ -112,8 +120,8 @@ impl Check<'_> {
             fine
         });
         let signer = raw.signer.as_ref().map(|raw| self.signer(&format!("{table}.signer"), raw, log_origin.as_deref()));
-        let redpanda = raw.redpanda.as_ref().map(|raw| self.redpanda(&format!("{table}.redpanda"), raw));
-        let snowflake = raw.snowflake.as_ref().map(|raw| self.snowflake(&format!("{table}.snowflake"), raw));
+        let redpanda = raw.redpanda.as_ref().map(|raw| self.redpanda(&format!("{table}.redpanda"), raw, ground));
+        let snowflake = raw.snowflake.as_ref().map(|raw| self.snowflake(&format!("{table}.snowflake"), raw, ground));
         Some(Served {
             jurisdiction: jurisdiction?,
             postgres: postgres?,

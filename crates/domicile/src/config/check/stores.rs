@@ -2,14 +2,64 @@
 
 use std::time::Duration;
 
-use residency::Purpose;
+use residency::policy::Siting;
+use residency::{Jurisdiction, Policy, Purpose};
 
 use super::Check;
 use crate::config::dsn::is_local_host;
-use crate::config::{Destination, Redpanda, Sasl, Snowflake, SnowflakeAccount, SnowflakeLogin, raw};
+use crate::config::{Destination, Redpanda, Sasl, SchemaRegistry, Snowflake, SnowflakeAccount, SnowflakeLogin, raw};
+
+/// Where a region's stores have to stand.
+#[derive(Clone, Copy)]
+pub(super) struct Ground<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) jurisdiction: &'a Jurisdiction,
+}
 
 impl Check<'_> {
-    pub(super) fn redpanda(&mut self, table: &str, raw: &raw::Redpanda) -> Option<Redpanda> {
+    /// A store's location, which must lie inside the jurisdiction. `what` is the store in words.
+    fn location(
+        &mut self,
+        key: &str,
+        location: Option<&String>,
+        local: bool,
+        what: &str,
+        ground: Option<Ground<'_>>,
+    ) -> Option<()> {
+        // Without a policy or a region of it, that has been said already.
+        let Ground { policy, jurisdiction } = ground?;
+        let Some(location) = location else {
+            if !local && !self.mistakes.mention(key) {
+                let fix =
+                    "Write location = \"azure/germanywestcentral\": cloud and location as the provider names them.";
+                self.error(key, format!("It is not said where {what}, so nothing proves that it is lawful."), fix);
+            }
+            return local.then_some(());
+        };
+        match policy.siting(location, jurisdiction) {
+            Siting::Inside(_) => Some(()),
+            Siting::Outside(country) => {
+                let message =
+                    format!("{location} stands in {country}, which is outside the jurisdiction {jurisdiction}.");
+                self.error(key, message, "Use one inside the region's jurisdiction; nothing is sent to this one.");
+                None
+            }
+            Siting::Unknown => {
+                let message = format!("The locations preset has no {location}.");
+                let fix =
+                    "Write cloud/location, e.g. \"aws/eu-central-1\", or add a row with its country to the preset.";
+                self.error(key, message, fix);
+                None
+            }
+        }
+    }
+
+    pub(super) fn redpanda(
+        &mut self,
+        table: &str,
+        raw: &raw::Redpanda,
+        ground: Option<Ground<'_>>,
+    ) -> Option<Redpanda> {
         let key = |name: &str| format!("{table}.{name}");
         let fix = "Write brokers = [\"host:9092\"].";
         if raw.brokers.is_empty() && !self.mistakes.mention(&key("brokers")) {
@@ -29,6 +79,8 @@ impl Check<'_> {
                 }
             }
         }
+        let what = "the brokers stand";
+        sound &= self.location(&key("location"), raw.location.as_ref(), !remote, what, ground).is_some();
         if raw.security == raw::KafkaSecurity::Plaintext && remote {
             let message = "People's data would travel to the broker in plain text.";
             self.warn(&key("security"), message, "Write security = \"tls\".");
@@ -65,6 +117,10 @@ impl Check<'_> {
             Some(sasl) => Some(sasl?),
             None => None,
         };
+        let schema_registry = match &raw.schema_registry {
+            Some(url) => Some(self.schema_registry(table, url, raw)?),
+            None => None,
+        };
         let hours = u64::from(raw.topic_retention_hours);
         sound.then(|| Redpanda {
             brokers,
@@ -72,6 +128,7 @@ impl Check<'_> {
             ca_file,
             client_certificate: certificate.zip(private_key),
             sasl,
+            schema_registry,
             missing_topics: raw.missing_topics,
             topic_partitions: raw.topic_partitions,
             topic_replicas: raw.topic_replicas,
@@ -79,15 +136,41 @@ impl Check<'_> {
         })
     }
 
-    pub(super) fn snowflake(&mut self, table: &str, raw: &raw::Snowflake) -> Option<Snowflake> {
+    fn schema_registry(&mut self, table: &str, url: &str, raw: &raw::Redpanda) -> Option<SchemaRegistry> {
+        let key = |name: &str| format!("{table}.schema_registry{name}");
+        let url = self.url(&key(""), url);
+        let login = match (&raw.schema_registry_user, &raw.schema_registry_password) {
+            (None, None) => None,
+            (Some(user), Some(password)) => {
+                Some((user.clone(), self.secret(&key("_password"), Some(password), "Write \"file:…\".")?))
+            }
+            _ => {
+                let fix = "Write both schema_registry_user and schema_registry_password, or neither.";
+                self.error(&key("_user"), "A user and its password belong together.", fix);
+                return None;
+            }
+        };
+        Some(SchemaRegistry { url: url?, login })
+    }
+
+    pub(super) fn snowflake(
+        &mut self,
+        table: &str,
+        raw: &raw::Snowflake,
+        ground: Option<Ground<'_>>,
+    ) -> Option<Snowflake> {
         let mut purposes = Vec::with_capacity(raw.purposes.len());
         for (index, purpose) in raw.purposes.iter().enumerate() {
             purposes.extend(self.word(&format!("{table}.purposes[{index}]"), purpose, Purpose::new));
         }
-        Some(Snowflake { purposes, destination: self.destination(table, raw)? })
+        let budget = forwarder::Budget {
+            credits_per_day_max: raw.credits_per_day_max,
+            batch_age_stretched_max: Duration::from_secs(raw.batch_s_stretched_max),
+        };
+        Some(Snowflake { purposes, budget, destination: self.destination(table, raw, ground)? })
     }
 
-    fn destination(&mut self, table: &str, raw: &raw::Snowflake) -> Option<Destination> {
+    fn destination(&mut self, table: &str, raw: &raw::Snowflake, ground: Option<Ground<'_>>) -> Option<Destination> {
         let key = |name: &str| format!("{table}.{name}");
         if let Some(folder) = &raw.folder {
             if raw.account.is_some() {
@@ -95,7 +178,7 @@ impl Check<'_> {
                 self.error(&key("folder"), "Both an account and a folder are given.", fix);
                 return None;
             }
-            return Some(Destination::Folder(self.path(folder)));
+            return Some(Destination::Folder(self.path(folder), raw.folder_format));
         }
         let fix = "Write account = \"myorg-eu\", or folder = \"…\" for files instead.";
         let account = self.text(&key("account"), raw.account.as_ref(), fix);
@@ -111,6 +194,9 @@ impl Check<'_> {
         let warehouse = self.text(&key("warehouse"), raw.warehouse.as_ref(), "Write warehouse = \"DOMICILE\".");
         let database = self.text(&key("database"), raw.database.as_ref(), "Write database = \"DOMICILE\".");
         let base_url = raw.base_url.as_ref().map(|url| self.url(&key("base_url"), url));
+        // Plain http is accepted on this machine only.
+        let local = raw.base_url.as_ref().is_some_and(|url| url.starts_with("http://"));
+        let located = self.location(&key("location"), raw.location.as_ref(), local, "the account stands", ground);
         let login = self.snowflake_login(table, raw);
         let schema = raw.schema.clone().unwrap_or_else(|| "PUBLIC".into());
         let mut sound = true;
@@ -134,8 +220,10 @@ impl Check<'_> {
             None => None,
         };
         sound.then_some(())?;
+        located?;
         Some(Destination::Account(Box::new(SnowflakeAccount {
             account: account?,
+            location: raw.location.clone(),
             base_url,
             user: user?,
             login: login?,
@@ -145,6 +233,10 @@ impl Check<'_> {
             schema,
             create: raw.create,
             retention_days: raw.retention_days,
+            price: forwarder::Price {
+                credits_per_hour: raw.warehouse_credits_per_hour,
+                auto_suspend: Duration::from_secs(raw.warehouse_auto_suspend_s),
+            },
         })))
     }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::gateway::{Algorithm, Auth, Claims, Forwarding, ForwardingSource, Gateway, Jwt, Limits};
 pub(crate) use self::regions::{
-    AuditReads, KafkaSecurity, MissingTopics, Redpanda, Region, SaslMechanism, Signer, Snowflake, Witness,
+    AuditReads, FolderFormat, KafkaSecurity, MissingTopics, Redpanda, Region, SaslMechanism, Signer, Snowflake, Witness,
 };
 #[cfg(test)]
 pub(crate) use self::telemetry::Otlp;
@@ -141,6 +141,9 @@ pub(crate) struct Pepper {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Events {
+    /// The types of events that callers may publish, each a topic: `shop.order-placed`, or `shop.*` for a whole
+    /// domain. Default: every type.
+    pub types: Option<Vec<String>>,
     /// Log rows the relay reads at once.
     #[schemars(range(min = 1, max = 10_000))]
     pub relay_batch_rows_max: u32,
@@ -157,16 +160,26 @@ pub(crate) struct Events {
     /// How long a relay or forwarder owns its cursor without a sign of life, in seconds.
     #[schemars(range(min = 5, max = 300))]
     pub lease_s: u64,
+    /// An alarm is raised when an event has waited for its topic for longer than this, in seconds.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub relay_lag_alarm_s: u64,
+    /// An alarm is raised when a change, a withdrawal perhaps, has waited for Snowflake for longer than this, in
+    /// seconds.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub forwarder_lag_alarm_s: u64,
 }
 
 impl Default for Events {
     fn default() -> Self {
         Self {
+            types: None,
             relay_batch_rows_max: 5000,
             forwarder_batch_rows_max: 1000,
             forwarder_batch_ms_max: 2000,
             idle_ms_max: 500,
             lease_s: 15,
+            relay_lag_alarm_s: 60,
+            forwarder_lag_alarm_s: 300,
         }
     }
 }

@@ -107,6 +107,9 @@ pub(crate) enum AuditReads {
 pub(crate) struct Redpanda {
     /// Brokers to begin with, as `host:port`.
     pub brokers: Vec<String>,
+    /// Where they stand, as `cloud/location` of the locations preset: it must lie inside the region's jurisdiction.
+    /// Needed unless all brokers are on this machine.
+    pub location: Option<String>,
     /// How connections are protected. Default: `tls`.
     pub security: KafkaSecurity,
     /// The CA's certificate, PEM. Default: the system's.
@@ -117,6 +120,13 @@ pub(crate) struct Redpanda {
     pub client_key_file: Option<PathBuf>,
     /// Present when the cluster asks for a password.
     pub sasl: Option<Sasl>,
+    /// The schema registry (Redpanda's own, or another that speaks Confluent's API) in which the schemas of the
+    /// events made here are registered, e.g. `https://redpanda-0.internal:8081`.
+    pub schema_registry: Option<String>,
+    /// The registry's user, where it asks for one; then also `schema_registry_password`.
+    pub schema_registry_user: Option<String>,
+    /// Its password, as `file:…` or `env:…`.
+    pub schema_registry_password: Option<String>,
     /// What to do about a topic that does not exist yet. Default: `create`.
     pub missing_topics: MissingTopics,
     /// Partitions of a topic that domicile creates.
@@ -134,11 +144,15 @@ impl Default for Redpanda {
     fn default() -> Self {
         Self {
             brokers: Vec::new(),
+            location: None,
             security: KafkaSecurity::Tls,
             ca_file: None,
             client_certificate_file: None,
             client_key_file: None,
             sasl: None,
+            schema_registry: None,
+            schema_registry_user: None,
+            schema_registry_password: None,
             missing_topics: MissingTopics::Create,
             topic_partitions: 6,
             topic_replicas: 3,
@@ -196,12 +210,26 @@ pub(crate) enum SaslMechanism {
     ScramSha512,
 }
 
+/// The form of files that stand in for a Snowflake.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum FolderFormat {
+    /// One JSON text per line.
+    #[default]
+    Ndjson,
+    /// Parquet, partitioned by region and day, for DuckDB, pyarrow or Spark.
+    Parquet,
+}
+
 /// The region's Snowflake account, or a folder that stands in for one.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Snowflake {
     /// The account identifier, e.g. `myorg-eu`.
     pub account: Option<String>,
+    /// Where the account stands, as `cloud/location` of the locations preset: it must lie inside the region's
+    /// jurisdiction, and the account is asked whether it is so. Needed unless `base_url` is this machine.
+    pub location: Option<String>,
     /// Another host than `https://<account>.snowflakecomputing.com`: a private link or a stand-in.
     pub base_url: Option<String>,
     /// The service user.
@@ -224,16 +252,33 @@ pub(crate) struct Snowflake {
     /// after this.
     #[schemars(range(min = 0, max = 1))]
     pub retention_days: u8,
+    /// Credits per hour that the warehouse costs while it is awake, for the estimate of what is used; 1 for the
+    /// smallest.
+    #[schemars(range(min = 0.01, max = 1024.0))]
+    pub warehouse_credits_per_hour: f64,
+    /// How long the warehouse stays awake without work, in seconds, as it is configured in Snowflake.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub warehouse_auto_suspend_s: u64,
+    /// What a day may cost, in estimated credits. Beyond it batches grow and changes arrive later (withdrawals and
+    /// erasures do not). Default: no bound.
+    #[schemars(range(min = 0.01, max = 100_000.0))]
+    pub credits_per_day_max: Option<f64>,
+    /// The longest that a change waits for that reason, in seconds.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub batch_s_stretched_max: u64,
     /// Values go out only with a granted consent for one of these purposes. Default: any granted purpose.
     pub purposes: Vec<String>,
-    /// Instead of an account: a folder, inside the region, that receives the rows as NDJSON files.
+    /// Instead of an account: a folder, inside the region, that receives the rows as files.
     pub folder: Option<PathBuf>,
+    /// The form of those files. Default: `ndjson`.
+    pub folder_format: FolderFormat,
 }
 
 impl Default for Snowflake {
     fn default() -> Self {
         Self {
             account: None,
+            location: None,
             base_url: None,
             user: None,
             private_key: None,
@@ -244,8 +289,13 @@ impl Default for Snowflake {
             schema: None,
             create: true,
             retention_days: 1,
+            warehouse_credits_per_hour: 1.0,
+            warehouse_auto_suspend_s: 60,
+            credits_per_day_max: None,
+            batch_s_stretched_max: 900,
             purposes: Vec::new(),
             folder: None,
+            folder_format: FolderFormat::Ndjson,
         }
     }
 }

@@ -61,3 +61,11 @@ fn telemetry_is_checked() {
         .and("[telemetry.otlp]\nendpoint = \"https://collector:4318\"\n")
         .refused("telemetry.otlp.endpoint", "plain http");
 }
+
+#[test]
+fn the_types_of_events_are_names_or_domains() {
+    let types = |list: &str| Scene::new().and(&format!("[events]\ntypes = {list}\n"));
+    types("[\"shop.*\", \"billing.paid\"]").sound();
+    types("[\"*\"]").refused("events.types[0]", "shop.*");
+    types("[\"shop.*\", \"sh*op\"]").refused("events.types[1]", "shop.*");
+}

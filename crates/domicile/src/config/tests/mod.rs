@@ -36,9 +36,11 @@ log_origin = "eu.log.example.com"
 
 [regions.eu-central.redpanda]
 brokers = ["broker.eu.internal:9092"]
+location = "azure/germanywestcentral"
 
 [regions.eu-central.snowflake]
 account = "example-eu"
+location = "aws/eu-central-1"
 user = "DOMICILE"
 password = "env:SNOWFLAKE_PASSWORD"
 warehouse = "W"

@@ -160,3 +160,21 @@ fn snowflake_needs_an_account_or_a_folder_and_one_way_to_prove_itself() {
         .refused(&format!("{table}.folder"), "Both");
     Scene::new().with("database = \"D\"", "database = \"D;DROP\"").refused(&format!("{table}.database"), "identifier");
 }
+
+#[test]
+fn brokers_and_an_account_of_another_jurisdiction_are_refused_and_so_are_those_of_nowhere() {
+    let brokers = "location = \"azure/germanywestcentral\"";
+    let account = "location = \"aws/eu-central-1\"";
+    for (table, written) in [("redpanda", brokers), ("snowflake", account)] {
+        let key = format!("regions.eu-central.{table}.location");
+        let at = |location: &str| Scene::new().with(written, location);
+        at("location = \"azure/eastus\"").refused(&key, "stands in US");
+        at("location = \"aws/eu-west-2\"").refused(&key, "stands in GB");
+        at("location = \"aws/eu-nowhere-1\"").refused(&key, "no aws/eu-nowhere-1");
+        at("").refused(&key, "not said where");
+        at("location = \"gcp/europe-west3\"").sound();
+    }
+    // On this machine there is nothing to prove.
+    let local = Scene::new().with("broker.eu.internal:9092", "127.0.0.1:9092").with(brokers, "");
+    local.sound();
+}

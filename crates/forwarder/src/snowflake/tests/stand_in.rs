@@ -90,7 +90,7 @@ impl Drop for Fakesnow {
     }
 }
 
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     if let Some(named) = std::env::var_os("DOMICILE_FAKESNOW_PYTHON") {
         return named.into();
     }

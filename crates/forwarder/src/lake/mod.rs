@@ -1,0 +1,334 @@
+//! Zero-party data as Parquet files in a folder, for those without Snowflake: `region=<region>/day=<day>/….parquet`,
+//! which DuckDB, pyarrow and Spark read as one table partitioned by region and day (the day, UTC, of the change).
+//!
+//! A file is written whole, flushed and renamed into its place before its rows count, so that a crash leaves a whole
+//! file or none. A row is taken only if its log position is above the newest one of its key on disk: repeating a
+//! batch changes nothing. Later rows lie beside earlier ones until they are compacted; the current state is the
+//! newest row of each (subject digest, attribute) that is not deleted:
+//!
+//! ```sql
+//! SELECT * FROM read_parquet('folder/**/*.parquet', hive_partitioning = true)
+//! QUALIFY row_number() OVER (PARTITION BY subject_digest, attribute ORDER BY log_seq DESC) = 1
+//! ```
+//!
+//! A tombstone takes every older row of its key off the disk before [`Sink::apply`] returns; should a crash come
+//! between, the next start does it. The tombstone stays, so that no late replay brings the value back.
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use residency::Region;
+
+use crate::change::Row;
+use crate::error::Error;
+use crate::sink::{Applied, Place, Sink};
+
+/// A day with more files than this is compacted.
+const FILES_OF_DAY_MAX: usize = 64;
+const EXTENSION: &str = "parquet";
+
+type Key = (String, String);
+
+/// Zero-party data of one region as Parquet files.
+pub struct ParquetSink {
+    region: Region,
+    folder: PathBuf,
+    /// `None` until the folder was looked at. Held by one writer at a time, on a blocking thread.
+    shelf: Arc<Mutex<Option<Shelf>>>,
+}
+
+impl ParquetSink {
+    /// A sink in `folder`, which is created when needed. One process may write to it at a time: the forwarder's
+    /// lease sees to that. Keeps about 200 bytes in memory for each (subject digest, attribute).
+    #[must_use]
+    pub fn new(folder: &Path, region: Region) -> Self {
+        Self { region, folder: folder.to_owned(), shelf: Arc::default() }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path, &Region, &mut Option<Shelf>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (folder, region, shelf) = (self.folder.clone(), self.region.clone(), Arc::clone(&self.shelf));
+        let run = move || match shelf.lock() {
+            Ok(mut shelf) => work(&folder, &region, &mut shelf),
+            Err(_) => Err(doing("go on after a panic")(io::ErrorKind::Other.into())),
+        };
+        match tokio::task::spawn_blocking(run).await {
+            Ok(outcome) => outcome,
+            Err(stopped) => Err(doing("finish")(io::Error::other(stopped))),
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for ParquetSink {
+    fn region(&self) -> &Region {
+        &self.region
+    }
+
+    fn name(&self) -> &'static str {
+        "parquet"
+    }
+
+    async fn setup(&self, place: Place) -> Result<(), Error> {
+        if place == Place::Beside {
+            let why = "a folder has one writer, and keeps the newest of everything already: there is nothing to replay";
+            return Err(Error::Settings(why.to_owned()));
+        }
+        self.blocking(|folder, region, shelf| {
+            *shelf = Some(Shelf::open(folder, region)?);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn apply(&self, rows: &[Row]) -> Result<Applied, Error> {
+        if let Some(foreign) = rows.iter().find(|row| row.region != self.region) {
+            return Err(Error::Abroad { region: self.region.clone(), found: foreign.region.clone() });
+        }
+        let rows = rows.to_vec();
+        self.blocking(move |folder, region, slot| {
+            // On an error the shelf is dropped: what is on disk is looked at anew before anything is written.
+            let mut shelf = match slot.take() {
+                Some(shelf) => shelf,
+                None => Shelf::open(folder, region)?,
+            };
+            let changed = shelf.take(rows)?;
+            *slot = Some(shelf);
+            Ok(Applied { changed, refused: 0 })
+        })
+        .await
+    }
+
+    async fn rows(&self, subject_digest: Option<&str>, limit: u32) -> Result<Vec<Row>, Error> {
+        let subject_digest = subject_digest.map(str::to_owned);
+        self.blocking(move |folder, region, _| {
+            let mut newest: BTreeMap<Key, Row> = BTreeMap::new();
+            for path in files(&of_region(folder, region))? {
+                for row in file::read(&path, region)? {
+                    if newest.get(&row.key()).is_none_or(|known| known.seq < row.seq) {
+                        newest.insert(row.key(), row);
+                    }
+                }
+            }
+            let wanted = |row: &Row| subject_digest.as_ref().is_none_or(|digest| *digest == row.subject_digest);
+            Ok(newest.into_values().filter(wanted).take(limit as usize).collect())
+        })
+        .await
+    }
+}
+
+/// What is on disk.
+struct Shelf {
+    region: Region,
+    /// `folder/region=<region>`
+    home: PathBuf,
+    /// The newest position of each key, and the files that have rows of it.
+    keys: BTreeMap<Key, Whereabouts>,
+}
+
+/// Where a key's rows are.
+#[derive(Default)]
+struct Whereabouts {
+    newest: u64,
+    files: BTreeSet<PathBuf>,
+}
+
+impl Shelf {
+    /// Looks at everything, compacts days of several files and finishes what a crash left undone.
+    fn open(folder: &Path, region: &Region) -> Result<Self, Error> {
+        foreign(folder, region)?;
+        let home = of_region(folder, region);
+        fs::create_dir_all(&home).map_err(doing("create its folder"))?;
+        let mut shelf = Self { region: region.clone(), home, keys: BTreeMap::new() };
+        // Days in order, so that what is newest is known before anything older is let go of.
+        let mut newest: BTreeMap<Key, (u64, bool)> = BTreeMap::new();
+        let paths = files(&shelf.home)?;
+        for path in &paths {
+            for row in file::read(path, region)? {
+                let known = newest.entry(row.key()).or_insert((row.seq, row.deleted));
+                if known.0 <= row.seq {
+                    *known = (row.seq, row.deleted);
+                }
+            }
+        }
+        let stale = |row: &Row| newest.get(&row.key()).is_some_and(|(seq, _)| row.seq < *seq);
+        let mut days: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
+        for path in paths {
+            days.entry(path.parent().unwrap_or(&shelf.home).to_owned()).or_default().push(path);
+        }
+        for paths in days.values() {
+            shelf.merge(paths, &stale)?;
+        }
+        Ok(shelf)
+    }
+
+    /// Takes the rows that are newer than what is there.
+    fn take(&mut self, mut rows: Vec<Row>) -> Result<u64, Error> {
+        rows.sort_by_key(|row| row.seq);
+        rows.retain(|row| self.keys.get(&row.key()).is_none_or(|known| known.newest < row.seq));
+        let mut days: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+        for row in &rows {
+            days.entry(day(row.at_us)).or_default().push(row.clone());
+        }
+        for (day, rows) in &days {
+            let folder = self.home.join(format!("day={day}"));
+            self.write(&folder, rows)?;
+        }
+        let withdrawn: BTreeSet<Key> = rows.iter().filter(|row| row.deleted).map(Row::key).collect();
+        self.forget(&withdrawn)?;
+        for day in days.keys() {
+            let paths = files(&self.home.join(format!("day={day}")))?;
+            if paths.len() > FILES_OF_DAY_MAX {
+                let newest: BTreeMap<Key, u64> = self.keys.iter().map(|(key, at)| (key.clone(), at.newest)).collect();
+                self.merge(&paths, &|row| newest.get(&row.key()).is_some_and(|seq| row.seq < *seq))?;
+            }
+        }
+        Ok(rows.len() as u64)
+    }
+
+    /// Takes every older row of these keys off the disk.
+    fn forget(&mut self, keys: &BTreeSet<Key>) -> Result<(), Error> {
+        let touched: BTreeSet<PathBuf> =
+            keys.iter().filter_map(|key| self.keys.get(key)).flat_map(|at| at.files.iter().cloned()).collect();
+        let newest: BTreeMap<Key, u64> =
+            keys.iter().filter_map(|key| Some((key.clone(), self.keys.get(key)?.newest))).collect();
+        for path in touched {
+            let stale = |row: &Row| newest.get(&row.key()).is_some_and(|seq| row.seq < *seq);
+            self.merge(&[path], &stale)?;
+        }
+        Ok(())
+    }
+
+    /// Writes rows in log order as one file of a day.
+    fn write(&mut self, folder: &Path, rows: &[Row]) -> Result<PathBuf, Error> {
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(folder.to_owned()) };
+        fs::create_dir_all(folder).map_err(doing("create a day's folder"))?;
+        let path = folder.join(format!("zero-party-{:020}-{:020}.{EXTENSION}", first.seq, last.seq));
+        file::write(&path, rows)?;
+        sync_folder(folder)?;
+        sync_folder(&self.home)?;
+        for row in rows {
+            let at = self.keys.entry(row.key()).or_default();
+            at.newest = at.newest.max(row.seq);
+            at.files.insert(path.clone());
+        }
+        Ok(path)
+    }
+
+    /// Makes one file of several of one day, without the stale rows. Whole files are left alone.
+    fn merge(&mut self, paths: &[PathBuf], stale: &dyn Fn(&Row) -> bool) -> Result<(), Error> {
+        let Some(folder) = paths.first().and_then(|path| path.parent()).map(Path::to_owned) else { return Ok(()) };
+        let (mut kept, mut dropped): (Vec<Row>, BTreeSet<Key>) = (Vec::new(), BTreeSet::new());
+        for path in paths {
+            for row in file::read(path, &self.region)? {
+                if stale(&row) {
+                    dropped.insert(row.key());
+                } else {
+                    kept.push(row);
+                }
+            }
+        }
+        kept.sort_by_key(|row| row.seq);
+        let whole = paths.len() == 1 && dropped.is_empty();
+        let merged = if whole || kept.is_empty() { None } else { Some(self.write(&folder, &kept)?) };
+        for path in paths.iter().filter(|path| !whole && merged.as_ref() != Some(*path)) {
+            fs::remove_file(path).map_err(doing("remove a file that was rewritten"))?;
+            for key in kept.iter().map(Row::key).chain(dropped.iter().cloned()) {
+                if let Some(at) = self.keys.get_mut(&key) {
+                    at.files.remove(path);
+                }
+            }
+        }
+        if let Some(path) = &merged {
+            let kept: BTreeSet<Key> = kept.iter().map(Row::key).collect();
+            for key in dropped.difference(&kept) {
+                if let Some(at) = self.keys.get_mut(key) {
+                    at.files.remove(path);
+                }
+            }
+        }
+        if whole {
+            for row in &kept {
+                let at = self.keys.entry(row.key()).or_default();
+                at.newest = at.newest.max(row.seq);
+                at.files.insert(paths[0].clone());
+            }
+        }
+        sync_folder(&folder)
+    }
+}
+
+fn of_region(folder: &Path, region: &Region) -> PathBuf {
+    folder.join(format!("region={region}"))
+}
+
+/// Another region's files are not to be beside ours: one folder is one region's.
+fn foreign(folder: &Path, region: &Region) -> Result<(), Error> {
+    let listing = match fs::read_dir(folder) {
+        Ok(listing) => listing,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(doing("list its folder")(error)),
+    };
+    for item in listing {
+        let name = item.map_err(doing("list its folder"))?.file_name();
+        if let Some(found) = name.to_string_lossy().strip_prefix("region=")
+            && found != region.as_str()
+        {
+            return Err(Error::Misplaced { region: region.clone(), found: found.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// Every Parquet file below a folder, in order; scratch files of a crash are removed.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut found = Vec::new();
+    let listing = match fs::read_dir(folder) {
+        Ok(listing) => listing,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(doing("list its folder")(error)),
+    };
+    for item in listing {
+        let item = item.map_err(doing("list its folder"))?;
+        let path = item.path();
+        if item.file_type().map_err(doing("list its folder"))?.is_dir() {
+            found.extend(files(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == EXTENSION) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The day of an instant, UTC.
+fn day(at_us: i64) -> String {
+    // Days since 1970 to a date (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days).
+    let days = at_us.div_euclid(86_400_000_000) + 719_468;
+    let era = days.div_euclid(146_097);
+    let of_era = days.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let (day, month) = (of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+fn sync_folder(folder: &Path) -> Result<(), Error> {
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(doing("flush its folder"))
+}
+
+fn doing(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Folder { doing, source }
+}

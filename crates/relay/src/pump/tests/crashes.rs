@@ -1,0 +1,83 @@
+//! What a dead relay leaves behind, and what an operator sends again.
+
+use follow::Range;
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_sends_nothing_again_that_is_in_its_topic_already() {
+    let broker = MockBroker::start().unwrap();
+    let log = MemoryLog::new(&region());
+    log.commit((1..=6_000).map(|seq| entry(seq, if seq % 3 == 0 { TOPIC } else { "eu-central.shop.paid.v1" })));
+    let mut forgetful = settings(broker.brokers());
+    // The cursor is hardly ever stored: the worst that a crash can find.
+    forgetful.limits.cursor_interval = Duration::from_secs(60);
+    forgetful.limits.lease = Duration::from_secs(6);
+    let first = Running::start(forgetful.clone(), &log);
+    first.until("some progress", |status| status.seq > 3_000).await;
+    first.task.abort();
+    let _ = first.task.await;
+    assert!(log.cursor_position() < 3_000, "the cursor lags behind the topic");
+
+    let second = Running::start(forgetful, &log);
+    let status = second.caught_up(&log).await;
+    second.stop().await;
+    assert!(status.already_there > 1_000, "{status:?}");
+    for (topic, of_it) in [(TOPIC, true), ("eu-central.shop.paid.v1", false)] {
+        let messages = read_back(broker.brokers(), topic).await;
+        let expected: Vec<u64> = (1..=6_000).filter(|seq| (seq % 3 == 0) == of_it).collect();
+        assert_eq!(messages.len(), expected.len(), "nothing lost and nothing twice");
+        assert_nothing_lost_and_in_order(&messages, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_emptied_is_filled_again_from_where_the_cursor_stands() {
+    let broker = MockBroker::start().unwrap();
+    let log = MemoryLog::new(&region());
+    log.commit((1..=100).map(|seq| entry(seq, TOPIC)));
+    let relay = Running::start(settings(broker.brokers()), &log);
+    relay.caught_up(&log).await;
+    relay.stop().await;
+    let empty = MockBroker::start().unwrap();
+    log.commit((101..=200).map(|seq| entry(seq, TOPIC)));
+    let relay = Running::start(settings(empty.brokers()), &log);
+    relay.caught_up(&log).await;
+    relay.stop().await;
+    assert_nothing_lost_and_in_order(&read_back(empty.brokers(), TOPIC).await, 101..=200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_sends_its_part_again_marked_and_moves_no_cursor() {
+    let broker = MockBroker::start().unwrap();
+    let log = MemoryLog::new(&region());
+    log.commit((1..=300).map(|seq| entry(seq, TOPIC)));
+    let relay = Running::start(settings(broker.brokers()), &log);
+    relay.caught_up(&log).await;
+
+    let mut replaying = settings(broker.brokers());
+    replaying.replay = true;
+    let board = Board::new(&region());
+    let pump = Pump::new(Range::new(log.clone(), 100, 149), Arc::new(replaying), board.clone());
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    let task = tokio::spawn(async move { pump.run(token).await });
+    let mut watch = board.watch();
+    let done = tokio::time::timeout(Duration::from_secs(30), watch.wait_for(|status| status.seq >= 149)).await.is_ok();
+    assert!(done, "{:?}", board.now());
+    stop.cancel();
+    task.await.unwrap();
+
+    // The region's own relay goes on, undisturbed by old messages at the end of its topic.
+    log.commit((301..=310).map(|seq| entry(seq, TOPIC)));
+    relay.caught_up(&log).await;
+    relay.stop().await;
+    assert_eq!(log.cursor_position(), 310);
+    let messages = read_back(broker.brokers(), TOPIC).await;
+    let mut again: Vec<u64> =
+        messages.iter().filter(|m| m.header("domicile_replay").is_some()).filter_map(Message::seq).collect();
+    again.sort_unstable();
+    assert_eq!(again, (100..=149).collect::<Vec<_>>());
+    assert_eq!(messages.len(), 360);
+    assert_nothing_lost_and_in_order(&messages, 1..=310);
+}
