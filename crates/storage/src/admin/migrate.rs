@@ -284,7 +284,7 @@ async fn apply_pending(
     Ok(migrated)
 }
 
-/// Applies one file, a bounded number of times while its tables are in use.
+/// Applies one file, a bounded number of times while its tables are in use or a role is just being made.
 async fn apply(
     connection: &mut PgConnection,
     set: Set,
@@ -297,7 +297,7 @@ async fn apply(
     loop {
         match connection.apply(set.table(), &migration).await {
             Ok(took) => return Ok(took),
-            Err(MigrateError::ExecuteMigration(source, _)) if attempt < ATTEMPTS_MAX && lock_not_available(&source) => {
+            Err(MigrateError::ExecuteMigration(source, _)) if attempt < ATTEMPTS_MAX && passes(&source) => {
                 progress(Step::InUse { version, attempt });
                 attempt += 1;
                 sleep(ATTEMPT_PAUSE).await;
@@ -307,9 +307,11 @@ async fn apply(
     }
 }
 
-/// SQLSTATE 55P03 `lock_not_available`.
-fn lock_not_available(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|e| e.code()).is_some_and(|code| code == "55P03")
+/// Whether what stands in the way goes away by itself: `lock_not_available` (55P03), and `undefined_object` (42704), which is
+/// what a session sees of a role that another database's migration has made in this very moment: roles belong to the whole
+/// cluster, and the lock of migrations to one database.
+fn passes(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|e| e.code()).is_some_and(|code| code == "55P03" || code == "42704")
 }
 
 async fn found(
