@@ -5,6 +5,7 @@
 //! each load it is checked that the log holds a leaf for every answer, and every change once, with its event.
 
 mod batch;
+mod ceiling;
 mod charts;
 mod decision;
 mod history;
@@ -84,6 +85,8 @@ enum Instead {
 /// Comparisons that belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Group {
+    /// An HTTP server that does nothing, against pgbench: the bound of GET and PUT on this machine.
+    Ceiling,
     /// GET of a record, its leaf buffered and durable, against pgbench -S -M prepared.
     Get,
     /// PUT of a record with its event and leaf, against pgbench running the same three inserts.
@@ -111,7 +114,10 @@ enum Group {
 impl Group {
     /// Whether it needs the one region with many rows.
     fn needs_rows(self) -> bool {
-        matches!(self, Self::Get | Self::Put | Self::Classify | Self::Latency | Self::Overload | Self::Leaves)
+        matches!(
+            self,
+            Self::Ceiling | Self::Get | Self::Put | Self::Classify | Self::Latency | Self::Overload | Self::Leaves
+        )
     }
 }
 
@@ -160,6 +166,7 @@ async fn every_of(wanted: &[Group], plan: &Plan, progress: &Progress) -> Result<
         let scene = Scene::set(plan, progress).await?;
         for group in wanted {
             found.extend(match group {
+                Group::Ceiling => ceiling::http_alone(plan, &scene, progress).await?,
                 Group::Get => records::reads(plan, &scene, progress).await?,
                 Group::Put => records::writes(plan, &scene, progress).await?,
                 Group::Classify => records::classifications(plan, &scene, progress).await?,
