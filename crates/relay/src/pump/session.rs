@@ -42,6 +42,9 @@ struct Waiting {
     previous: u64,
 }
 
+/// Topics that are known now, and what their tails hold.
+type Topics = (Vec<String>, Arrived);
+
 /// A read, the rows it asked for, and the entry before the first.
 type Reading = (Read, u32, u64);
 
@@ -62,7 +65,7 @@ pub(super) struct Session<'a, S: Source> {
     known_topics: HashSet<String>,
     arrived: Arrived,
     read: Option<Task<Result<Reading, Trouble>>>,
-    topics: Option<Task<Result<(Vec<String>, Arrived), Error>>>,
+    topics: Option<Task<Result<Topics, Error>>>,
     lookout: Lookout,
     /// Entries acknowledged since the cursor was last stored.
     sent_since_store: u64,
