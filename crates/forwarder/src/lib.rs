@@ -87,7 +87,7 @@ impl Forwarder {
     pub async fn run(&self, shutdown: CancellationToken) {
         let source = LogSource::new(self.log.clone(), Channel::ZeroParty, CURSOR);
         let (settings, sink, board) = (Arc::clone(&self.settings), Arc::clone(&self.sink), self.status.clone());
-        pump::Pump::new(source, settings, sink, board).run(shutdown).await;
+        Box::pin(pump::Pump::new(source, settings, sink, board).run(shutdown)).await;
     }
 
     /// Hands the zero-party changes from one position to another (both included) to the sink once more. What is
@@ -104,7 +104,7 @@ impl Forwarder {
         let pump = pump::Pump::new(source, settings, sink, board).beside();
         let done = shutdown.child_token();
         let mut watch = self.watch();
-        tokio::join!(pump.run(done.clone()), async {
+        tokio::join!(Box::pin(pump.run(done.clone())), async {
             // The sender lives in `self`, so that the wait ends by the position or by the token only.
             tokio::select! {
                 // The value is let go of at once: it keeps everybody else from writing.

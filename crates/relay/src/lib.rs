@@ -94,7 +94,7 @@ impl Relay {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = pump.run(shutdown) => {}
+            () = Box::pin(pump.run(shutdown)) => {}
             () = schemas => {}
         }
     }
@@ -110,7 +110,7 @@ impl Relay {
         let pump = pump::Pump::new(Range::new(source, from, to), settings, self.status.clone());
         let done = shutdown.child_token();
         let mut watch = self.watch();
-        tokio::join!(pump.run(done.clone()), async {
+        tokio::join!(Box::pin(pump.run(done.clone())), async {
             // The sender lives in `self`, so that the wait ends by the position or by the token only.
             tokio::select! {
                 // The value is let go of at once: it keeps everybody else from writing.

@@ -97,7 +97,7 @@ impl Shared {
     fn next_fault(&self) -> Option<Fault> {
         let one_in = self.one_in.load(Ordering::Relaxed);
         let statement = self.statements.fetch_add(1, Ordering::Relaxed) + 1;
-        if one_in == 0 || statement % one_in != 0 {
+        if one_in == 0 || !statement.is_multiple_of(one_in) {
             return None;
         }
         Some(FAULTS[self.faults.fetch_add(1, Ordering::Relaxed) % FAULTS.len()])

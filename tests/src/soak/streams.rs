@@ -105,7 +105,7 @@ async fn publish(client: Client, writer: u64, events: u64, published: Arc<Atomic
         let lines = LINES.min(events - n);
         let of = |n: u64| {
             let subject = &subjects[usize::try_from(n % SUBJECTS).unwrap_or_default()];
-            let kind = if n % 3 == 0 { "shop.order-placed" } else { "shop.order-paid" };
+            let kind = if n.is_multiple_of(3) { "shop.order-placed" } else { "shop.order-paid" };
             json!({"operation": "event.publish", "subject": subject, "residence": "DE", "body": {
                 "specversion": "1.0", "id": format!("{writer}-{n:07}"), "source": "/soak", "type": kind, "data": {"n": n},
             }})
