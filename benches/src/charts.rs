@@ -137,7 +137,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         write(folder.path(), &found, &[&run], &run).expect("drawn");
         let picture = |name: &str| fs::read_to_string(folder.path().join(name)).expect("written");
-        for text in ["GET at 256", "GET at 16", "2.71", "2.5", "0.57"] {
+        for text in ["GET at 256", "GET at 16", "2.7", "2.5", "0.6"] {
             assert!(picture("ratios.svg").contains(text), "{text}");
         }
         assert!(picture("cpu.svg").contains("PostgreSQL") && !picture("cpu.svg").contains("GET at 16"));

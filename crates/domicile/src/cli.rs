@@ -210,7 +210,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct AuditVerify {
-    /// An evidence pack, or the URL of a region's log: https://…/v1/audit/<region>
+    /// An evidence pack, or the URL of a region's log: `https://…/v1/audit/REGION`
     pub source: String,
     /// The log's public key, as you know it by another way
     #[arg(long, value_name = "VKEY")]

@@ -87,7 +87,6 @@ impl Forwarder {
     pub async fn run(&self, shutdown: CancellationToken) {
         let source = LogSource::new(self.log.clone(), Channel::ZeroParty, CURSOR);
         let (settings, sink, board) = (Arc::clone(&self.settings), Arc::clone(&self.sink), self.status.clone());
-        // On the heap: whoever awaits it should not have to carry a batch on its stack.
         Box::pin(pump::Pump::new(source, settings, sink, board).run(shutdown)).await;
     }
 

@@ -94,7 +94,6 @@ impl Relay {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            // On the heap: whoever awaits it should not have to carry a session on its stack.
             () = Box::pin(pump.run(shutdown)) => {}
             () = schemas => {}
         }

@@ -42,9 +42,6 @@ struct Waiting {
     previous: u64,
 }
 
-/// Topics that are known now, and what their tails hold.
-type Topics = (Vec<String>, Arrived);
-
 /// A read, the rows it asked for, and the entry before the first.
 type Reading = (Read, u32, u64);
 
@@ -65,7 +62,7 @@ pub(super) struct Session<'a, S: Source> {
     known_topics: HashSet<String>,
     arrived: Arrived,
     read: Option<Task<Result<Reading, Trouble>>>,
-    topics: Option<Task<Result<Topics, Error>>>,
+    topics: Option<Task<Looked>>,
     lookout: Lookout,
     /// Entries acknowledged since the cursor was last stored.
     sent_since_store: u64,
@@ -74,6 +71,9 @@ pub(super) struct Session<'a, S: Source> {
     entry_bytes: usize,
     fates: Vec<Delivered>,
 }
+
+/// What a look at topics came to: those that exist, and what their tails hold.
+type Looked = Result<(Vec<String>, Arrived), Error>;
 
 impl<'a, S: Source> Session<'a, S> {
     pub(super) fn open(pump: &'a Pump<S>, tenure: &'a mut Tenure<S>, learnt: &'a mut Learnt) -> Result<Self, Error> {
