@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
-use charts_rs::{Align, AxisScale, HorizontalBarChart, LineChart, Position, Series, YAxisConfig};
+use charts_rs::{Align, HorizontalBarChart, LegendCategory, LineChart, Position, Series, YAxisConfig};
 
 use crate::history::Run;
 use crate::report::Comparison;
@@ -13,6 +13,10 @@ const WIDTH: f32 = 1_000.0;
 /// What one bar and its neighbour need.
 const ROW_HEIGHT: f32 = 44.0;
 const AROUND: f32 = 130.0;
+/// Spaces that no viewer takes away.
+const ROOM: &str = "\u{a0}\u{a0}\u{a0}\u{a0}\u{a0}\u{a0}";
+/// Fonts about as wide as the first, which is the one that texts are measured with.
+const FONTS: &str = "Roboto, Arial, Liberation Sans, Helvetica, sans-serif";
 /// Lines in the picture of the last runs: the ratios that have goals, most important first.
 const LINES_MAX: usize = 8;
 
@@ -86,13 +90,12 @@ fn dress(chart: &mut HorizontalBarChart, title: &str, rows: usize) {
     chart.title.text = title.into();
     chart.title.align = Align::Left;
     chart.legend.align = Align::Right;
-    if let Some(axis) = chart.y_axis_configs.first_mut() {
-        axis.scale = AxisScale::Linear;
-    }
+    chart.legend.category = LegendCategory::Rect;
 }
 
+/// With room for a viewer whose font is wider than the one that was measured.
 fn names(of: &[&Comparison]) -> Vec<String> {
-    of.iter().map(|one| one.name.clone()).collect()
+    of.iter().map(|one| format!("{}{ROOM}", one.name)).collect()
 }
 
 fn labelled(mut series: Series) -> Series {
@@ -107,7 +110,8 @@ fn short(figure: f64) -> f32 {
 }
 
 fn svg(drawn: Result<String, impl std::fmt::Display>) -> Result<String> {
-    drawn.map_err(|error| anyhow!("a chart could not be drawn: {error}"))
+    let drawn = drawn.map_err(|error| anyhow!("a chart could not be drawn: {error}"))?;
+    Ok(drawn.replace("font-family=\"Roboto\"", &format!("font-family=\"{FONTS}\"")))
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Many regions and many people: whether a read stays what it was, and what a remembered pin takes.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures::{TryStreamExt as _, stream};
 use residency::{SubjectId, presets};
+use tempfile::NamedTempFile;
 use world::{RegionPlan, World};
 
 use crate::decision;
@@ -45,7 +47,8 @@ pub(crate) async fn many(plan: &Plan, wanted: Wanted, progress: &Progress) -> Re
     };
     let (few_pins, many_pins) = plan.pins;
     progress.now(format!("starting {FEW} regions"));
-    let world = start(FEW).await?;
+    let file = policy(FEW)?;
+    let world = start(FEW, file.path()).await?;
     if wanted.memory {
         keep(idle(&world).await?);
     }
@@ -71,7 +74,8 @@ pub(crate) async fn many(plan: &Plan, wanted: Wanted, progress: &Progress) -> Re
     world.shutdown().await;
     if let Some(base) = base {
         progress.now(format!("starting {MANY} regions"));
-        let world = start(MANY).await?;
+        let file = policy(MANY)?;
+        let world = start(MANY, file.path()).await?;
         population::settle(&world, 1..=few_pins).await?;
         records(&world, few_pins).await?;
         progress.now(format!("reads with {MANY} regions and {few_pins} people"));
@@ -82,21 +86,28 @@ pub(crate) async fn many(plan: &Plan, wanted: Wanted, progress: &Progress) -> Re
     Ok(found)
 }
 
-/// So many regions as databases of one cluster; the gateway is not started.
-async fn start(regions: usize) -> Result<World> {
-    let plans: Vec<RegionPlan> = RegionPlan::ALL.into_iter().chain((FEW..regions).map(further)).collect();
-    let policy = tempfile::Builder::new().prefix("domicile-").suffix(".toml").tempfile()?;
-    std::fs::write(policy.path(), policy_of(&plans))?;
-    let path = policy.path().to_string_lossy().into_owned();
+/// A policy of so many regions, as a file that is there as long as this is kept.
+fn policy(regions: usize) -> Result<NamedTempFile> {
+    let file = tempfile::Builder::new().prefix("domicile-").suffix(".toml").tempfile()?;
+    std::fs::write(file.path(), policy_of(&plans(regions)))?;
+    Ok(file)
+}
+
+fn plans(regions: usize) -> Vec<RegionPlan> {
+    RegionPlan::ALL.into_iter().chain((FEW..regions).map(further)).collect()
+}
+
+/// So many regions as databases of one cluster.
+async fn start(regions: usize, policy: &Path) -> Result<World> {
     let mut builder = World::with_regions([])
-        .policy_regions(plans)
+        .policy_regions(plans(regions))
         .one_cluster()
         .without_brokers()
         .without_snowflakes()
-        .setting("policy.file", path)
+        .setting("policy.file", policy.to_string_lossy().as_ref())
         .setting("gateway.limits.caller_requests_per_s_max", 0)
         .setting("directory.cache_pins_max", CACHE_PINS_MAX)
-        .setting("telemetry.filter", "warn");
+        .setting("telemetry.filter", "error");
     for (name, value) in POSTGRES {
         builder = builder.postgres_setting(name, value);
     }

@@ -1,5 +1,4 @@
-//! One region with many rows and two gateways on it, one for each way of auditing reads, of which at most one runs;
-//! and the tables that pgbench writes.
+//! One region with many rows and the gateways on it, of which at most one runs; and the tables that pgbench writes.
 
 use anyhow::{Context, Result, bail, ensure};
 use world::{Cluster, Gateway, RegionWorld, World};
@@ -21,20 +20,33 @@ pub(crate) struct Scene {
     pub(crate) keys: u64,
 }
 
-/// When a read is accountable: which of the two gateways.
+/// How many requests the narrow gateway lets in at once.
+pub(crate) const NARROW_REQUESTS: u32 = 128;
+
+/// The gateways, by when a read is accountable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reads {
     Buffered,
     Durable,
+    /// Durable, with few requests at once.
+    Narrow,
 }
 
 impl Reads {
-    /// As the setting and the gateway are called.
+    const ALL: [Self; 3] = [Self::Buffered, Self::Durable, Self::Narrow];
+
+    /// As the gateway is called.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Buffered => "buffered",
             Self::Durable => "durable",
+            Self::Narrow => "narrow",
         }
+    }
+
+    /// The setting.
+    fn audit_reads(self) -> &'static str {
+        if self == Self::Buffered { "buffered" } else { "durable" }
     }
 }
 
@@ -48,13 +60,13 @@ impl Scene {
             .setting("gateway.limits.caller_requests_per_s_max", 0)
             .setting("telemetry.filter", "warn")
             .gateways_not_started();
-        for reads in [Reads::Buffered, Reads::Durable] {
-            builder = builder.gateway(reads.name(), ["eu-central"]).gateway_setting(
-                reads.name(),
-                "regions.eu-central.audit_reads",
-                reads.name(),
-            );
+        for reads in Reads::ALL {
+            let (gateway, setting) = (reads.name(), "regions.eu-central.audit_reads");
+            builder = builder.gateway(gateway, ["eu-central"]);
+            builder = builder.gateway_setting(gateway, setting, reads.audit_reads());
         }
+        let at_once = "gateway.limits.requests_at_once_max";
+        builder = builder.gateway_setting(Reads::Narrow.name(), at_once, i64::from(NARROW_REQUESTS));
         for (name, value) in POSTGRES {
             builder = builder.postgres_setting(name, value);
         }
