@@ -18,7 +18,7 @@ mod region;
 pub mod admin;
 
 pub use deeds::{
-    Answer, AttributeState, Change, Consent, Effect, Found, Idempotency, LogPosition, Lookup, OutgoingEvent,
+    Answer, AttributeState, Change, Consent, Effect, Erasure, Extent, Found, Idempotency, LogPosition, Lookup, OutgoingEvent,
     Precondition, Record, SubjectState, SubjectStatus,
 };
 pub use digest::{Pepper, Peppers, SubjectDigest};
