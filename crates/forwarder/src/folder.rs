@@ -403,4 +403,19 @@ mod tests {
         let elsewhere = FolderSink::new(folder.path(), Region::new("us-east").unwrap());
         assert!(matches!(elsewhere.setup(Place::Owner).await, Err(Error::Misplaced { .. })));
     }
+
+    #[tokio::test]
+    async fn an_erased_subject_leaves_the_files_and_the_others_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let sink = FolderSink::new(folder.path(), region());
+        sink.apply(&[row(3, "aa", "\"secret-wish\""), row(4, "bb", "2"), row(5, "aa", "\"secret-wish\"")]).await.unwrap();
+        let erased = Forgotten { subject_digest: "aa".to_owned(), seq: 6, region: region(), at_us: 0 };
+        sink.erase(&[erased]).await.unwrap();
+        assert!(!text_of(folder.path()).contains("secret-wish") && !text_of(folder.path()).contains("aa"));
+        assert_eq!(sink.apply(&[row(5, "aa", "1")]).await.unwrap().changed, 0, "what came before does not come back");
+        assert_eq!(sink.apply(&[row(7, "cc", "3")]).await.unwrap().changed, 1);
+        let again = FolderSink::new(folder.path(), region());
+        again.setup(Place::Owner).await.unwrap();
+        assert_eq!(again.rows(None, 10).await.unwrap().iter().map(|row| row.seq).collect::<Vec<_>>(), [4, 7]);
+    }
 }
