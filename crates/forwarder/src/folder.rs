@@ -408,7 +408,9 @@ mod tests {
     async fn an_erased_subject_leaves_the_files_and_the_others_stay() {
         let folder = tempfile::tempdir().unwrap();
         let sink = FolderSink::new(folder.path(), region());
-        sink.apply(&[row(3, "aa", "\"secret-wish\""), row(4, "bb", "2"), row(5, "aa", "\"secret-wish\"")]).await.unwrap();
+        sink.apply(&[row(3, "aa", "\"secret-wish\""), row(4, "bb", "2"), row(5, "aa", "\"secret-wish\"")])
+            .await
+            .unwrap();
         let erased = Forgotten { subject_digest: "aa".to_owned(), seq: 6, region: region(), at_us: 0 };
         sink.erase(&[erased]).await.unwrap();
         assert!(!text_of(folder.path()).contains("secret-wish") && !text_of(folder.path()).contains("aa"));

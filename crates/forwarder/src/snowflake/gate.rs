@@ -50,7 +50,12 @@ pub(super) type LastQuery = Arc<Mutex<String>>;
 
 impl Gate {
     pub(super) fn new(account: &str, base: Option<Url>, statement_max: Duration, last_query: LastQuery) -> Self {
-        Self { host: format!("{}.snowflakecomputing.com", account.to_ascii_lowercase()), base, statement_max, last_query }
+        Self {
+            host: format!("{}.snowflakecomputing.com", account.to_ascii_lowercase()),
+            base,
+            statement_max,
+            last_query,
+        }
     }
 
     /// The same request, where it is to go.
@@ -173,7 +178,10 @@ mod tests {
         let asked = Url::parse("https://EXAMPLE-EU.snowflakecomputing.com//session/token-request?requestId=1").unwrap();
         let direct = |base: Option<&str>| {
             let base = base.map(|base| Url::parse(base).unwrap());
-            Gate::new("Example-EU", base, Duration::from_secs(1), LastQuery::default()).direct(&asked).unwrap().to_string()
+            Gate::new("Example-EU", base, Duration::from_secs(1), LastQuery::default())
+                .direct(&asked)
+                .unwrap()
+                .to_string()
         };
         assert_eq!(direct(None), "https://example-eu.snowflakecomputing.com/session/token-request?requestId=1");
         assert_eq!(direct(Some("http://127.0.0.1:8765")), "http://127.0.0.1:8765/session/token-request?requestId=1");
