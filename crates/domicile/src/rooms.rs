@@ -225,6 +225,7 @@ pub(crate) fn forwarder(config: &Config, region: &Region, log: Log) -> anyhow::R
         poll_max: Duration::from_millis(events.idle_ms_max),
         lease: Duration::from_secs(events.lease_s),
         lag_alarm: Duration::from_secs(events.forwarder_lag_alarm_s),
+        erasure_alarm: Duration::from_secs(events.erasure_alarm_s),
         ..forwarder::Limits::default()
     };
     let settings = forwarder::Settings { purposes: snowflake.purposes.clone(), budget: snowflake.budget, limits };

@@ -124,8 +124,8 @@ fn applies(code: Code, tag: &str, about_a_subject: bool, with_body: bool, condit
         Code::HeaderRepeated | Code::HeaderMalformed => decided || with_body,
         Code::HeaderMisplaced => matches!(tag, "batch" | "classify"),
         Code::MalformedPath => decided || matches!(tag, "decisions" | "proof"),
-        Code::MalformedQuery => matches!(tag, "decisions" | "records" | "subjects"),
-        Code::MalformedCursor => matches!(tag, "decisions" | "records"),
+        Code::MalformedQuery => matches!(tag, "decisions" | "records" | "subjects" | "zero-party"),
+        Code::MalformedCursor => matches!(tag, "decisions" | "records" | "zero-party"),
         Code::MalformedJson | Code::InvalidBody | Code::BodyUnreadable | Code::BodyTooSlow => {
             with_body && tag != "batch"
         }
@@ -214,6 +214,7 @@ mod tests {
             api::paths::EVENTS,
             api::paths::ATTRIBUTES,
             api::paths::ATTRIBUTE,
+            api::paths::ATTRIBUTE_HISTORY,
             api::paths::BATCH,
             api::paths::DECISIONS,
             api::paths::DECISION,
@@ -225,7 +226,7 @@ mod tests {
         ] {
             assert!(described.iter().any(|known| *known == path), "{path}");
         }
-        assert_eq!(described.len(), 15);
+        assert_eq!(described.len(), 16);
     }
 
     #[test]

@@ -165,6 +165,9 @@ pub(crate) struct Events {
     /// seconds.
     #[schemars(range(min = 1, max = 86_400))]
     pub forwarder_lag_alarm_s: u64,
+    /// An alarm is raised when an erasure has waited for Snowflake for longer than this, in seconds.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub erasure_alarm_s: u64,
 }
 
 impl Default for Events {
@@ -178,6 +181,7 @@ impl Default for Events {
             lease_s: 15,
             relay_lag_alarm_s: 60,
             forwarder_lag_alarm_s: 300,
+            erasure_alarm_s: 900,
         }
     }
 }
