@@ -148,6 +148,7 @@ pub(crate) fn relay(config: &Config, region: &Region, log: Log) -> Option<Relay>
             batch_rows_max: events.relay_batch_rows_max,
             poll_max: Duration::from_millis(events.idle_ms_max),
             lease: Duration::from_secs(events.lease_s),
+            answer_max: Duration::from_secs(events.broker_answer_s_max),
             lag_alarm: Duration::from_secs(events.relay_lag_alarm_s),
             ..relay::Limits::default()
         },
@@ -195,6 +196,7 @@ pub(crate) fn snowflake_settings(account: &config::SnowflakeAccount) -> Snowflak
         location: account.location.clone(),
         price: account.price,
         retention_days: account.retention_days,
+        request_max: account.request_max,
         create: account.create,
     }
 }

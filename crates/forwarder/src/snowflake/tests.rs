@@ -33,6 +33,7 @@ fn settings(base_url: &str) -> SnowflakeSettings {
         location: None,
         price: crate::Price::default(),
         retention_days: 0,
+        request_max: Duration::from_secs(60),
         create: true,
     }
 }
