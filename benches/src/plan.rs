@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) batch_lines: u64,
     /// Pinned subjects, few and many.
     pub(crate) pins: (u64, u64),
+    /// Events of the backlog that a relay drains.
+    pub(crate) drained_events: u64,
 }
 
 impl Plan {
@@ -40,6 +42,7 @@ impl Plan {
             turns_alone: 50,
             batch_lines: 1_000_000,
             pins: (1_000, 10_000_000),
+            drained_events: 1_000_000,
         }
     }
 
@@ -54,6 +57,7 @@ impl Plan {
             turns_alone: 10,
             batch_lines: 100_000,
             pins: (1_000, 500_000),
+            drained_events: 100_000,
             ..Self::full()
         }
     }

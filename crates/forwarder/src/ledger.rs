@@ -22,10 +22,14 @@ pub(crate) trait Ledger: Send + Sync {
 impl Ledger for Log {
     async fn forgotten(&self, sink: &'static str, by: &str, erased: &[Forgotten]) -> Result<(), Error> {
         let forgotten: Vec<([u8; 32], u64)> = erased.iter().map(|one| (one.digest, one.seq)).collect();
-        self.erased_downstream(sink, by, &forgotten).await.map(drop).map_err(|error| Error::Log(Box::new(error.into())))
+        self.erased_downstream(sink, by, &forgotten).await.map(drop).map_err(unanswered)
     }
 
     async fn oldest_open(&self) -> Result<Option<Duration>, Error> {
-        self.oldest_open_erasure().await.map_err(|error| Error::Log(Box::new(error.into())))
+        self.oldest_open_erasure().await.map_err(unanswered)
     }
+}
+
+fn unanswered(error: storage::Error) -> Error {
+    Error::Log(Box::new(follow::Trouble::from(error)))
 }

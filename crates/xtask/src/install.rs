@@ -146,7 +146,7 @@ fn fakesnow() -> Result<()> {
 /// told and not fatal.
 fn kafka_for_python() {
     let Some(bin) = fakesnow_path() else { return };
-    if succeeds(bin.join("python"), ["-c", "import confluent_kafka"]) {
+    if succeeds(&bin.join("python").to_string_lossy(), ["-c", "import confluent_kafka"]) {
         return;
     }
     let client = format!("confluent-kafka=={CONFLUENT_KAFKA_VERSION}");

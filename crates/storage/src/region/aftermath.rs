@@ -29,7 +29,7 @@ use crate::error::{Cause, Trouble};
 use crate::link::within;
 
 /// A leaf about no decision: canonical JSON, its keys in order.
-fn line(kind: &str, gateway: &str, gseq: u64, at: OffsetDateTime, said: Value) -> String {
+fn line(kind: &str, gateway: &str, gseq: u64, at: OffsetDateTime, said: &Value) -> String {
     // A map of its own: whether serde_json's keeps its keys in order depends on who else is built with it.
     let mut fields: BTreeMap<String, Value> = said.as_object().cloned().unwrap_or_default().into_iter().collect();
     let time = format!(
@@ -88,7 +88,7 @@ pub(super) async fn forwarded(
         .zip(&numbers)
         .map(|((of, at), gseq)| {
             let said = json!({"by": by, "of": of, "sink": sink});
-            line("subject.erased-downstream", shared.gateway.as_str(), *gseq, *at, said)
+            line("subject.erased-downstream", shared.gateway.as_str(), *gseq, *at, &said)
         })
         .collect();
     if lines.is_empty() {
@@ -163,7 +163,7 @@ async fn one_again(
     let was = at.format(&Rfc3339).unwrap_or_default();
     let said = json!({"rows": extent.rows(), "was": was});
     let gseq = numbers.first().copied().unwrap_or_default();
-    let lines = [line("subject.erased-again", shared.gateway.as_str(), gseq, now, said)];
+    let lines = [line("subject.erased-again", shared.gateway.as_str(), gseq, now, &said)];
     let event = event(shared, &shared.region, erasure, events, now);
     let events = [(0, event)];
     let behind = size.saturating_sub(1);
@@ -245,7 +245,7 @@ mod tests {
     fn a_leaf_is_canonical_whatever_the_sink_calls_its_deeds() {
         let at = instant(1_795_521_600_000_001);
         let said = json!({"by": "01b2-\"ü\"\n\u{1}", "of": 7, "sink": "snowflake"});
-        let line = line("subject.erased-downstream", "gw-1.0", 3, at, said);
+        let line = line("subject.erased-downstream", "gw-1.0", 3, at, &said);
         assert_eq!(leaf::check_canonical(line.as_bytes()), Ok(()));
         assert!(line.contains(r#""ts":"2026-11-24T12:00:00.000001Z""#), "{line}");
     }

@@ -119,8 +119,8 @@ pub(super) fn size(found: &Found) -> (u64, u64) {
         Found::Attributes(items) => attributes(items),
         Found::Subject(subject) => (u64::from(subject.is_some()), 0),
         Found::History { items, .. } => {
-            let bytes = |value: &Box<RawValue>| value.get().len() as u64;
-            (items.len() as u64, items.iter().filter_map(|change| change.value.as_ref()).map(bytes).sum())
+            let bytes = |value: &RawValue| value.get().len() as u64;
+            (items.len() as u64, items.iter().filter_map(|change| change.value.as_deref()).map(bytes).sum())
         }
         // Numbers only.
         Found::Extent(_) => (0, 0),
