@@ -1,6 +1,5 @@
 //! The cell in the clone: its variables, what is typed into its terminal, what its edge counts.
 
-use std::sync::OnceLock;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -8,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -197,7 +197,8 @@ fn requests_by_address(socket: &Path) -> Result<BTreeMap<String, u64>> {
     stream.read_to_string(&mut text)?;
     let mut lines = text.lines();
     let header: Vec<&str> = lines.next().unwrap_or_default().trim_start_matches("# ").split(',').collect();
-    let column = |name: &str| header.iter().position(|field| *field == name).with_context(|| format!("no column {name}"));
+    let column =
+        |name: &str| header.iter().position(|field| *field == name).with_context(|| format!("no column {name}"));
     let (proxy, server, address, requests) = (column("pxname")?, column("svname")?, column("addr")?, column("stot")?);
     let mut counted = BTreeMap::new();
     for cells in lines.map(|line| line.split(',').collect::<Vec<_>>()) {

@@ -29,7 +29,11 @@ pub(super) struct Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let slowest = self.slowest.as_secs_f32();
-        write!(f, "{} failed of {} requests by {CALLERS} callers, the slowest {slowest:.2} s", self.failed, self.requests)?;
+        write!(
+            f,
+            "{} failed of {} requests by {CALLERS} callers, the slowest {slowest:.2} s",
+            self.failed, self.requests
+        )?;
         match &self.first_failure {
             Some(failure) => write!(f, "; the first failure: {failure}"),
             None => Ok(()),
