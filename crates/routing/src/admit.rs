@@ -1,6 +1,8 @@
 //! From a request to a permit: directory, evidence, policy, and for a first write the claim of a pin.
 
-use residency::{Access, Decision, Denial, DenialReason, Operation, Outcome, Permit, Pin, Policy, Read, Verdict, Write};
+use residency::{
+    Access, Decision, Denial, DenialReason, Operation, Outcome, Permit, Pin, Policy, Read, Verdict, Write,
+};
 
 use storage::{Cause, Health, RegionStore};
 

@@ -134,18 +134,13 @@ impl Routing {
     ///
     /// # Errors
     /// As for [`Routing::write`].
-    pub async fn erase(
-        &self,
-        permit: Permit<Write>,
-        traceparent: Option<String>,
-    ) -> Result<Answered<Effect>, Error> {
+    pub async fn erase(&self, permit: Permit<Write>, traceparent: Option<String>) -> Result<Answered<Effect>, Error> {
         let (subject, region) = (permit.subject().clone(), permit.region().clone());
         let epoch = permit.epoch();
         let answered = self.write(permit, Change::EraseSubject, traceparent).await?;
         if let Effect::Erased { erased_at_us, .. } = answered.value {
             let digests = self.0.directory.digests(&subject);
-            let erasures: Vec<_> =
-                digests.into_iter().map(|digest| Erasure { digest, epoch, erased_at_us }).collect();
+            let erasures: Vec<_> = digests.into_iter().map(|digest| Erasure { digest, epoch, erased_at_us }).collect();
             if let Err(error) = self.0.directory.bury(&region, &erasures).await {
                 warn!(%region, %error, "The directory does not have the tombstone of an erasure yet; it is told again");
             }

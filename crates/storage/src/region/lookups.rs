@@ -307,8 +307,12 @@ pub(super) async fn erased(
     let digests = |query: &Query| -> Vec<[u8; 32]> {
         shared.peppers.digests(query.permit.subject()).map(|digest| digest.bytes).collect()
     };
-    let unseen: Vec<[u8; 32]> =
-        queries.iter().zip(&*sights).filter(|(_, sight)| sight.is_none()).flat_map(|(query, _)| digests(query)).collect();
+    let unseen: Vec<[u8; 32]> = queries
+        .iter()
+        .zip(&*sights)
+        .filter(|(_, sight)| sight.is_none())
+        .flat_map(|(query, _)| digests(query))
+        .collect();
     let known = erasures::known(connection, &unseen).await?;
     for (query, sight) in queries.iter().zip(sights).filter(|(_, sight)| sight.is_none()) {
         if digests(query).iter().any(|digest| known.contains_key(digest)) {

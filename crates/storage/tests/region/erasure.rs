@@ -60,7 +60,9 @@ async fn an_erased_subject_leaves_a_tombstone_and_nothing_else_and_the_log_stays
     let again = done(&store, &anna, Change::EraseSubject).await;
     assert!(matches!(again.value, Effect::Erased { fresh: false, extent, .. } if extent == Extent::default()));
 
-    for table in ["subjects", "records", "zero_party", "zero_party_history", "idempotency", "outbox", "erasures", "leaves"] {
+    for table in
+        ["subjects", "records", "zero_party", "zero_party_history", "idempotency", "outbox", "erasures", "leaves"]
+    {
         let rows = scene.strings_of(&format!("SELECT t::text FROM domicile.{table} AS t")).await;
         let traces: Vec<_> = rows.iter().filter(|row| row.contains("anna") || row.contains("order-canary")).collect();
         assert!(traces.is_empty(), "{table}: {traces:?}");
