@@ -3,7 +3,6 @@
 #[path = "../../storage/tests/support/mod.rs"]
 mod support;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -92,9 +91,10 @@ impl Scene {
         }
     }
 
-    fn databases(&self) -> BTreeSet<String> {
-        let ours = "SELECT datname FROM pg_database WHERE datname LIKE 'eu_central_verify_%'";
-        self.cluster.sql("postgres", ours).into_iter().collect()
+    /// The scratch databases of this backup that are still there.
+    fn scratch(&self, id: &BackupId) -> Vec<String> {
+        let id = id.as_str().to_ascii_lowercase().replace('-', "_");
+        self.cluster.sql("postgres", &format!("SELECT datname FROM pg_database WHERE strpos(datname, '{id}') > 0"))
     }
 }
 
@@ -161,7 +161,7 @@ async fn a_backup_under_write_load_restores_to_identical_counts_and_sums() {
         let bytes = std::fs::read(entry.expect("an entry").path()).expect("a file");
         assert!(!bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes()));
     }
-    assert_eq!(scene.databases().len(), 0, "no scratch database is left");
+    assert_eq!(scene.scratch(&id), [] as [String; 0], "no scratch database is left");
 }
 
 #[tokio::test]
@@ -185,7 +185,7 @@ async fn one_flipped_byte_anywhere_is_refused_and_nothing_of_it_stays() {
     }
     std::fs::write(&dump, &whole).expect("it is written");
     assert_eq!(scene.refusal().await, None, "whole again, it is good");
-    assert_eq!(scene.databases().len(), 0, "no scratch database is left");
+    assert_eq!(scene.scratch(&id), [] as [String; 0], "no scratch database is left");
 }
 
 #[tokio::test]

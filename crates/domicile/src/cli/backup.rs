@@ -120,7 +120,7 @@ the region log is reconciled with what was signed and streamed. A log that lost 
 (--log-origin): the old key must never sign two histories.
 
 Examples:
-  domicile ops backup restore --to-scratch --identity file:…           to look at; dropped by --drop
+  domicile ops backup restore --to-scratch --identity file:…           a look at it; drop it when you have seen it
   domicile ops backup restore --to eu_restored --identity file:… --yes
   domicile ops backup restore --open eu_restored                        says what it would do
   domicile ops backup restore --open eu_restored --seen 120000 --log-origin eu-central-2.log.example.com --yes";

@@ -2,8 +2,10 @@
 //! codes mean.
 
 mod audit;
+mod backup;
 mod config;
 mod keys;
+mod ops;
 mod policy;
 mod serve;
 mod streams;
@@ -13,8 +15,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::audit::*;
+pub(crate) use self::backup::*;
 pub(crate) use self::config::*;
 pub(crate) use self::keys::*;
+pub(crate) use self::ops::*;
 pub(crate) use self::policy::*;
 pub(crate) use self::serve::*;
 pub(crate) use self::streams::*;
@@ -76,6 +80,9 @@ pub(crate) enum Command {
     /// The regions' Snowflake accounts: database, tables, roles and grants
     #[command(subcommand)]
     Snowflake(Snowflake),
+    /// What an operator does to a deployment: backups
+    #[command(subcommand)]
+    Ops(Ops),
     /// Ask a running process whether it is well: for container health checks
     #[command(after_help = HEALTH_HELP)]
     Health(Health),

@@ -190,6 +190,48 @@ pub enum Refusal {
         /// The database.
         database: String,
     },
+    /// A new database cannot be called this.
+    #[error("{database:?} is no name for a new database: a-z, 0-9 and _, beginning with a letter, at most 63")]
+    DatabaseName {
+        /// The name.
+        database: String,
+    },
+    /// A database that is not a restored one, or is open already.
+    #[error("{database} was not restored from a backup, or is open already")]
+    NotRestored {
+        /// The database.
+        database: String,
+    },
+    /// The directory has no log and no gate.
+    #[error("only a region's database is opened; a restored directory is used by naming it in directory.postgres")]
+    NotARegion,
+    /// Nobody can say what was lost.
+    #[error(
+        "nothing says how long the log was: the signer's memory is not at hand. Look at the newest `domicile_seq` of the          topics and of the receipts, and give it with --seen; 0 when nobody ever saw an entry"
+    )]
+    UnknownLoss,
+    /// The log lost entries that were seen.
+    #[error(
+        "the restored log of {origin} has {restored} entries; {signed} were signed, and up to {seen} may have been seen. Its          key must not sign two histories: give the log a new name with --log-origin, and a new key"
+    )]
+    LogLost {
+        /// Entries in the restored database.
+        restored: u64,
+        /// The end of what was seen.
+        seen: u64,
+        /// Entries that were signed.
+        signed: u64,
+        /// The log.
+        origin: String,
+    },
+    /// The log is not the one that was signed.
+    #[error(
+        "the restored log does not begin with the {size} entries that were signed: this backup is of another history"
+    )]
+    LogRewritten {
+        /// The size that was signed.
+        size: u64,
+    },
     /// The database behind the connection string is another one.
     #[error("the database is {found} and the configuration says {wanted}")]
     OtherDatabase {
@@ -222,6 +264,12 @@ impl Refusal {
             Self::PlainHash => "plain_hash",
             Self::Differs { .. } => "differs",
             Self::TargetIsSource { .. } => "target_is_source",
+            Self::DatabaseName { .. } => "database_name",
+            Self::NotRestored { .. } => "not_restored",
+            Self::NotARegion => "not_a_region",
+            Self::UnknownLoss => "unknown_loss",
+            Self::LogLost { .. } => "log_lost",
+            Self::LogRewritten { .. } => "log_rewritten",
             Self::OtherDatabase { .. } => "other_database",
         }
     }

@@ -14,6 +14,7 @@ mod manifest;
 mod place;
 mod prune;
 mod rekey;
+pub mod restore;
 mod run;
 mod source;
 mod stream;

@@ -278,7 +278,7 @@ mod tests {
             let standings = [Standing::Refused, Standing::Unverified, Standing::Verified];
             let rows: Vec<Row> = (0..40)
                 .map(|n| {
-                    let mixed = (seed * 6_364_136_223_846_793_005).wrapping_add(n * 1_442_695_040_888_963_407);
+                    let mixed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(n * 1_442_695_040_888_963);
                     row(i64::try_from(mixed >> 55).expect("small"), standings[(mixed >> 20) as usize % 3], now())
                 })
                 .collect();

@@ -55,6 +55,22 @@ pub fn libpq_environment(
     Ok(environment)
 }
 
+/// The connection string with another database of the same server.
+///
+/// # Errors
+/// [`Error::Dsn`] when the string cannot be read.
+pub fn with_database(dsn: &SecretString, database: &str) -> Result<SecretString, Error> {
+    let mut url = Url::parse(dsn.expose_secret()).map_err(|_| Error::Dsn)?;
+    let kept: Vec<(String, String)> =
+        url.query_pairs().filter(|(name, _)| name != "dbname").map(|(k, v)| (k.into_owned(), v.into_owned())).collect();
+    url.set_query(None);
+    for (name, value) in &kept {
+        url.query_pairs_mut().append_pair(name, value);
+    }
+    url.set_path(&format!("/{database}"));
+    Ok(url.to_string().into())
+}
+
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -94,6 +110,19 @@ mod tests {
         let socket = environment("postgresql:///eu?host=%2Ftmp%2Fpg&port=7&user=u", Some("scratch"));
         assert!(socket.contains(&("PGHOST", "/tmp/pg".to_owned())) && socket.contains(&("PGUSER", "u".to_owned())));
         assert!(socket.contains(&("PGDATABASE", "scratch".to_owned())));
+    }
+
+    #[test]
+    fn another_database_of_the_server_is_named_with_everything_else_kept() {
+        let other = |dsn: &str| environment(with_database(&dsn.into(), "new").expect("a string").expose_secret(), None);
+        let told = other("postgres://anna:p%40ss@db.example:6001/eu?sslmode=require");
+        for expected in [("PGPASSWORD", "p@ss"), ("PGSSLMODE", "require"), ("PGDATABASE", "new")] {
+            assert!(told.contains(&(expected.0, expected.1.to_owned())), "{expected:?} in {told:?}");
+        }
+        let socket = other("postgresql:///eu?host=%2Ftmp%2Fpg&port=7&user=u&dbname=x");
+        assert!(
+            socket.contains(&("PGHOST", "/tmp/pg".to_owned())) && socket.contains(&("PGDATABASE", "new".to_owned()))
+        );
     }
 
     #[test]

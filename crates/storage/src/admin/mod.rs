@@ -6,6 +6,7 @@ mod databases;
 mod libpq;
 mod lint;
 mod migrate;
+mod restored;
 mod retire;
 mod scram;
 mod scratch;
@@ -22,9 +23,13 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
 
 pub use databases::{LoginName, Membership, create_database_if_absent, create_login_role};
-pub use libpq::libpq_environment;
+pub use libpq::{libpq_environment, with_database};
 pub use lint::{Finding, lint};
 pub use migrate::{Migrated, Options, Progress, Step, migrate, migrate_directory, migrate_region, status};
+pub use restored::{
+    LogRecovery, Opened, Replayed, close_restored, ensure_groups, let_in, log_root_at, open_restored,
+    replay_departures, restored_from, whereabouts,
+};
 pub use retire::{Retired, retire_key};
 pub use scratch::{Scratch, drop_leftovers};
 pub use set::{MigrationState, Set};

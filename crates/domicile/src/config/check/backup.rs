@@ -48,7 +48,8 @@ impl Check<'_> {
                 self.error(&key("recipients"), format!("{}.", sentence(&refusal)), fix);
             }
         });
-        let fix = "Make one with `domicile audit key generate eu-central.backup.example.com` and write key = \"file:…\".";
+        let fix =
+            "Make one with `domicile audit key generate eu-central.backup.example.com` and write key = \"file:…\".";
         let signer = self.required(&key("key"), raw.key.as_ref(), fix);
         let signer = signer.filter(|reference| {
             let fine = is_reference(reference);
