@@ -14,8 +14,8 @@ use super::stream::pour;
 use super::{BackupId, Catalog, Error, Identities, Manifest, Progress, Refusal, Source, Step};
 use crate::deployment::DatabaseName;
 
-/// Entries that a gateway may have written after the last checkpoint was signed, a second before: nobody may have seen
-/// a position behind this margin.
+/// Entries that gateways may have written after the last checkpoint was signed, which is at most a second before: more
+/// than any measured rate. Nobody has seen a position behind this margin.
 pub const UNSIGNED_MARGIN: u64 = 1 << 18;
 
 /// What a restore would do.
@@ -123,6 +123,8 @@ pub struct Opening<'a> {
     pub seen: Option<u64>,
     /// How far the relay had come, if the topics were asked.
     pub relayed: Option<u64>,
+    /// Entries that gateways may have written and answered after the last signature: see [`UNSIGNED_MARGIN`].
+    pub unsigned_margin: u64,
     /// The log's new name, in case it lost entries.
     pub log_origin: Option<&'a str>,
     /// The login that gateways use, to be let in.
@@ -222,7 +224,7 @@ async fn lost(dsn: &SecretString, size: u64, opening: &Opening<'_>) -> Result<Op
         };
     }
     // Between the last signature and the end a gateway may have answered more.
-    let end = seen_end.unwrap_or(0).max(signed.saturating_add(UNSIGNED_MARGIN));
+    let end = seen_end.unwrap_or(0).max(signed.saturating_add(opening.unsigned_margin));
     Ok(Some(size..end))
 }
 

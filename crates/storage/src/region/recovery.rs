@@ -96,7 +96,7 @@ fn line(recovery: &LogRecovery, nth: u64, lost: std::ops::Range<u64>) -> String 
         ),
         serde_json::Value::from(recovery.actor.as_str()),
         nth + 1,
-        recovery.at_us.cast_unsigned() / 1_000_000 & 0xffff_ffff,
+        (recovery.at_us.cast_unsigned() / 1_000_000) & 0xffff_ffff,
         lost.start,
         lost.end,
         hex::encode(root),

@@ -104,6 +104,7 @@ async fn open(config: &Config, source: &Source, database: &str, args: &cli::Back
         signed: signed.map(|checkpoint| (checkpoint.size, checkpoint.root)),
         seen: args.seen,
         relayed: args.relayed,
+        unsigned_margin: restore::UNSIGNED_MARGIN,
         log_origin: args.log_origin.as_deref(),
         login: login.as_ref(),
         actor: &args.actor,
@@ -144,7 +145,7 @@ fn say_opened(found: &Findings, database: &str) {
     ));
     match (&found.lost, &found.new_origin) {
         (None, _) => {
-            print::line(format!("The log of {} continues what was signed: nothing of it was lost.", found.origin))
+            print::line(format!("The log of {} continues what was signed: nothing of it was lost.", found.origin));
         }
         (Some(lost), new) => {
             print::line(format!(
