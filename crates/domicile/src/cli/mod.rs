@@ -4,6 +4,7 @@
 mod audit;
 mod backup;
 mod config;
+mod init;
 mod keys;
 mod ops;
 mod policy;
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use self::audit::*;
 pub(crate) use self::backup::*;
 pub(crate) use self::config::*;
+pub(crate) use self::init::*;
 pub(crate) use self::keys::*;
 pub(crate) use self::ops::*;
 pub(crate) use self::policy::*;
@@ -53,6 +55,9 @@ pub(crate) enum Command {
     /// Run the gateway, the relays and the forwarders of the regions served here
     #[command(after_help = serve::SERVE_HELP)]
     Serve(Serve),
+    /// Found a Compose cell in this folder: .env and secrets; what is there stays
+    #[command(after_help = init::INIT_HELP)]
+    Init(Init),
     /// Bring the databases up to date: the directory's and each served region's
     #[command(after_help = serve::MIGRATE_HELP)]
     Migrate(Migrate),
