@@ -226,7 +226,7 @@ async fn append(
 ) -> Result<u64, Trouble> {
     let hashes: Vec<[u8; 32]> = lines.iter().map(|line| leaf_hash(line.as_bytes())).collect();
     let lines = lines.iter().map(String::as_str).collect();
-    let page = Page { lines, hashes, events, fence: None, at_us, erasing };
+    let page = Page { lines, hashes, events, records: &[], fence: None, at_us, erasing };
     match head::append(shared, connection, &page, true).await {
         Ok(first) => Ok(first),
         Err(Stop::Not(trouble)) => {
