@@ -1,16 +1,15 @@
 //! What can be verified of each leaf alone: its bytes against its tile, its form, its decision.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use leaf::{GatewayId, NotALeaf, Parsed};
-use residency::Policy;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tlog::{TILE_WIDTH, Tile, leaf_hash};
 
+use super::Policies;
 use super::authentic::{Authentic, Halt};
 use super::report::{Check, Finding};
 use super::source::Unread;
@@ -49,7 +48,7 @@ pub(super) fn read_entries(
     tile: Tile,
     range: &Range<u64>,
     origin: &str,
-    policies: &BTreeMap<[u8; 32], Policy>,
+    policies: &Policies,
 ) -> Result<Facts, Unread> {
     let mut facts = Facts::default();
     let first = tile.index() * u64::from(TILE_WIDTH);
@@ -87,7 +86,7 @@ pub(super) fn read_entries(
 }
 
 impl Facts {
-    fn read(&mut self, seq: u64, entry: &[u8], origin: &str, policies: &BTreeMap<[u8; 32], Policy>) {
+    fn read(&mut self, seq: u64, entry: &[u8], origin: &str, policies: &Policies) {
         match leaf::parse(entry) {
             Ok(parsed) => self.decision(seq, &parsed, policies),
             Err(NotALeaf::NotCanonical(why)) => {
@@ -101,7 +100,7 @@ impl Facts {
         }
     }
 
-    fn decision(&mut self, seq: u64, parsed: &Parsed, policies: &BTreeMap<[u8; 32], Policy>) {
+    fn decision(&mut self, seq: u64, parsed: &Parsed, policies: &Policies) {
         self.decisions += 1;
         let gateway = parsed.gateway.as_str().into();
         self.lines.push(Line { seq, gateway, gseq: Some(parsed.gseq), at_us: parsed.decision.at_us });

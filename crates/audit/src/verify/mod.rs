@@ -14,8 +14,8 @@ mod source;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use residency::Policy;
 use tlog::{Checkpoint, Hash, Note, SignatureError, TILE_WIDTH, Tile, Verified, VerifierKey};
@@ -211,26 +211,42 @@ fn witnessed(note: &Note, expected: &Expected, notebook: &mut Notebook) {
     notebook.witnessed(count, expected.witnesses.len(), newest_s);
 }
 
-/// The policies at hand, by their hash. One that does not have the hash it is said to have is no policy of this log.
+/// The policies at hand, by the hash that leaves name: of table and presets, or, in older logs, of the table alone.
+type Policies = BTreeMap<[u8; 32], Arc<Policy>>;
+
+/// The policies at hand. One that does not have the hash it is said to have is no policy of this log.
 fn policies(
     source: &dyn Source,
     expected: &Expected,
     notebook: &mut Notebook,
-) -> Result<BTreeMap<[u8; 32], Policy>, Unread> {
-    let mut found = BTreeMap::new();
+) -> Result<Policies, Unread> {
+    let mut found = Policies::new();
+    let mut by_text_alone = Vec::new();
     for written in source.policies()?.iter().chain(&expected.policies) {
         let Ok(policy) = Policy::parse(&written.text, &written.jurisdictions, &written.locations) else {
             let sentence = "a policy's text cannot be read as a policy".to_owned();
             notebook.find(Finding::of_log(Check::Replayed, "policy_unreadable", sentence));
             continue;
         };
-        if written.said_sha256.as_ref().is_some_and(|said| said != policy.hash_hex()) {
+        let said = written.said_sha256.as_ref().map(|said| hex::decode(said).ok().and_then(|said| said.try_into().ok()));
+        if said.is_some_and(|said| said.is_none_or(|said| !policy.answers_to(&said))) {
             let sentence =
                 format!("a policy's text has the hash {} and not the one it is kept under", policy.hash_hex());
             notebook.find(Finding::of_log(Check::Replayed, "policy_swapped", sentence));
             continue;
         }
+        // What is kept under the hash of its text alone was in force in an older log, and only that is known of it.
+        let policy = Arc::new(policy);
+        let text_hash = policy.hashes().text;
+        if said == Some(Some(text_hash)) {
+            found.insert(text_hash, Arc::clone(&policy));
+        } else {
+            by_text_alone.push((text_hash, Arc::clone(&policy)));
+        }
         found.insert(policy.hash(), policy);
+    }
+    for (text_hash, policy) in by_text_alone {
+        found.entry(text_hash).or_insert(policy);
     }
     Ok(found)
 }
@@ -250,7 +266,7 @@ impl Scan<'_> {
     fn run(
         &mut self,
         authentic: &Authentic<'_>,
-        policies: &BTreeMap<[u8; 32], Policy>,
+        policies: &Policies,
         range: Range<u64>,
         pace: Pace<'_>,
         notebook: &mut Notebook,

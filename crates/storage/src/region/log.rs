@@ -15,6 +15,7 @@ use super::decisions::{self, DecisionFilter, DecisionRow};
 use super::outbox::{self, Channel, OutboxRow};
 use super::policies::KeptPolicy;
 use super::records::column;
+use super::facts::{self, FactFilter};
 use super::{Shared, checkpoints, head, index, policies, tiles};
 use crate::error::{Cause, Error, Trouble};
 use crate::link::{Link, Work, within};
@@ -167,6 +168,16 @@ impl Log {
         ask!(self, connection => decisions::find(connection, id))
     }
 
+    /// Leaves that are about no decision, and decisions whose data crossed a border: newest first, or oldest first
+    /// behind a position. Everything that was committed before the call is found.
+    ///
+    /// # Errors
+    /// When the database does not answer, or its index does not catch up within `index_wait_max`.
+    pub async fn facts(&self, filter: FactFilter) -> Result<Vec<DecisionRow>, Error> {
+        self.index_caught_up().await?;
+        ask!(self, connection => facts::search(connection, &filter))
+    }
+
     /// Up to `limit` (at most 10,000) leaves from an index on.
     ///
     /// # Errors
@@ -267,7 +278,9 @@ impl Log {
         let size = ask!(self, connection => head::read(connection))?.size();
         let begun = tokio::time::Instant::now();
         loop {
-            let indexed = ask!(self, connection => index::position(connection))?;
+            let indexed = ask!(self, connection => async {
+                Ok(index::position(connection).await?.min(facts::position(connection).await?))
+            })?;
             if indexed + 1 >= size {
                 return Ok(());
             }

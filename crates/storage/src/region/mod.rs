@@ -15,6 +15,7 @@ mod decisions;
 mod draft;
 mod entry;
 mod events;
+mod facts;
 mod fold;
 mod head;
 mod idempotency;
@@ -37,7 +38,7 @@ mod zero_party;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use leaf::GatewayId;
+use leaf::{Fact, GatewayId};
 use residency::{Denial, Jurisdiction, Permitted, Read, Region, Write};
 use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -56,12 +57,13 @@ pub use self::checkpoints::PublishedCheckpoint;
 pub use self::cursors::{CursorLease, CursorState};
 pub use self::decisions::{DecisionFilter, DecisionRow};
 pub use self::events::topic_of;
+pub use self::facts::FactFilter;
 pub use self::log::{Head, Log};
 pub use self::outbox::{Channel, OutboxRow};
 pub use self::policies::KeptPolicy;
 pub use crate::link::Identity;
 
-use self::entry::{Deed, Entry, Note};
+use self::entry::{Deed, Entry, FactNote, Note};
 use self::queue::{Buffer, Room, Seat};
 use self::reader::Query;
 
@@ -274,6 +276,18 @@ impl RegionStore {
         let seat = self.seat(LEAF_BYTES)?;
         let (reply, answer) = oneshot::channel();
         self.send(Entry::Note(Box::new(Note::of_denial(denial, reply, seat))))?;
+        let region = || self.0.shared.region.clone();
+        self.answered(answer, || Error::OutcomeUnknown { region: region() }).await
+    }
+
+    /// Writes a leaf about no decision into this region's log.
+    ///
+    /// # Errors
+    /// As for [`note`](Self::note).
+    pub async fn record(&self, fact: Fact) -> Result<LogPosition, Error> {
+        let seat = self.seat(LEAF_BYTES)?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Entry::Fact(Box::new(FactNote { fact, reply, seat })))?;
         let region = || self.0.shared.region.clone();
         self.answered(answer, || Error::OutcomeUnknown { region: region() }).await
     }
