@@ -12,7 +12,7 @@
 //! | `key.rotate` | `key`: the public key that signs from here on; `was`: the one before |
 //! | `key.retire` | `key`: the public key that signs no more; `next`: its successor |
 //! | `placement.attest` | `db`: the database's name; `loc`: where it stands as configured, `cloud/location`; `pg`: the server's version; `sysid`: the cluster's system identifier |
-//! | `audit.read` | `act`: who; `what`: in which way; `flt`: the filter, `name=value`, without a subject; `sub`: the tag of the subject asked for; `at`: the entries `[from, to)`; `rows`: how many entries were shown |
+//! | `audit.read` | `act`: who; `what`: in which way; `flt`: the filter, `name=value`, without a subject; `sub`: the tag of the subject asked for; `at`: the entries `[from, to)`; `rows`: how many entries were shown, where that is known before |
 //! | `export.make` | `act`; `fmt`: the format; `at`: the entries `[from, to)`; `rows`, `bytes`; `sha256` of what was made; `flt`, `sub` as above; `age`: to how many recipients it was encrypted |
 //! | `log.prune` | `act`; `at`: the entries `[from, to)` whose lines are gone; `root` of the log at `size`; `why` |
 //! | `log.recover` | `act`; `lost`: the entries `[from, to)` that had been acknowledged and are gone; `root` of the log that was signed at `size`; `why` |
@@ -157,61 +157,93 @@ impl FactKind {
     pub const fn fields(self) -> &'static [Field] {
         use Shape::{Count, Crossing, Range, Sha256, Tag, Text, Texts};
         match self {
-            Self::GatewayStart => &const {
-                [must("beat_s", Count), must("conf", Sha256), must("pol", Sha256), must("ver", Text), must("via", Text)]
-            },
+            Self::GatewayStart => {
+                &const {
+                    [
+                        must("beat_s", Count),
+                        must("conf", Sha256),
+                        must("pol", Sha256),
+                        must("ver", Text),
+                        must("via", Text),
+                    ]
+                }
+            }
             Self::GatewayHeartbeat => &const { [must("beat_s", Count)] },
             Self::GatewayStop => &[],
-            Self::PolicyActivate => &const {
-                [must("jur", Sha256), must("loc", Sha256), must("pol", Sha256), must("text", Sha256), must("ver", Text)]
-            },
-            Self::ConfigChange => &const {
-                [must("conf", Sha256), must("keys", Texts), may("more", Count), may("was", Sha256)]
-            },
+            Self::PolicyActivate => {
+                &const {
+                    [
+                        must("jur", Sha256),
+                        must("loc", Sha256),
+                        must("pol", Sha256),
+                        must("text", Sha256),
+                        must("ver", Text),
+                    ]
+                }
+            }
+            Self::ConfigChange => {
+                &const { [must("conf", Sha256), must("keys", Texts), may("more", Count), may("was", Sha256)] }
+            }
             Self::KeyRotate => &const { [must("key", Text), may("was", Text)] },
             Self::KeyRetire => &const { [must("key", Text), may("next", Text)] },
-            Self::PlacementAttest => &const {
-                [must("db", Text), may("loc", Text), must("pg", Text), must("sysid", Text)]
-            },
-            Self::AuditRead => &const {
-                [
-                    must("act", Text),
-                    may("at", Range),
-                    may("flt", Texts),
-                    must("rows", Count),
-                    may("sub", Tag),
-                    must("what", Text),
-                ]
-            },
-            Self::ExportMake => &const {
-                [
-                    must("act", Text),
-                    may("age", Count),
-                    must("at", Range),
-                    must("bytes", Count),
-                    may("flt", Texts),
-                    must("fmt", Text),
-                    must("rows", Count),
-                    must("sha256", Sha256),
-                    may("sub", Tag),
-                ]
-            },
-            Self::LogPrune => &const {
-                [must("act", Text), must("at", Range), must("root", Sha256), must("size", Count), must("why", Text)]
-            },
-            Self::LogRecover => &const {
-                [must("act", Text), must("lost", Range), must("root", Sha256), must("size", Count), must("why", Text)]
-            },
-            Self::TransferOut | Self::TransferIn => &const {
-                [
-                    must("act", Text),
-                    must("bytes", Count),
-                    must("of", Sha256),
-                    must("rows", Count),
-                    must("seq", Count),
-                    must("xf", Crossing),
-                ]
-            },
+            Self::PlacementAttest => {
+                &const { [must("db", Text), may("loc", Text), must("pg", Text), must("sysid", Text)] }
+            }
+            Self::AuditRead => {
+                &const {
+                    [
+                        must("act", Text),
+                        may("at", Range),
+                        may("flt", Texts),
+                        may("rows", Count),
+                        may("sub", Tag),
+                        must("what", Text),
+                    ]
+                }
+            }
+            Self::ExportMake => {
+                &const {
+                    [
+                        must("act", Text),
+                        may("age", Count),
+                        must("at", Range),
+                        must("bytes", Count),
+                        may("flt", Texts),
+                        must("fmt", Text),
+                        must("rows", Count),
+                        must("sha256", Sha256),
+                        may("sub", Tag),
+                    ]
+                }
+            }
+            Self::LogPrune => {
+                &const {
+                    [must("act", Text), must("at", Range), must("root", Sha256), must("size", Count), must("why", Text)]
+                }
+            }
+            Self::LogRecover => {
+                &const {
+                    [
+                        must("act", Text),
+                        must("lost", Range),
+                        must("root", Sha256),
+                        must("size", Count),
+                        must("why", Text),
+                    ]
+                }
+            }
+            Self::TransferOut | Self::TransferIn => {
+                &const {
+                    [
+                        must("act", Text),
+                        must("bytes", Count),
+                        must("of", Sha256),
+                        must("rows", Count),
+                        must("seq", Count),
+                        must("xf", Crossing),
+                    ]
+                }
+            }
         }
     }
 

@@ -20,8 +20,8 @@ pub struct Reading {
     pub subject: Option<SubjectTag>,
     /// The entries that were asked for.
     pub at: Option<Range<u64>>,
-    /// How many entries were shown.
-    pub rows: u64,
+    /// How many entries were shown, where that is known before they are.
+    pub rows: Option<u64>,
 }
 
 /// What was made of a log for somebody outside.
@@ -51,7 +51,7 @@ pub struct Export {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attestation {
     /// The cluster's system identifier.
-    pub system_identifier: u64,
+    pub system_identifier: i64,
     /// The database's name.
     pub database: String,
     /// The server's version.
@@ -185,8 +185,8 @@ impl Fact {
     /// Somebody read the log.
     #[must_use]
     pub fn audit_read(at_us: i64, reading: &Reading) -> Self {
-        let mut fields =
-            vec![("act", text(&reading.actor)), ("rows", Value::Count(reading.rows)), ("what", text(reading.what))];
+        let mut fields = vec![("act", text(&reading.actor)), ("what", text(reading.what))];
+        fields.extend(reading.rows.map(|rows| ("rows", Value::Count(rows))));
         fields.extend(reading.at.as_ref().map(|at| ("at", range(at))));
         fields.extend(filter(&reading.filter));
         fields.extend(reading.subject.map(|tag| ("sub", text(&tag.to_string()))));

@@ -6,6 +6,7 @@
 //! witness has seen.
 
 mod authentic;
+mod balance;
 mod counters;
 mod leaves;
 mod report;
@@ -20,7 +21,8 @@ use std::sync::{Arc, Mutex};
 use residency::Policy;
 use tlog::{Checkpoint, Hash, Note, SignatureError, TILE_WIDTH, Tile, Verified, VerifierKey};
 
-pub use self::report::{Check, FINDINGS_MAX, Finding, Outcome, Report, Verdict};
+pub use self::balance::{Crossed, TRANSFERS_MAX, balance};
+pub use self::report::{Check, FINDINGS_MAX, Finding, Outcome, Report, Silent, Verdict};
 pub use self::source::{Source, Unread};
 
 use self::authentic::{Authentic, Halt};
@@ -104,12 +106,18 @@ pub fn verify(source: &dyn Source, expected: &Expected, pace: Pace<'_>) -> Resul
     let range = source.range(checkpoint.size);
     let range = range.start.min(checkpoint.size)..range.end.min(checkpoint.size);
     let policies = policies(source, expected, &mut notebook)?;
-    let mut scan = Scan { checkpoint: &checkpoint, counters: Counters::new(range.start), newest_us: i64::MIN };
+    let mut scan = Scan {
+        checkpoint: &checkpoint,
+        counters: Counters::new(range.start),
+        newest_us: i64::MIN,
+        oldest_us: i64::MAX,
+    };
     if whole {
         scan.run(&authentic, &policies, range.clone(), pace, &mut notebook)?;
     }
     scan.counters.close(scan.newest_us, &mut notebook);
-    notebook.policies(policies.len());
+    notebook.span((scan.oldest_us, scan.newest_us));
+    notebook.policies(policies.iter().filter(|(hash, policy)| **hash == policy.hash()).count());
     Ok(notebook.close(&checkpoint.origin, checkpoint.size, range))
 }
 
@@ -215,11 +223,7 @@ fn witnessed(note: &Note, expected: &Expected, notebook: &mut Notebook) {
 type Policies = BTreeMap<[u8; 32], Arc<Policy>>;
 
 /// The policies at hand. One that does not have the hash it is said to have is no policy of this log.
-fn policies(
-    source: &dyn Source,
-    expected: &Expected,
-    notebook: &mut Notebook,
-) -> Result<Policies, Unread> {
+fn policies(source: &dyn Source, expected: &Expected, notebook: &mut Notebook) -> Result<Policies, Unread> {
     let mut found = Policies::new();
     let mut by_text_alone = Vec::new();
     for written in source.policies()?.iter().chain(&expected.policies) {
@@ -228,7 +232,8 @@ fn policies(
             notebook.find(Finding::of_log(Check::Replayed, "policy_unreadable", sentence));
             continue;
         };
-        let said = written.said_sha256.as_ref().map(|said| hex::decode(said).ok().and_then(|said| said.try_into().ok()));
+        let said =
+            written.said_sha256.as_ref().map(|said| hex::decode(said).ok().and_then(|said| said.try_into().ok()));
         if said.is_some_and(|said| said.is_none_or(|said| !policy.answers_to(&said))) {
             let sentence =
                 format!("a policy's text has the hash {} and not the one it is kept under", policy.hash_hex());
@@ -257,6 +262,7 @@ struct Scan<'a> {
     checkpoint: &'a Checkpoint,
     counters: Counters,
     newest_us: i64,
+    oldest_us: i64,
 }
 
 /// How many bundles a thread takes before the results are put in order.
@@ -316,6 +322,7 @@ impl Scan<'_> {
                 notebook.find(Finding::of_leaf(Check::WellFormed, "clock_turned_back", line.seq, sentence));
             }
             self.newest_us = self.newest_us.max(line.at_us);
+            self.oldest_us = self.oldest_us.min(line.at_us);
             self.counters.count(line, notebook);
         }
         notebook.take(facts);

@@ -52,7 +52,8 @@ pub(super) fn transfers(
         let instrument = fields.sentence("instrument", problems);
         for (name, words) in [("basis", &basis), ("instrument", &instrument)] {
             if words.as_ref().is_some_and(|words| words.len() > WORDS_BYTES_MAX) {
-                let message = format!("It has more than {WORDS_BYTES_MAX} bytes, and every leaf of a crossing holds it.");
+                let message =
+                    format!("It has more than {WORDS_BYTES_MAX} bytes, and every leaf of a crossing holds it.");
                 problems.add(fields.key_of(name), message, "Name the text by its number, and keep it elsewhere.");
             }
         }

@@ -1,7 +1,6 @@
 //! The index of facts: every leaf that is about no decision, and every decision whose data crossed a border. Derived
 //! from the log by a cursor of its own, so that a gateway that does not know of it never gets in its way.
 
-use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 

@@ -28,6 +28,7 @@ mod policies;
 mod queue;
 mod reader;
 mod records;
+mod settings_seen;
 mod slot;
 mod subjects;
 mod tiles;
