@@ -217,6 +217,7 @@ pub(super) struct Notebook {
     home: Option<Region>,
     span_us: (i64, i64),
     transfers: Vec<Crossed>,
+    pruned: u64,
 }
 
 impl Notebook {
@@ -251,6 +252,10 @@ impl Notebook {
 
     pub(super) fn gapless(&mut self, gateways: usize, open: u64, silent: Vec<Silent>) {
         (self.gateways, self.open, self.silent) = (gateways, open, silent);
+    }
+
+    pub(super) fn pruned(&mut self, pruned: u64) {
+        self.pruned = pruned;
     }
 
     pub(super) fn span(&mut self, span_us: (i64, i64)) {
@@ -309,7 +314,11 @@ impl Notebook {
             Check::Signed => (self.signed, "by the pinned key".to_owned()),
             _ if !self.signed => (false, "nothing unsigned is looked at".to_owned()),
             Check::WellFormed => {
-                (self.leaves > 0, format!("{} leaves, each against its tile and the tree", self.leaves))
+                let pruned = match self.pruned {
+                    0 => String::new(),
+                    pruned => format!("; pruned: {pruned}, of which the hashes are left"),
+                };
+                (self.leaves > 0, format!("{} leaves, each against its tile and the tree{pruned}", self.leaves))
             }
             Check::AppendOnly => match self.appended {
                 Some(appended) => (true, format!("{appended} leaves appended since your checkpoint")),

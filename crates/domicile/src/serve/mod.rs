@@ -100,6 +100,7 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
             regions: stores.clone(),
             homes: config.home_urls.clone(),
             own_region: config.gateway.region.clone(),
+            details: config.gateway.audit_details.clone(),
             clock: Arc::new(SystemClock),
         })?;
         tasks.geoip(config, geoip);

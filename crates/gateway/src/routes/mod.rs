@@ -5,6 +5,7 @@ mod batch;
 mod classify;
 mod conditions;
 mod decisions;
+mod details;
 mod events;
 mod health;
 mod login;
@@ -45,6 +46,7 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(proof::tile))
         .routes(routes!(proof::entry))
         .routes(routes!(proof::policies))
+        .routes(routes!(details::details))
 }
 
 /// The one route whose body has no end that it must wait for.

@@ -156,6 +156,7 @@ fn routing() -> Routing {
         regions: vec![store],
         homes: BTreeMap::new(),
         own_region: region,
+        details: Vec::new(),
         clock: Arc::new(SystemClock),
     })
     .unwrap()

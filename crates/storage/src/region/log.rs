@@ -162,6 +162,15 @@ impl Log {
         ask!(self, connection => decisions::search(connection, &filter, origin))
     }
 
+    /// Up to where the lines of the log were let go, as its newest `log.prune` says; 0 when all are there.
+    ///
+    /// # Errors
+    /// When the database does not answer, or its index does not catch up within `index_wait_max`.
+    pub async fn pruned_to(&self) -> Result<u64, Error> {
+        self.index_caught_up().await?;
+        ask!(self, connection => facts::pruned_to(connection))
+    }
+
     /// A leaf with the identifying details that lie sealed beside it; `None` when there are none, or when they went with
     /// their subject.
     ///
