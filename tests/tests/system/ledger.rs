@@ -14,9 +14,10 @@ async fn lines(world: &World, region: &str, kind: &str) -> Vec<Value> {
 async fn the_log_says_who_served_by_what_policy_and_who_read_it() {
     let world = World::with_regions(["eu-central"]).without_brokers().without_snowflakes().start().await.unwrap();
     let gateway = &world.gateways()[0];
-    for kind in ["gateway.start", "policy.activate", "config.change", "placement.attest"] {
+    for kind in ["gateway.start", "policy.activate", "config.change", "key.rotate", "placement.attest"] {
         until(kind, PATIENCE, || async { !lines(&world, "eu-central", kind).await.is_empty() }).await.unwrap();
     }
+    assert_eq!(lines(&world, "eu-central", "key.rotate").await[0]["key"], json!(world.log_key("eu-central").unwrap()));
     let policy = &lines(&world, "eu-central", "policy.activate").await[0];
     let kept = world.region("eu-central").sql("SELECT encode(sha256, 'hex') FROM domicile.policy_sets").await.unwrap();
     assert_eq!(kept, [policy["pol"].as_str().unwrap()]);
@@ -58,5 +59,57 @@ async fn the_log_says_who_served_by_what_policy_and_who_read_it() {
     let decided = lines(&world, "eu-central", "decision.write").await;
     assert_eq!(read[0]["sub"], decided[0]["sub"], "the tag that the subject has in this log");
     assert!(!read.iter().any(|line| line.to_string().contains(anna.as_str())));
+    world.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn details_are_shown_one_entry_at_a_time_to_whoever_may_see_them_and_every_look_is_logged() {
+    let world = World::with_regions(["eu-central"]).without_brokers().without_snowflakes().start().await.unwrap();
+    let gateway = &world.gateways()[0];
+    let mut config: toml::Table = std::fs::read_to_string(gateway.config()).unwrap().parse().unwrap();
+    let wanted = ["subject", "client-network"].map(|name| toml::Value::String(name.to_owned())).to_vec();
+    config["gateway"].as_table_mut().unwrap().insert("audit_details".to_owned(), toml::Value::Array(wanted));
+    std::fs::write(gateway.config(), toml::to_string(&config).unwrap()).unwrap();
+    gateway.terminate().await.unwrap();
+    gateway.start_again().await.unwrap();
+
+    let anna = person("detailed");
+    let client = world.client().unwrap().residing_in("DE").seen_from("2.160.0.1");
+    let put = client.put_record(&anna, "profile", "x", &json!({})).await.unwrap().expect(201).unwrap();
+    let path = format!("/v1/audit/eu-central/details/{}", put.seq().unwrap());
+    let compliance = world.client().unwrap().with_key(&world.keys().compliance);
+    let refused = compliance.get(&path).await.unwrap().expect(403).unwrap();
+    assert_eq!(refused.code().as_deref(), Some("scope_missing"), "reading the log is not seeing details");
+    let key = world.create_key("investigator", &["audit:details"], None).await.unwrap();
+    until("the new key is known", PATIENCE, || async {
+        world.client().unwrap().with_key(&key).get(&path).await.unwrap().status == 200
+    })
+    .await
+    .unwrap();
+    let shown = world.client().unwrap().with_key(&key).get(&path).await.unwrap().expect(200).unwrap().json();
+    let details: Vec<(&str, &str)> = shown["details"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|detail| (detail["name"].as_str().unwrap(), detail["value"].as_str().unwrap()))
+        .collect();
+    assert_eq!(details, [("client_network", "2.160.0.0/24"), ("subject", anna.as_str())]);
+    assert!(!shown["line"].as_str().unwrap().contains(anna.as_str()), "the entry itself names nobody");
+    let looks = lines(&world, "eu-central", "audit.read").await;
+    assert!(looks.iter().any(|line| line["what"] == "details" && line["act"] == "key:investigator"), "{looks:#?}");
+
+    // The command line believes no server: it holds the details against the entry.
+    let folder = tempfile::tempdir().unwrap();
+    let check = async |name: &str, answer: &Value| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, answer.to_string()).unwrap();
+        let domicile = world::tools::domicile().unwrap();
+        let done = tokio::process::Command::new(domicile).args(["audit", "details"]).arg(&file).output().await.unwrap();
+        done.status.code()
+    };
+    assert_eq!(check("true.json", &shown).await, Some(0));
+    let mut lie = shown.clone();
+    lie["details"][0]["value"] = json!("198.51.100.0/24");
+    assert_eq!(check("false.json", &lie).await, Some(11));
     world.shutdown().await;
 }
