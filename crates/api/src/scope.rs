@@ -39,7 +39,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Classify,
         Self::SubjectsRead,
         Self::SubjectsWrite,
