@@ -1,9 +1,9 @@
-//! What an operator does to a whole deployment, as opposed to one database: today, bringing all of its
-//! databases up to date. Deploying, backing up, restoring, verifying and drilling join it here, each in
-//! a module of its own.
+//! What an operator does to a whole deployment, as opposed to one database: bringing its databases up to date, backing
+//! them up and proving it, rehearsing their disasters, each in a module of its own.
 //!
 //! Nothing here reads configuration or prints: the binary hands in a [`Deployment`] and shows what it is told.
 
+pub mod backup;
 mod deployment;
 pub mod migrate;
 

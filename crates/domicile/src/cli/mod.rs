@@ -2,9 +2,11 @@
 //! codes mean.
 
 mod audit;
+mod backup;
 mod config;
 mod init;
 mod keys;
+mod ops;
 mod policy;
 mod serve;
 mod streams;
@@ -14,9 +16,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::audit::*;
+pub(crate) use self::backup::*;
 pub(crate) use self::config::*;
 pub(crate) use self::init::*;
 pub(crate) use self::keys::*;
+pub(crate) use self::ops::*;
 pub(crate) use self::policy::*;
 pub(crate) use self::serve::*;
 pub(crate) use self::streams::*;
@@ -81,6 +85,9 @@ pub(crate) enum Command {
     /// The regions' Snowflake accounts: database, tables, roles and grants
     #[command(subcommand)]
     Snowflake(Snowflake),
+    /// What an operator does to a deployment: backups
+    #[command(subcommand)]
+    Ops(Ops),
     /// Ask a running process whether it is well: for container health checks
     #[command(after_help = HEALTH_HELP)]
     Health(Health),

@@ -6,6 +6,7 @@ pub(crate) mod health;
 pub(crate) mod init;
 pub(crate) mod keys;
 pub(crate) mod migrate;
+pub(crate) mod ops;
 pub(crate) mod policy;
 pub(crate) mod snowflake;
 pub(crate) mod streams;

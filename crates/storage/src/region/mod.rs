@@ -30,6 +30,7 @@ mod policies;
 mod queue;
 mod reader;
 mod records;
+pub(crate) mod recovery;
 mod settings_seen;
 mod slot;
 mod subjects;
