@@ -16,6 +16,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{ConnectOptions, Connection, Row};
 use tokio::time::{sleep, timeout};
 
+use crate::admin::{Set, too_new};
 use crate::error::{Cause, Trouble};
 use crate::health::HealthCell;
 use crate::limits::Limits;
@@ -97,6 +98,10 @@ impl Address {
         if let Some(expected) = &self.expected {
             let identity = identify(&mut connection).await?;
             identity.compare(expected).map_err(Trouble::Misplaced)?;
+        }
+        let set = if self.expected.is_some() { Set::Region } else { Set::Directory };
+        if let Some(reason) = too_new(&mut connection, set).await? {
+            return Err(Trouble::Misplaced(reason));
         }
         Ok(connection)
     }

@@ -99,7 +99,7 @@ async fn migrate(config: &Config, create: bool) -> Vec<Outcome> {
         }
     }
     let progress = |name: &DatabaseName, step: admin::Step| print::note(format!("{name}: {step}"));
-    let migrated = ops::migrate::run(&deployment(config), &progress).await;
+    let migrated = ops::migrate::run(&deployment(config), options, &progress).await;
     let mut outcomes = Vec::with_capacity(migrated.len());
     for (one, (name, postgres)) in migrated.into_iter().zip(databases(config)) {
         let mut outcome = one.migrated.map_err(anyhow::Error::from);
