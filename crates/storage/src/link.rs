@@ -16,7 +16,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{ConnectOptions, Connection, Row};
 use tokio::time::{sleep, timeout};
 
-use crate::admin::{Set, too_new};
+use crate::admin::{SchemaLevel, Set, level_of, too_new};
 use crate::error::{Cause, Trouble};
 use crate::health::HealthCell;
 use crate::limits::Limits;
@@ -180,6 +180,13 @@ pub(crate) async fn identify(connection: &mut PgConnection) -> Result<Identity, 
         found_on: row.try_get(4)?,
         server_version: row.try_get(5)?,
     })
+}
+
+/// Asks a database now, on a connection of its own: who it is, whether this program may use it, how far its schema is.
+pub(crate) async fn ask(address: &Arc<Address>, set: Set) -> Result<SchemaLevel, Trouble> {
+    let mut link = Link::new(Arc::clone(address), Work::Occasional);
+    let connection = link.connection().await?;
+    within(address.patience(), async { Ok(level_of(connection, set).await?) }).await
 }
 
 /// A connection, or the wish for one.

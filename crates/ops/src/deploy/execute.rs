@@ -159,10 +159,8 @@ impl Deployer<'_> {
 
     /// Has exactly what served before serve again.
     pub(super) fn put_back(&self, begun: &Begun) -> Result<(), Trouble> {
-        let keep = begun.warm.as_ref().filter(|warm| warm.release != begun.release);
         // A warm release that was to serve again stays warm.
-        let keep = keep.or(begun.warm.as_ref());
-        self.converge(begun.from.as_ref(), keep, &begun.settings)
+        self.converge(begun.from.as_ref(), begun.warm.as_ref(), &begun.settings)
     }
 
     /// Writes down how it ended.

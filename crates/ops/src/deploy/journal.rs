@@ -13,7 +13,7 @@ use super::step::Step;
 use crate::exit::Trouble;
 
 /// One line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "snake_case")]
 pub enum Entry {
     /// The operation begins: everything that its steps need to know.
@@ -41,7 +41,7 @@ pub enum Entry {
 }
 
 /// What an operation is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Begun {
     /// Its name: the time it began and the release.
     pub op: String,
@@ -80,7 +80,7 @@ pub struct Journal {
 }
 
 /// An operation as its journal tells it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Told {
     /// What it is about.
     pub begun: Begun,

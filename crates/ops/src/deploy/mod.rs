@@ -35,6 +35,7 @@ pub use lock::{Holder, Lock};
 pub use pace::{Pace, SystemPace};
 pub use plan::{DatabaseState, Kind, Pending, Plan, Settings};
 pub use prune::prunable;
+pub use recover::Recovered;
 pub use release::{Abilities, Instance, Release, ReleaseId, Serving, tag_of};
 pub use state::{Deed, State, Store};
 pub(crate) use state::write_whole;

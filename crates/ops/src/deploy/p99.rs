@@ -50,12 +50,10 @@ impl Latency {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounds are seconds, small and positive")]
 fn in_us(seconds: f64) -> u64 {
     (seconds * 1e6).round() as u64
 }
 
-#[expect(clippy::cast_precision_loss, reason = "bounds are far below 2^52 microseconds")]
 fn in_s(us: u64) -> f64 {
     us as f64 / 1e6
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -68,6 +68,8 @@ impl Store {
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
             made.map_err(|e| Trouble::new(format!("{} cannot be made: {e}", path.display())))?;
         }
+        // The edge has a user of its own; the folder above keeps everybody else out.
+        fs::set_permissions(root.join("edge"), fs::Permissions::from_mode(0o777))?;
         Ok(Self { root })
     }
 

@@ -39,7 +39,6 @@ impl Counted {
         }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "counts of a minute are far below 2^52")]
     fn percent(self) -> f64 {
         if self.answers == 0 { 0.0 } else { 100.0 * self.errors as f64 / self.answers as f64 }
     }

@@ -1,5 +1,6 @@
 //! Where releases run: containers under Compose, or plain processes. The pipeline knows only this.
 
+mod child;
 pub mod compose;
 pub mod process;
 

@@ -36,7 +36,8 @@ pub(crate) async fn too_new(connection: &mut PgConnection, set: Set) -> Result<O
     }))
 }
 
-async fn read(connection: &mut PgConnection, set: Set) -> Result<SchemaLevel, sqlx::Error> {
+/// The same on a connection that is there.
+pub(crate) async fn read(connection: &mut PgConnection, set: Set) -> Result<SchemaLevel, sqlx::Error> {
     let known: bool = sqlx::query_scalar("SELECT to_regclass('domicile.schema_level') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await?;

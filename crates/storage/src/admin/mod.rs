@@ -25,7 +25,7 @@ pub use databases::{LoginName, Membership, create_database_if_absent, create_log
 pub use header::Phase;
 pub use lease::{Lease, LeaseError};
 pub use level::{SchemaLevel, holds_subject, schema_level};
-pub(crate) use level::too_new;
+pub(crate) use level::{read as level_of, too_new};
 pub use lint::{Finding, lint};
 pub use migrate::{
     Migrated, Options, Progress, Step, migrate, migrate_directory, migrate_region, migrate_region_with, status,
