@@ -154,11 +154,8 @@ mod tests {
 
     #[test]
     fn a_database_that_cannot_be_read_is_not_up_to_date() {
-        let planned = Planned {
-            database: DatabaseName::Directory,
-            migrations: Err(Error::Dsn),
-            schema: SchemaLevel::default(),
-        };
+        let planned =
+            Planned { database: DatabaseName::Directory, migrations: Err(Error::Dsn), schema: SchemaLevel::default() };
         assert!(!planned.is_up_to_date());
         assert!(planned.to_string().starts_with("directory: the connection string is not"));
     }

@@ -34,8 +34,10 @@ async fn a_deployment_is_planned_migrated_and_then_up_to_date() {
     assert_eq!(again[0].pending().count(), plan[0].pending().count(), "a plan changes nothing");
 
     let told = Mutex::new(Vec::new());
-    let outcomes =
-        migrate::run(&deployment, &Options::default(), &|name, step| told.lock().expect("steps").push(format!("{name}: {step}"))).await;
+    let outcomes = migrate::run(&deployment, &Options::default(), &|name, step| {
+        told.lock().expect("steps").push(format!("{name}: {step}"))
+    })
+    .await;
     for (outcome, planned) in outcomes.iter().zip(&plan) {
         let applied = &outcome.migrated.as_ref().expect("a migration").applied;
         assert_eq!(*applied, planned.pending().map(|one| one.version).collect::<Vec<_>>(), "{}", outcome.database);

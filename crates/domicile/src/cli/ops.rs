@@ -105,7 +105,7 @@ pub(crate) struct Cell {
     /// With --runtime process: HAProxy's configuration
     #[arg(long, value_name = "FILE", default_value = "infrastructure/edge/haproxy.cfg")]
     pub edge_config: PathBuf,
-    /// With --runtime process: what runs beside the gateway; several with commas
+    /// With --runtime process: what runs beside the gateway; several with commas; `gateway` for nothing else
     #[arg(long = "roles", value_enum, value_delimiter = ',', default_value = "relay,forwarder,signer")]
     pub roles: Vec<Role>,
 }

@@ -29,7 +29,8 @@ type Outcome = (DatabaseName, anyhow::Result<Done>);
 /// Migrates one database after the other; a failure does not keep the next one waiting.
 pub(crate) async fn run(args: &cli::Migrate) -> Result<ExitCode, Failure> {
     let config = load(&args.config)?;
-    let options = admin::Options { lease_token: args.lease_token, contract: args.contract, ..admin::Options::default() };
+    let options =
+        admin::Options { lease_token: args.lease_token, contract: args.contract, ..admin::Options::default() };
     let outcomes = if args.dry_run { plan(&config).await } else { migrate(&config, args.create, &options).await };
     for (name, outcome) in &outcomes {
         if let Err(error) = outcome {
@@ -136,7 +137,8 @@ async fn migrate(config: &Config, create: bool, options: &admin::Options) -> Vec
         if create && outcome.is_ok() {
             outcome = create_login(&name, postgres).await.and(outcome);
         }
-        outcomes.push((name, outcome.map(|done| Done { migrations: done.applied, held: done.held, ..Done::default() })));
+        outcomes
+            .push((name, outcome.map(|done| Done { migrations: done.applied, held: done.held, ..Done::default() })));
     }
     outcomes
 }

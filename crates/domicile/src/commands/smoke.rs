@@ -127,7 +127,8 @@ async fn write_and_read(
         bail!("{region}: a write was answered {status}: {}", written.text().await.unwrap_or_default().trim());
     }
     ensure!(home == region.as_str(), "{region}: a write went to region {home:?}");
-    let read = request(Method::GET).send().await.map_err(|e| anyhow!("{region}: no answer to a read: {}", e.without_url()))?;
+    let read =
+        request(Method::GET).send().await.map_err(|e| anyhow!("{region}: no answer to a read: {}", e.without_url()))?;
     let status = read.status();
     let body = read.text().await.unwrap_or_default();
     ensure!(status.is_success() && body.contains(&word), "{region}: a read was answered {status}: {}", body.trim());

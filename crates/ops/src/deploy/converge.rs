@@ -83,7 +83,8 @@ impl Deployer<'_> {
             return Ok(slot.clone());
         }
         let free = slots.into_iter().find(|slot| slot.admission == Admission::Maintenance);
-        let free = free.ok_or_else(|| Trouble::new("the edge has no free slot; deploy.sh status shows who has them"))?;
+        let free =
+            free.ok_or_else(|| Trouble::new("the edge has no free slot; deploy.sh status shows who has them"))?;
         self.edge.assign(&free.name, instance, FULL)?;
         Ok(free)
     }

@@ -27,7 +27,10 @@ impl Deployer<'_> {
     fn begin(&self, plan: &Plan) -> Result<Begun, Trouble> {
         if let Some(told) = unfinished(self.store)? {
             let op = told.begun.op;
-            return Err(Trouble::of(Exit::Unchanged, format!("{op} has not ended; `deploy.sh resume` or `deploy.sh abort` ends it")));
+            return Err(Trouble::of(
+                Exit::Unchanged,
+                format!("{op} has not ended; `deploy.sh resume` or `deploy.sh abort` ends it"),
+            ));
         }
         let state = self.store.state()?;
         if state.serving.as_ref().map(|serving| serving.release) != plan.from {

@@ -60,13 +60,9 @@ impl Lock {
         let note = store.root().join("lock.json");
         if file.try_lock().is_err() {
             let who = match Self::holder(store) {
-                Some(one) => format!(
-                    "{} (process {}) is at work here since {}: {}",
-                    one.by(),
-                    one.pid,
-                    one.since,
-                    one.command
-                ),
+                Some(one) => {
+                    format!("{} (process {}) is at work here since {}: {}", one.by(), one.pid, one.since, one.command)
+                }
                 None => "somebody is at work here".to_owned(),
             };
             let advice = "The lock goes away with that process; `deploy.sh lock status` tells more";

@@ -37,8 +37,8 @@ pub use plan::{DatabaseState, Kind, Pending, Plan, Settings};
 pub use prune::prunable;
 pub use recover::Recovered;
 pub use release::{Abilities, Instance, Release, ReleaseId, Serving, tag_of};
-pub use state::{Deed, State, Store};
 pub(crate) use state::write_whole;
+pub use state::{Deed, State, Store};
 pub use step::Step;
 
 use crate::edge::Edge;

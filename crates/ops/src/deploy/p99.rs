@@ -78,8 +78,10 @@ mod tests {
         latency.add(TEXT);
         assert_eq!((latency.count(), latency.p99_s()), (1000, Some(0.001)), "ten of a thousand are slower");
         let earlier = latency.clone();
-        latency.add("domicile_http_request_seconds_bucket{route=\"/a\",le=\"0.5\"} 50\n\
-                     domicile_http_request_seconds_bucket{route=\"/a\",le=\"+Inf\"} 50");
+        latency.add(
+            "domicile_http_request_seconds_bucket{route=\"/a\",le=\"0.5\"} 50\n\
+                     domicile_http_request_seconds_bucket{route=\"/a\",le=\"+Inf\"} 50",
+        );
         let since = latency.since(&earlier);
         assert_eq!((since.count(), since.p99_s()), (50, Some(0.5)));
     }

@@ -197,7 +197,11 @@ impl fmt::Display for Plan {
             }
             let count = database.pending.len();
             let waits = if count > 0 { ", each waits at most 3 s for a lock" } else { "" };
-            writeln!(f, "  {name}: {count} expand migrations{waits}; {} contract, not run here", database.held_back.len())?;
+            writeln!(
+                f,
+                "  {name}: {count} expand migrations{waits}; {} contract, not run here",
+                database.held_back.len()
+            )?;
             for one in &database.pending {
                 writeln!(f, "    + {} {}", one.version, one.description)?;
                 for reason in &one.assured {

@@ -171,8 +171,7 @@ impl Deployer<'_> {
         };
         for share in &begun.settings.shares {
             let whole = *share == 100 || old.is_empty();
-            let (new_weight, old_weight) =
-                if whole { (FULL, FULL) } else { weights(*share, new.len(), old.len()) };
+            let (new_weight, old_weight) = if whole { (FULL, FULL) } else { weights(*share, new.len(), old.len()) };
             for instance in &new {
                 let slot = self.slot_for(instance)?;
                 self.edge.weigh(&slot.name, new_weight)?;

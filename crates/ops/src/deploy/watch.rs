@@ -33,10 +33,7 @@ impl Counted {
     }
 
     fn since(self, before: Self) -> Self {
-        Self {
-            answers: self.answers.saturating_sub(before.answers),
-            errors: self.errors.saturating_sub(before.errors),
-        }
+        Self { answers: self.answers.saturating_sub(before.answers), errors: self.errors.saturating_sub(before.errors) }
     }
 
     fn percent(self) -> f64 {

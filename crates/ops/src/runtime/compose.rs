@@ -93,7 +93,8 @@ impl ComposeRuntime {
             _ => v2().or_else(v1),
         };
         let Some((flavour, version)) = found else {
-            let what = "neither `docker compose` nor `docker-compose` is installed (or not the one that made what runs)";
+            let what =
+                "neither `docker compose` nor `docker-compose` is installed (or not the one that made what runs)";
             return Err(Trouble::of(Exit::Unreachable, what));
         };
         Ok(Self {
@@ -226,10 +227,14 @@ impl Runtime for ComposeRuntime {
     }
 
     fn image(&self, reference: &str) -> Result<Image, Trouble> {
-        let id = docker(&["image", "inspect", "--format", "{{.Id}}", reference], LOOK_MAX)
-            .map_err(|_| Trouble::of(Exit::NotFound, format!("there is no image {reference}: docker build -t {reference} .")))?;
+        let id = docker(&["image", "inspect", "--format", "{{.Id}}", reference], LOOK_MAX).map_err(|_| {
+            Trouble::of(Exit::NotFound, format!("there is no image {reference}: docker build -t {reference} ."))
+        })?;
         let id = id.trim().to_owned();
-        let told = docker(&["run", "--rm", "--network", "none", "--entrypoint", PROGRAM, &id, "version", "--json"], LOOK_MAX * 2)?;
+        let told = docker(
+            &["run", "--rm", "--network", "none", "--entrypoint", PROGRAM, &id, "version", "--json"],
+            LOOK_MAX * 2,
+        )?;
         let abilities: Abilities = serde_json::from_str(&told)
             .map_err(|_| Trouble::new(format!("{reference} does not say which version it is")))?;
         Ok(Image { id, abilities })
@@ -414,7 +419,10 @@ fn services(text: &str, enabled: &[&str]) -> Vec<String> {
         } else if let Some(name) = line.strip_prefix("  ").filter(|rest| within && !rest.starts_with(' ')) {
             found.push((name.trim_end().trim_end_matches(':').to_owned(), true));
         } else if let (true, Some(list)) = (within, line.trim().strip_prefix("profiles:")) {
-            let mut profiles = list.split(['[', ']', ',']).map(|one| one.trim().trim_matches(['"', '\''])).filter(|one| !one.is_empty());
+            let mut profiles = list
+                .split(['[', ']', ','])
+                .map(|one| one.trim().trim_matches(['"', '\'']))
+                .filter(|one| !one.is_empty());
             if let Some(last) = found.last_mut() {
                 last.1 = profiles.any(|profile| enabled.contains(&profile));
             }

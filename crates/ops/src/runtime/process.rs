@@ -152,8 +152,9 @@ impl Runtime for ProcessRuntime {
 
     fn image(&self, reference: &str) -> Result<Image, Trouble> {
         let program = self.program(reference);
-        let bytes = fs::read(&program)
-            .map_err(|e| Trouble::of(Exit::NotFound, format!("the program {} cannot be read: {e}", program.display())))?;
+        let bytes = fs::read(&program).map_err(|e| {
+            Trouble::of(Exit::NotFound, format!("the program {} cannot be read: {e}", program.display()))
+        })?;
         let id = format!("sha256:{}", hex::encode(Sha256::digest(&bytes)));
         let ran = child::run(self.command(reference, &["version", "--json"]), ANSWER_MAX)?;
         let abilities: Abilities = serde_json::from_str(&ran.stdout)
@@ -192,13 +193,8 @@ impl Runtime for ProcessRuntime {
             let mut command = Command::new("haproxy");
             command.args(["-W", "-db", "-f"]).arg(&self.edge_config);
             command.env("EDGE_LISTEN", &self.edge_listen).env("EDGE_DIR", self.root.join("edge"));
-            let instance = Instance {
-                id: "edge".into(),
-                tag: "haproxy".into(),
-                address: HOST.into(),
-                port: 0,
-                admin_port: 0,
-            };
+            let instance =
+                Instance { id: "edge".into(), tag: "haproxy".into(), address: HOST.into(), port: 0, admin_port: 0 };
             self.launch(command, "edge", instance)?;
         }
         let begun = Instant::now();

@@ -100,12 +100,14 @@ impl Lease {
     /// # Errors
     /// When the database cannot be used; the lease then runs out by itself.
     pub async fn release(mut self) -> Result<(), LeaseError> {
-        sqlx::query("UPDATE domicile_ops.lease SET expires_at = now() - interval '1 second' WHERE name = $1 AND token = $2")
-            .bind(DEPLOY)
-            .bind(self.token)
-            .execute(&mut self.connection)
-            .await
-            .map_err(refused("take the lease back"))?;
+        sqlx::query(
+            "UPDATE domicile_ops.lease SET expires_at = now() - interval '1 second' WHERE name = $1 AND token = $2",
+        )
+        .bind(DEPLOY)
+        .bind(self.token)
+        .execute(&mut self.connection)
+        .await
+        .map_err(refused("take the lease back"))?;
         drop(self.connection.close().await);
         Ok(())
     }
@@ -133,11 +135,12 @@ pub(super) async fn still_held(connection: &mut PgConnection, token: i64) -> Res
     if !known {
         return Ok(());
     }
-    let newer: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM domicile_ops.lease WHERE name = $1 AND token > $2)")
-        .bind(DEPLOY)
-        .bind(token)
-        .fetch_one(connection)
-        .await
-        .map_err(refused("say who has the lease"))?;
+    let newer: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM domicile_ops.lease WHERE name = $1 AND token > $2)")
+            .bind(DEPLOY)
+            .bind(token)
+            .fetch_one(connection)
+            .await
+            .map_err(refused("say who has the lease"))?;
     if newer { Err(Error::Fenced) } else { Ok(()) }
 }

@@ -97,10 +97,21 @@ fn breaks_older(statement: &[&str]) -> Option<&'static str> {
         Some("it demands a value that an older gateway does not give")
     } else if has("ALTER") && has("ADD") && follows("NOT", "NULL") && !has("DEFAULT") && !has("GENERATED") {
         Some("it adds a column without a default that an older gateway does not fill")
-    } else if has("ALTER") && has("ADD") && has("DEFAULT") && (has("RANDOM") || has("GEN_RANDOM_UUID") || has("CLOCK_TIMESTAMP")) {
+    } else if has("ALTER")
+        && has("ADD")
+        && has("DEFAULT")
+        && (has("RANDOM") || has("GEN_RANDOM_UUID") || has("CLOCK_TIMESTAMP"))
+    {
         Some("its default differs from row to row, which rewrites the table under an exclusive lock")
-    } else if statement.starts_with(&["ALTER", "TABLE"]) && has("ADD") && (has("UNIQUE") || has("FOREIGN")) && !has("USING") && !follows("NOT", "VALID") {
-        Some("it reads the whole table under a lock: make the index first (USING INDEX), or add the constraint NOT VALID")
+    } else if statement.starts_with(&["ALTER", "TABLE"])
+        && has("ADD")
+        && (has("UNIQUE") || has("FOREIGN"))
+        && !has("USING")
+        && !follows("NOT", "VALID")
+    {
+        Some(
+            "it reads the whole table under a lock: make the index first (USING INDEX), or add the constraint NOT VALID",
+        )
     } else if has("REVOKE") && !has("PUBLIC") {
         Some("it takes a right away that an older gateway may still use")
     } else if has("VACUUM") || has("CLUSTER") || (has("LOCK") && has("TABLE")) {

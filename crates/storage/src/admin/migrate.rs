@@ -42,7 +42,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lock_wait_max: Duration::from_secs(60), lock_timeout: Duration::from_secs(3), contract: false, lease_token: None }
+        Self {
+            lock_wait_max: Duration::from_secs(60),
+            lock_timeout: Duration::from_secs(3),
+            contract: false,
+            lease_token: None,
+        }
     }
 }
 

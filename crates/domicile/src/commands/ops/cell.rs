@@ -51,7 +51,7 @@ impl Opened {
                     config: absolute(config),
                     edge_listen: cell.edge_listen.clone(),
                     edge_config: absolute(&cell.edge_config),
-                    roles: cell.roles.iter().map(service).collect(),
+                    roles: cell.roles.iter().filter_map(service).collect(),
                 });
             }
         }
@@ -84,11 +84,12 @@ impl Opened {
     }
 }
 
-fn service(role: &cli::Role) -> Service {
+/// The gateway is there in any case.
+fn service(role: &cli::Role) -> Option<Service> {
     match role {
-        cli::Role::Relay => Service::Relay,
-        cli::Role::Forwarder => Service::Forwarder,
-        cli::Role::Signer => Service::Signer,
-        cli::Role::All | cli::Role::Gateway => Service::Web,
+        cli::Role::Relay => Some(Service::Relay),
+        cli::Role::Forwarder => Some(Service::Forwarder),
+        cli::Role::Signer => Some(Service::Signer),
+        cli::Role::All | cli::Role::Gateway => None,
     }
 }

@@ -11,8 +11,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::cell::Opened;
 use super::asked_and_agreed;
+use super::cell::Opened;
 use crate::{cli, print};
 
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -59,7 +59,9 @@ fn contract(opened: &Opened, deployer: &ops::deploy::Deployer<'_>, args: &cli::O
         .filter(|release| !abandoned.contains(&release.release))
         .filter(|release| {
             let own = opened.store.release(serving.release).ok().flatten();
-            own.is_none_or(|own| release.abilities.levels.iter().any(|(set, level)| own.abilities.levels.get(set) > Some(level)))
+            own.is_none_or(|own| {
+                release.abilities.levels.iter().any(|(set, level)| own.abilities.levels.get(set) > Some(level))
+            })
         })
         .map(|release| release.release.to_string())
         .collect();

@@ -19,7 +19,9 @@ pub(super) fn status(opened: &Opened, interrupted: &AtomicBool) -> Result<Exit, 
     if opened.json {
         print::line(json!({ "event": "status", "project": opened.project, "status": report }).to_string());
     } else {
-        let name = |release: Option<_>| release.map_or_else(|| "nothing".to_owned(), |one: ops::deploy::ReleaseId| one.to_string());
+        let name = |release: Option<_>| {
+            release.map_or_else(|| "nothing".to_owned(), |one: ops::deploy::ReleaseId| one.to_string())
+        };
         print::line(format!("{}: {} serves, {} is warm", opened.project, name(report.serving), name(report.warm)));
         report.instances.iter().for_each(|instance| print::line(format!("  {instance}")));
         if let Some(op) = &report.unfinished {
@@ -47,7 +49,15 @@ pub(super) fn history(opened: &Opened, interrupted: &AtomicBool) -> Result<Exit,
     let rows = deeds.iter().rev().map(|deed| {
         let from = deed.from.map_or_else(|| "-".to_owned(), |from| from.to_string());
         let why = deed.why.as_deref().and_then(|why| why.lines().next()).unwrap_or_default().to_owned();
-        vec![deed.at.clone(), deed.kind.clone(), from, deed.release.to_string(), deed.outcome.clone(), deed.by.clone(), why]
+        vec![
+            deed.at.clone(),
+            deed.kind.clone(),
+            from,
+            deed.release.to_string(),
+            deed.outcome.clone(),
+            deed.by.clone(),
+            why,
+        ]
     });
     print::line(print::table(&["at", "what", "from", "to", "outcome", "by", "why"], rows));
     let names: Vec<String> = targets.iter().map(|release| release.release.to_string()).collect();
@@ -113,7 +123,9 @@ pub(super) fn lock(opened: &Opened, release: bool) -> Result<Exit, Failed> {
     if let Some(Holder { pid, command, since, .. }) = Lock::status(&opened.store) {
         print::line(format!("process {pid} is at work since {since}: {command}"));
         if release {
-            print::note("It lives, so its lock is not taken away. End it: kill -TERM that process; it puts back what it did.");
+            print::note(
+                "It lives, so its lock is not taken away. End it: kill -TERM that process; it puts back what it did.",
+            );
             return Ok(Exit::Locked);
         }
         return Ok(Exit::Done);

@@ -20,7 +20,7 @@ pub(super) async fn run(args: &cli::OpsMark) -> Result<ExitCode, Failure> {
         print::note("no collector is configured ([telemetry.otlp]), so no marker was sent");
         return Ok(ExitCode::SUCCESS);
     };
-    let url = format!("{}/v1/logs", otlp.endpoint.to_string().trim_end_matches('/'));
+    let url = format!("{}/v1/logs", otlp.endpoint.trim_end_matches('/'));
     let regions: Vec<&str> = config.served.keys().map(residency::Region::as_str).collect();
     let body = record(args, &regions.join(","), rooms::now());
     let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().context("no HTTP client")?;

@@ -43,7 +43,9 @@ pub(crate) async fn run(command: cli::Ops) -> Result<ExitCode, Failure> {
                         std::process::exit(130);
                     }
                     asked.store(true, Ordering::Relaxed);
-                    print::note("Stopping after this step and putting it back. Once more: stop at once, and resume later.");
+                    print::note(
+                        "Stopping after this step and putting it back. Once more: stop at once, and resume later.",
+                    );
                 }
             });
             let done = tokio::task::spawn_blocking(move || blocking(&command, &interrupted)).await;
@@ -176,7 +178,9 @@ fn done(opened: &Opened, deployer: &ops::deploy::Deployer<'_>, release: ReleaseI
     let serving = deployer.serving_in_words();
     let undo = if kind == Kind::Deploy { "deploy.sh rollback" } else { "deploy.sh status" };
     match opened.json {
-        true => print::line(json!({ "event": "done", "release": release, "serving": serving, "next": undo }).to_string()),
+        true => {
+            print::line(json!({ "event": "done", "release": release, "serving": serving, "next": undo }).to_string())
+        }
         false => print::line(format!("Serving now: {serving}. Data: in place. Next: nothing; to go back: {undo}")),
     }
 }

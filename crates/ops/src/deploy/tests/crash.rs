@@ -95,12 +95,7 @@ fn a_rollback_that_dies_anywhere_is_finished_or_put_back() {
             model.deploy(&settings).expect("the second release serves");
             (model, settings)
         };
-        dying_everywhere(
-            "a rollback",
-            scene,
-            |model, settings| model.rollback(None, settings).is_ok(),
-            |model, forward, context| recovered(model, forward, context),
-        );
+        dying_everywhere("a rollback", scene, |model, settings| model.rollback(None, settings).is_ok(), recovered);
     }
 }
 

@@ -169,7 +169,12 @@ impl Model {
 
     pub(super) fn running(&self, service: Service) -> Vec<String> {
         let inner = self.inner.borrow();
-        inner.processes.iter().filter(|one| one.service == service && one.alive).map(|one| one.instance.tag.clone()).collect()
+        inner
+            .processes
+            .iter()
+            .filter(|one| one.service == service && one.alive)
+            .map(|one| one.instance.tag.clone())
+            .collect()
     }
 
     pub(super) fn default_image(&self) -> Option<String> {
@@ -189,7 +194,7 @@ impl Model {
             assert!(kept.contains(&tag.as_str()), "{context}: {tag} is left over");
         }
         for role in Service::ROLES {
-            assert_eq!(self.running(role), [written.tag.clone()], "{context}: {}", role.name());
+            assert_eq!(self.running(role), std::slice::from_ref(&written.tag), "{context}: {}", role.name());
         }
         assert_eq!(self.default_image(), Some(written.tag.clone()), "{context}: what is started by hand");
         assert_eq!(self.store.broken_history().expect("a history"), None, "{context}");
