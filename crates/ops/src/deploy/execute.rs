@@ -1,6 +1,7 @@
 //! Going through the steps of a plan, and turning back.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::events::Event;
 use super::journal::{Begun, Entry, Journal};
@@ -12,6 +13,9 @@ use super::{Deployer, Lock, unfinished};
 use crate::exit::{Exit, Failure, Trouble};
 use crate::runtime::Held;
 
+/// The pause before a lease is asked for again.
+const LEASE_PAUSE: Duration = Duration::from_secs(1);
+
 impl Deployer<'_> {
     /// Does what a plan says.
     ///
@@ -19,7 +23,7 @@ impl Deployer<'_> {
     /// The failure says what serves now, what became of the data, and what to do next.
     pub fn execute(&self, _lock: &Lock, plan: &Plan) -> Result<ReleaseId, Failure> {
         let begun = self.begin(plan).map_err(|trouble| self.unchanged(trouble))?;
-        let mut lease = self.lease(&begun).map_err(|trouble| self.unchanged(trouble))?;
+        let mut lease = self.lease(&begun, Duration::ZERO).map_err(|trouble| self.unchanged(trouble))?;
         let journal = Journal::begin(self.store, &begun).map_err(|trouble| self.unchanged(trouble))?;
         self.forward(&journal, &begun, &[], &mut lease)
     }
@@ -66,17 +70,27 @@ impl Deployer<'_> {
         })
     }
 
-    /// The lease in the databases, by the program that serves: before the first release there are none.
-    pub(super) fn lease(&self, begun: &Begun) -> Result<Option<Box<dyn Held>>, Trouble> {
+    /// The lease in the databases, by the program that serves: before the first release there are none. A deployer that
+    /// was killed has not given its own back yet, so whoever cleans up after it waits for that.
+    pub(super) fn lease(&self, begun: &Begun, patience: Duration) -> Result<Option<Box<dyn Held>>, Trouble> {
         let Some(from) = &begun.from else { return Ok(None) };
         let holder = format!("{} {} of {}", self.holder.by(), begun.kind.name(), begun.release);
-        match self.runtime.hold_lease(&from.tag, &holder) {
-            Ok(lease) => Ok(Some(lease)),
-            Err(trouble) if trouble.exit == Exit::Locked => Err(trouble),
-            // A release from before leases, or a database that is down: the steps will say what is wrong.
-            Err(trouble) => {
-                self.note(format!("no lease in the databases ({trouble}); the lock on this machine holds"));
-                Ok(None)
+        let asked_at = self.pace.elapsed();
+        loop {
+            match self.runtime.hold_lease(&from.tag, &holder) {
+                Ok(lease) => return Ok(Some(lease)),
+                Err(trouble) if trouble.exit == Exit::Locked => {
+                    if self.pace.elapsed().saturating_sub(asked_at) >= patience {
+                        return Err(trouble);
+                    }
+                    self.note(format!("waiting for the lease: {trouble}"));
+                    self.pace.sleep(LEASE_PAUSE);
+                }
+                // A release from before leases, or a database that is down: the steps will say what is wrong.
+                Err(trouble) => {
+                    self.note(format!("no lease in the databases ({trouble}); the lock on this machine holds"));
+                    return Ok(None);
+                }
             }
         }
     }

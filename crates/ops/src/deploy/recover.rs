@@ -1,9 +1,14 @@
 //! After a crash: going on, or putting back. Either ends with exactly one serving release.
 
+use std::time::Duration;
+
 use super::journal::{Journal, Told};
 use super::step::Step;
 use super::{Deployer, Lock, ReleaseId, unfinished};
 use crate::exit::{Exit, Failure, Trouble};
+
+/// A lease that nobody gave back has run out by then.
+const LEASE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What recovering came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +30,7 @@ impl Deployer<'_> {
             let trouble = Trouble::new(format!("it had been given up before: {why}"));
             return Err(self.turn_back(&journal, &told.begun, reached(&told), &trouble));
         }
-        let mut lease = self.lease(&told.begun).map_err(|trouble| self.unchanged(trouble))?;
+        let mut lease = self.lease(&told.begun, LEASE_PATIENCE).map_err(|trouble| self.unchanged(trouble))?;
         self.forward(&journal, &told.begun, &told.done, &mut lease).map(Recovered::Finished)
     }
 
@@ -44,7 +49,7 @@ impl Deployer<'_> {
             ));
             return self.resume(lock);
         }
-        let mut lease = self.lease(&told.begun).map_err(|trouble| self.unchanged(trouble))?;
+        let mut lease = self.lease(&told.begun, LEASE_PATIENCE).map_err(|trouble| self.unchanged(trouble))?;
         let asked = Trouble::of(Exit::Aborted, "you asked to put it back");
         let failure = self.turn_back(&journal, &told.begun, reached(&told), &asked);
         drop(lease.take());

@@ -14,6 +14,7 @@ use super::step::Step;
 use super::{Deployer, LOOK_MAX, Look};
 use crate::edge::Admission;
 use crate::exit::{Exit, Trouble};
+use crate::runtime::{Condition, Service};
 
 /// How long databases, broker and edge may take to come up.
 const STORES_MAX: Duration = Duration::from_secs(180);
@@ -137,10 +138,16 @@ impl Deployer<'_> {
 
     /// Instances that run already (of a warm release, or from before a crash) count.
     fn start(&self, begun: &Begun) -> Result<(), Trouble> {
-        let running = u32::try_from(self.instances_of(&begun.tag)?.len()).unwrap_or(u32::MAX);
+        let mut running = 0;
+        for instance in self.instances_of(&begun.tag)? {
+            match self.runtime.condition(&instance)? {
+                Condition::Ended(_) => self.runtime.stop(&instance, Duration::ZERO)?,
+                _ => running += 1,
+            }
+        }
         let missing = begun.instances.saturating_sub(running);
         if missing > 0 {
-            self.runtime.start(crate::runtime::Service::Web, &begun.tag, missing)?;
+            self.runtime.start(Service::Web, &begun.tag, missing)?;
         }
         Ok(())
     }
