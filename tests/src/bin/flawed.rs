@@ -76,7 +76,9 @@ async fn main() -> Result<()> {
     let mut told = signal(SignalKind::terminate())?;
     let ended = tokio::task::spawn_blocking(move || child.wait());
     tokio::select! {
-        _ = told.recv() => drop(kill_process(pid, Signal::TERM)),
+        _ = told.recv() => {
+            let _ = kill_process(pid, Signal::TERM);
+        }
         _ = ended => {}
     }
     Ok(())
@@ -91,7 +93,7 @@ async fn spoil(state: State<Arc<Spoiler>>, method: Method, uri: Uri, headers: He
     match state.flaw.as_str() {
         "errors" if !smoke && number.is_multiple_of(ONE_IN) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         "crash" if !smoke && number > CRASHES_AFTER => {
-            drop(kill_process(state.real, Signal::KILL));
+            let _ = kill_process(state.real, Signal::KILL);
             std::process::exit(1);
         }
         _ => forward(&state, method, &uri, headers, body).await,

@@ -31,6 +31,8 @@ struct Counts {
 pub(crate) struct Tally {
     pub(crate) asked: u64,
     pub(crate) failed: u64,
+    /// The first failure, for a message.
+    #[expect(dead_code, reason = "it is shown by Debug")]
     pub(crate) first: Option<String>,
 }
 

@@ -35,17 +35,23 @@ impl Deployer<'_> {
         self.edge.remember()?;
 
         let grace = Duration::from_secs(settings.drain_s_max);
+        // What somebody started by hand before the first release is not ours to end when that release fails.
+        let releases = self.store.releases()?;
+        let ours = |tag: &str| releases.iter().any(|release| release.tag == tag);
         for role in self.runtime.roles() {
             match target {
                 Some(target) => self.replace_role(role, &target.tag, settings)?,
                 None => {
-                    for instance in self.runtime.instances(role)? {
-                        self.runtime.stop(&instance, grace)?;
+                    for instance in self.runtime.instances(role)?.iter().filter(|one| ours(&one.tag)) {
+                        self.runtime.stop(instance, grace)?;
                     }
                 }
             }
         }
-        let stays = |tag: &str| [target, keep].iter().flatten().any(|serving| serving.tag == tag);
+        let stays = |tag: &str| match target {
+            Some(target) => target.tag == tag || keep.is_some_and(|keep| keep.tag == tag),
+            None => !ours(tag),
+        };
         for instance in self.runtime.instances(Service::Web)? {
             if !stays(&instance.tag) {
                 self.runtime.stop(&instance, grace)?;

@@ -177,12 +177,10 @@ fn operate(
 fn done(opened: &Opened, deployer: &ops::deploy::Deployer<'_>, release: ReleaseId, kind: Kind) {
     let serving = deployer.serving_in_words();
     let undo = if kind == Kind::Deploy { "deploy.sh rollback" } else { "deploy.sh status" };
-    match opened.json {
-        true => {
-            print::line(json!({ "event": "done", "release": release, "serving": serving, "next": undo }).to_string())
-        }
-        false => print::line(format!("Serving now: {serving}. Data: in place. Next: nothing; to go back: {undo}")),
-    }
+    print::line(match opened.json {
+        true => json!({ "event": "done", "release": release, "serving": serving, "next": undo }).to_string(),
+        false => format!("Serving now: {serving}. Data: in place. Next: nothing; to go back: {undo}"),
+    });
 }
 
 fn recover(opened: &Opened, interrupted: &AtomicBool, forward: bool) -> Result<Exit, Failed> {

@@ -31,7 +31,7 @@ fn dying_everywhere(
             let (model, settings) = scene();
             let context = format!("{what}, dead at effect {effect}, then {}", if forward { "resume" } else { "abort" });
             if model.dying_at(effect, || deed(&model, &settings)).is_some() {
-                assert!(died > 20, "{what}: there are more effects than {died}");
+                assert!(died > 5, "{what}: there are more effects than {died}");
                 break;
             }
             died += 1;
