@@ -5,6 +5,7 @@
 
 mod callers;
 mod decisions;
+mod erasure;
 mod evidence;
 mod input;
 mod outage;
