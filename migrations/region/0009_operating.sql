@@ -11,7 +11,8 @@ CREATE TABLE IF NOT EXISTS domicile.schema_level (
     CHECK (floor <= level)
 );
 INSERT INTO domicile.schema_level (migrations, level, floor) VALUES ('region', 0, 0) ON CONFLICT DO NOTHING;
-GRANT SELECT ON domicile.schema_level TO domicile_gateway;
+-- Whoever may connect at all asks it before anything else.
+GRANT SELECT ON domicile.schema_level TO PUBLIC;
 
 -- Who deploys, backs up or restores here, for how long yet. `token` grows with every new holder, so that one who
 -- was away too long cannot go on as if nothing had happened.
