@@ -139,6 +139,8 @@ pub struct Identity {
     pub found_on: i64,
     /// The server's version, e.g. `15.14`.
     pub server_version: String,
+    /// The backup it was restored from, while it is not open.
+    pub restoring: Option<String>,
 }
 
 impl Identity {
@@ -151,6 +153,11 @@ impl Identity {
             differs("jurisdiction", &self.jurisdiction, expected.jurisdiction.as_str())
         } else if self.origin != expected.origin {
             differs("log's origin", &self.origin, &expected.origin)
+        } else if let Some(backup) = &self.restoring {
+            Err(format!(
+                "it was restored from the backup {backup} and is not open yet: `domicile ops backup restore --open` \
+                 replays what was erased since, and opens it"
+            ))
         } else if self.founded_on != self.found_on {
             Err(format!(
                 "it was founded on the cluster {} and is now on the cluster {}: a copy",
@@ -166,7 +173,7 @@ impl Identity {
 pub(crate) async fn identify(connection: &mut PgConnection) -> Result<Identity, Trouble> {
     let row: Option<PgRow> = sqlx::query(
         "SELECT i.region, i.jurisdiction, i.origin, i.system_identifier, c.system_identifier AS here, \
-                current_setting('server_version') AS server_version \
+                current_setting('server_version') AS server_version, to_jsonb(i) ->> 'restoring' \
          FROM domicile.region_identity AS i, pg_control_system() AS c",
     )
     .fetch_optional(connection)
@@ -179,6 +186,7 @@ pub(crate) async fn identify(connection: &mut PgConnection) -> Result<Identity, 
         founded_on: row.try_get(3)?,
         found_on: row.try_get(4)?,
         server_version: row.try_get(5)?,
+        restoring: row.try_get(6)?,
     })
 }
 

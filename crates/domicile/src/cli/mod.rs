@@ -2,6 +2,7 @@
 //! codes mean.
 
 mod audit;
+mod backup;
 mod config;
 mod init;
 mod keys;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::audit::*;
+pub(crate) use self::backup::*;
 pub(crate) use self::config::*;
 pub(crate) use self::init::*;
 pub(crate) use self::keys::*;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::backup::{BACKUP_HELP, Backup};
 use super::{ConfigFile, Role};
 
 pub(super) const OPS_HELP: &str = "\
@@ -64,6 +65,9 @@ pub(crate) enum Ops {
     /// Migrations that take something away
     #[command(subcommand)]
     Migrate(OpsMigrate),
+    /// Backups: make, list, prove, restore, thin out, encrypt anew
+    #[command(subcommand, after_help = BACKUP_HELP)]
+    Backup(Backup),
     /// The lease of deployers in the databases: held while standard input is open
     #[command(hide = true)]
     Lease(OpsLease),

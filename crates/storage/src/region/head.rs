@@ -112,7 +112,7 @@ pub(super) async fn read(connection: &mut PgConnection) -> Result<Tip, Trouble> 
     tip(&row)
 }
 
-async fn lock(connection: &mut PgConnection) -> Result<Tip, Trouble> {
+pub(super) async fn lock(connection: &mut PgConnection) -> Result<Tip, Trouble> {
     let row = sqlx::query("SELECT size, frontier, epoch, fence FROM domicile.head WHERE only_row FOR UPDATE")
         .fetch_one(connection)
         .await?;

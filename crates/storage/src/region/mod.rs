@@ -28,6 +28,7 @@ mod policies;
 mod queue;
 mod reader;
 mod records;
+pub(crate) mod recovery;
 mod slot;
 mod subjects;
 mod tiles;

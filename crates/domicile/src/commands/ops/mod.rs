@@ -1,11 +1,14 @@
 //! `domicile ops`: what deploy.sh calls. The work is the crate `ops`; here are its arguments, its words, and the two
 //! small commands that run beside the databases (`lease`, `mark`).
 
+mod backup;
 mod cell;
 mod contract;
 mod lease;
 mod look;
 mod mark;
+mod restore;
+mod sources;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -22,9 +25,13 @@ use self::cell::Opened;
 use super::{FAILED, Failure};
 use crate::{cli, print};
 
+/// A backup or residency check failed.
+pub(crate) const REFUSED: u8 = Exit::Unproven.code();
+
 /// Runs one of them.
 pub(crate) async fn run(command: cli::Ops) -> Result<ExitCode, Failure> {
     match command {
+        cli::Ops::Backup(command) => Box::pin(backup::run(command)).await,
         cli::Ops::Lease(args) => lease::run(&args).await,
         cli::Ops::Mark(args) => mark::run(&args).await,
         command => {
@@ -67,7 +74,7 @@ fn blocking(command: &cli::Ops, interrupted: &AtomicBool) -> ExitCode {
         | cli::Ops::Resume(cell)
         | cli::Ops::Abort(cell)
         | cli::Ops::Reconcile(cell) => cell,
-        cli::Ops::Lease(_) | cli::Ops::Mark(_) => return ExitCode::from(FAILED), // not of a cell
+        cli::Ops::Backup(_) | cli::Ops::Lease(_) | cli::Ops::Mark(_) => return ExitCode::from(FAILED), // not of a cell
     };
     // One cell after the other; the first that fails ends it, so that a bad release reaches one cell only.
     let mut last = Exit::Done;
@@ -121,7 +128,7 @@ fn in_cell(command: &cli::Ops, cell: &cli::Cell, env_file: &std::path::Path, int
         cli::Ops::Lock(cli::OpsLock::Status(_)) => look::lock(&opened, false),
         cli::Ops::Lock(cli::OpsLock::Release(_)) => look::lock(&opened, true),
         cli::Ops::Migrate(cli::OpsMigrate::Contract(args)) => contract::run(&opened, interrupted, args),
-        cli::Ops::Lease(_) | cli::Ops::Mark(_) => Ok(Exit::Usage),
+        cli::Ops::Backup(_) | cli::Ops::Lease(_) | cli::Ops::Mark(_) => Ok(Exit::Usage),
     };
     outcome.unwrap_or_else(|failed| tell_failure(&failed, cell.json))
 }
