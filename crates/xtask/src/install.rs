@@ -103,6 +103,28 @@ pub(crate) fn perf() -> Result<()> {
     packages("the profiler perf", &["linux-perf"], "")
 }
 
+/// What looks shell scripts over.
+pub(crate) fn shellcheck() -> Result<()> {
+    if machine::on_path("shellcheck").is_some() {
+        return Ok(());
+    }
+    packages("shellcheck", &["shellcheck"], "brew install shellcheck")
+}
+
+/// What makes a Debian system in a folder.
+pub(crate) fn debootstrap() -> Result<()> {
+    if machine::on_path("debootstrap").is_some() || Path::new("/usr/sbin/debootstrap").is_file() {
+        return Ok(());
+    }
+    packages("debootstrap", &["debootstrap"], "pull the images from a registry instead")
+}
+
+/// The broker, compiled now where it is not here yet.
+pub(crate) fn compiled_nisshi() -> Option<PathBuf> {
+    nisshi();
+    nisshi_path()
+}
+
 /// Python with the means to make a virtual environment.
 fn python() -> Result<()> {
     if fakesnow_path().is_some() || fakesnow_unwanted() || python_can() {

@@ -24,6 +24,7 @@ mod log;
 mod lookups;
 mod numbers;
 mod outbox;
+mod page;
 mod policies;
 mod queue;
 mod reader;
