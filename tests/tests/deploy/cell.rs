@@ -120,8 +120,7 @@ impl Cell {
 
     /// Deploys quickly: little is watched, and no backup is taken.
     pub(crate) async fn deploy(&self, release: &Path, more: &[&str]) -> Ended {
-        let release = release.to_string_lossy().into_owned();
-        self.ops(&[&["deploy", "--image", &release][..], &QUICK, more].concat()).await
+        self.ops(&quickly("deploy", Some(&release.to_string_lossy()), more)).await
     }
 
     pub(crate) async fn deploys(&self, release: &Path, more: &[&str]) {
@@ -130,7 +129,7 @@ impl Cell {
     }
 
     pub(crate) async fn rollback(&self, more: &[&str]) -> Ended {
-        self.ops(&[&["rollback"][..], &QUICK[2..], more].concat()).await
+        self.ops(&quickly("rollback", None, more)).await
     }
 
     /// What serves: exactly one release, by the edge and by what is written down.
@@ -157,21 +156,24 @@ impl Cell {
     }
 }
 
-/// How the scenes deploy.
-pub(crate) const QUICK: [&str; 12] = [
-    "--skip-backup",
-    "a scene without anything to lose",
-    "--bake",
-    "3",
-    "--steps",
-    "20,100",
-    "--step-time",
-    "2",
-    "--max-p99-ratio", // no scene demands speed
-    "1000",
-    "--yes",
-    "--json",
+/// How the scenes deploy: little is watched, and no scene demands speed.
+const QUICK: [(&str, &str); 5] = [
+    ("--skip-backup", "a scene without anything to lose"),
+    ("--bake", "3"),
+    ("--steps", "20,100"),
+    ("--step-time", "2"),
+    ("--max-p99-ratio", "1000"),
 ];
+
+/// The arguments of an operation: `more` goes before what is usual.
+pub(crate) fn quickly<'a>(verb: &'a str, image: Option<&'a str>, more: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec![verb, "--yes", "--json"];
+    args.extend(image.iter().flat_map(|image| ["--image", image]));
+    args.extend(more);
+    let usual = QUICK.iter().filter(|(flag, _)| !more.contains(flag) && (image.is_some() || *flag != "--skip-backup"));
+    args.extend(usual.flat_map(|(flag, value)| [*flag, *value]));
+    args
+}
 
 impl Drop for Cell {
     fn drop(&mut self) {
