@@ -16,6 +16,7 @@ pub(crate) struct Cell {
     folder: tempfile::TempDir,
     edge: u16,
     domicile: PathBuf,
+    roles: &'static str,
 }
 
 /// How `domicile ops` ended.
@@ -26,6 +27,11 @@ pub(crate) struct Ended {
 
 impl Cell {
     pub(crate) async fn new() -> Self {
+        Self::with_roles("gateway").await
+    }
+
+    /// A cell in which these roles run, too.
+    pub(crate) async fn with_roles(roles: &'static str) -> Self {
         let builder = World::with_regions(REGIONS).gateways_not_started().without_brokers().without_snowflakes();
         // Country lookups are not what is tried here, and unpacking the database is half of a start.
         let world = builder.start().await.expect("a world");
@@ -36,7 +42,7 @@ impl Cell {
             tools::on_path("haproxy").is_some(),
             "haproxy is needed here: cargo xtask tools, or apt-get install haproxy"
         );
-        Self { world, folder: tempfile::tempdir().expect("a folder"), edge, domicile }
+        Self { world, folder: tempfile::tempdir().expect("a folder"), edge, domicile, roles }
     }
 
     /// The deployer's own folder.
@@ -100,7 +106,7 @@ impl Cell {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let edge_config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infrastructure/edge/haproxy.cfg");
         let mut command = Command::new(&self.domicile);
-        command.arg("ops").args(args).args(["--runtime", "process", "--roles", "gateway"]);
+        command.arg("ops").args(args).args(["--runtime", "process", "--roles", self.roles]);
         command.arg("--folder").arg(self.folder.path()).arg("--config").arg(self.world.gateways()[0].config());
         command.arg("--edge-listen").arg(format!("127.0.0.1:{}", self.edge)).arg("--edge-config").arg(edge_config);
         command.stdin(Stdio::null()).kill_on_drop(true);
@@ -148,6 +154,16 @@ impl Cell {
     pub(crate) fn gateways(&self) -> usize {
         let names = fs::read_dir(self.state().join("processes")).expect("a folder").flatten();
         names.filter(|entry| entry.file_name().to_string_lossy().starts_with("web-")).count()
+    }
+
+    /// The tags that the processes of a service run from.
+    pub(crate) fn tags_of(&self, service: &str) -> Vec<String> {
+        let names = fs::read_dir(self.state().join("processes")).expect("a folder").flatten();
+        let of_service = names.filter(|entry| entry.file_name().to_string_lossy().starts_with(service));
+        let read = |path: PathBuf| -> serde_json::Value {
+            serde_json::from_slice(&fs::read(path).expect("readable")).expect("JSON")
+        };
+        of_service.map(|entry| read(entry.path())["instance"]["tag"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
     /// An application service that comes in through the edge.

@@ -176,6 +176,15 @@ impl Model {
         self.inner.borrow_mut().time += Duration::from_secs(days * 24 * 3600);
     }
 
+    /// Every container comes up again, with another address.
+    pub(super) fn restart_the_machine(&self) {
+        let mut inner = self.inner.borrow_mut();
+        for process in &mut inner.processes {
+            process.instance.address = format!("10.1.{}", process.instance.address.trim_start_matches("10.0."));
+        }
+        inner.proven = inner.processes.iter().map(|process| process.instance.address.clone()).collect();
+    }
+
     pub(super) fn somebody_is_at_work(&self) {
         self.inner.borrow_mut().someone_at_work = true;
     }

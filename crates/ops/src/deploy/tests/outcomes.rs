@@ -162,3 +162,18 @@ fn what_takes_something_away_waits_until_the_release_has_proven_itself_and_nobod
     deployer.contract(&lock, &contract).expect("done");
     assert!(model.is_contracted());
 }
+
+#[test]
+fn after_a_restart_of_the_machine_the_edge_is_led_to_the_new_addresses() {
+    let (model, _) = served(2);
+    model.stop_watching();
+    model.restart_the_machine();
+    let deployer = model.deployer();
+    assert_eq!(deployer.serving_now().expect("the edge answers"), [], "it leads to where nobody is");
+    let lock = Lock::take(&model.store, &deployer.holder).expect("nobody is at work");
+    assert_eq!(deployer.reconcile(&lock).expect("it works"), Some(ReleaseId(2)));
+    drop(lock);
+    model.assert_exactly_one_serves("reconciled");
+    let written = model.store.state().expect("a state").serving.expect("one serves");
+    assert!(written.instances.iter().all(|instance| instance.address.starts_with("10.1.")), "{written:?}");
+}
