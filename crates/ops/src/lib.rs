@@ -5,6 +5,7 @@
 
 pub mod backup;
 mod deployment;
+pub mod drill;
 pub mod migrate;
 
 pub use deployment::{Database, DatabaseName, Deployment};

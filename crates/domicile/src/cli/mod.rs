@@ -4,6 +4,7 @@
 mod audit;
 mod backup;
 mod config;
+mod drill;
 mod init;
 mod keys;
 mod ops;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use self::audit::*;
 pub(crate) use self::backup::*;
 pub(crate) use self::config::*;
+pub(crate) use self::drill::*;
 pub(crate) use self::init::*;
 pub(crate) use self::keys::*;
 pub(crate) use self::ops::*;
@@ -85,7 +87,7 @@ pub(crate) enum Command {
     /// The regions' Snowflake accounts: database, tables, roles and grants
     #[command(subcommand)]
     Snowflake(Snowflake),
-    /// What an operator does to a deployment: backups
+    /// What an operator does to a deployment: backups, drills
     #[command(subcommand)]
     Ops(Ops),
     /// Ask a running process whether it is well: for container health checks

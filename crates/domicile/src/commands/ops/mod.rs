@@ -2,6 +2,7 @@
 //! and its words.
 
 mod backup;
+mod drill;
 mod restore;
 mod sources;
 
@@ -17,5 +18,6 @@ pub(crate) const REFUSED: u8 = 9;
 pub(crate) async fn run(command: cli::Ops) -> Result<ExitCode, Failure> {
     match command {
         cli::Ops::Backup(command) => Box::pin(backup::run(command)).await,
+        cli::Ops::Drill(command) => Box::pin(drill::run(command)).await,
     }
 }
