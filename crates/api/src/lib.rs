@@ -33,7 +33,7 @@ pub use receipt::{AuditReceipt, Receipt};
 pub use records::{RecordItem, RecordPage};
 pub use schemas::EventSchema;
 pub use scope::Scope;
-pub use subjects::SubjectHome;
+pub use subjects::{SubjectErasure, SubjectHome};
 pub use zero_party::{AttributeItem, AttributeList, ConsentItem, PutAttribute};
 
 /// Media types that the API speaks.

@@ -9,6 +9,8 @@ pub enum Scope {
     SubjectsRead,
     /// Pin a subject.
     SubjectsWrite,
+    /// Erase a subject, for ever, and count beforehand what would go.
+    SubjectsErase,
     /// Act for any subject. API keys always may; a token without it only for its own `sub`.
     SubjectsAny,
     /// Read and list records.
@@ -35,10 +37,11 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Classify,
         Self::SubjectsRead,
         Self::SubjectsWrite,
+        Self::SubjectsErase,
         Self::SubjectsAny,
         Self::RecordsRead,
         Self::RecordsWrite,
@@ -59,6 +62,7 @@ impl Scope {
             Self::Classify => "classify",
             Self::SubjectsRead => "subjects:read",
             Self::SubjectsWrite => "subjects:write",
+            Self::SubjectsErase => "subjects:erase",
             Self::SubjectsAny => "subjects:any",
             Self::RecordsRead => "records:read",
             Self::RecordsWrite => "records:write",

@@ -148,7 +148,7 @@ impl From<&Lookup> for Missing {
         match lookup {
             Lookup::Record { .. } | Lookup::Records { .. } => Self::Record,
             Lookup::Attribute(_) | Lookup::Attributes => Self::Attribute,
-            Lookup::Subject => Self::Subject,
+            Lookup::Subject | Lookup::Extent => Self::Subject,
         }
     }
 }
@@ -158,7 +158,7 @@ impl From<&Change> for Missing {
         match change {
             Change::PutRecord { .. } | Change::PatchRecord { .. } | Change::DeleteRecord { .. } => Self::Record,
             Change::PutAttribute { .. } | Change::DeleteAttribute { .. } => Self::Attribute,
-            Change::PinSubject | Change::PublishEvent { .. } => Self::Subject,
+            Change::PinSubject | Change::EraseSubject | Change::PublishEvent { .. } => Self::Subject,
         }
     }
 }

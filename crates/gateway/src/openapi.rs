@@ -124,7 +124,8 @@ fn applies(code: Code, tag: &str, about_a_subject: bool, with_body: bool, condit
         Code::HeaderRepeated | Code::HeaderMalformed => decided || with_body,
         Code::HeaderMisplaced => matches!(tag, "batch" | "classify"),
         Code::MalformedPath => decided || matches!(tag, "decisions" | "proof"),
-        Code::MalformedQuery | Code::MalformedCursor => matches!(tag, "decisions" | "records"),
+        Code::MalformedQuery => matches!(tag, "decisions" | "records" | "subjects"),
+        Code::MalformedCursor => matches!(tag, "decisions" | "records"),
         Code::MalformedJson | Code::InvalidBody | Code::BodyUnreadable | Code::BodyTooSlow => {
             with_body && tag != "batch"
         }

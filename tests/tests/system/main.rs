@@ -6,6 +6,7 @@
 mod backups;
 mod callers;
 mod decisions;
+mod erasure;
 mod evidence;
 mod input;
 mod outage;

@@ -11,11 +11,12 @@ use geoip::{GeoIp, Reload};
 use leaf::GatewayId;
 use ops::drill::proofs::Proofs;
 use residency::Policy;
+use routing::Routing;
 use storage::RegionStore;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::{policy, signals};
 use crate::config::Config;
@@ -28,6 +29,8 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 const PROOFS_EVERY: Duration = Duration::from_secs(10);
 /// How often it is looked whether the policy in force is kept.
 const KEEP_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked whether the directory knows of every erasure.
+const FILE_EVERY: Duration = Duration::from_secs(5);
 /// The first pause before a task that failed is started again.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// The longest such pause.
@@ -198,6 +201,21 @@ impl Tasks {
                             () = stop.cancelled() => {}
                             () = sleep(KEEP_EVERY) => {}
                         }
+                    }
+                }
+            });
+        }
+    }
+
+    /// Tells the directory of erasures that it may not know of yet: it was away, or a gateway ended between the two.
+    pub(super) fn erasures(&mut self, routing: &Routing, stores: &[RegionStore]) {
+        for store in stores {
+            let (routing, store) = (routing.clone(), store.clone());
+            self.every(FILE_EVERY, move || {
+                let (routing, store) = (routing.clone(), store.clone());
+                async move {
+                    if let Err(error) = routing.file_erasures(&store).await {
+                        debug!(region = %store.region(), "Tombstones of erasures are still to be filed: {error}");
                     }
                 }
             });

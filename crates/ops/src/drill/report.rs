@@ -1,6 +1,5 @@
 //! The report of a drill: dated, for people (Markdown) and for programs (JSON), kept beside the others.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -167,7 +166,10 @@ impl Report {
     #[must_use]
     pub fn markdown(&self) -> String {
         let mut text = format!("# Drill `{}` of {}: {}\n\n", self.kind, self.region, self.verdict.name());
-        let mut line = |sentence: String| drop(writeln!(text, "{sentence}"));
+        let mut line = |sentence: String| {
+            text.push_str(&sentence);
+            text.push('\n');
+        };
         line(format!("{} by {}. What was broken: {}.\n", self.at, self.actor, self.broken));
         line("| | measured | target |\n| --- | --- | --- |".to_owned());
         let shown = |ms: Option<u64>| ms.map_or_else(|| "not measured".to_owned(), seconds);
