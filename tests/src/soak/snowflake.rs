@@ -52,7 +52,7 @@ pub async fn snowflake(length: Length) -> Result<String> {
         .setting("regions.eu-central.snowflake.base_url", proxy.url.as_str())
         .setting("regions.eu-central.snowflake.purposes", vec![PURPOSE])
         // Among the faults are questions that nobody answers: each costs this long.
-        .setting("regions.eu-central.snowflake.request_s_max", 3)
+        .setting("regions.eu-central.snowflake.request_s_max", 10)
         .start()
         .await?;
     let region = world.region(REGION);

@@ -17,13 +17,13 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tlog::leaf_hash;
 
-use super::Shared;
 use super::erasures::{self, Erasing};
 use super::events::{Event, SUBJECT_ERASED, SubjectErased, instant, payload};
 use super::head::{self, Stop};
 use super::outbox::{Channel, Columns};
 use super::page::Page;
 use super::subjects;
+use super::{Shared, details};
 use crate::deeds::Erasure;
 use crate::digest::SubjectDigest;
 use crate::error::{Cause, Trouble};
@@ -226,7 +226,8 @@ async fn append(
 ) -> Result<u64, Trouble> {
     let hashes: Vec<[u8; 32]> = lines.iter().map(|line| leaf_hash(line.as_bytes())).collect();
     let lines = lines.iter().map(String::as_str).collect();
-    let page = Page { lines, hashes, events, records: &[], fence: None, at_us, erasing };
+    let page =
+        Page { lines, hashes, events, records: &[], details: details::Rows::default(), fence: None, at_us, erasing };
     match head::append(shared, connection, &page, true).await {
         Ok(first) => Ok(first),
         Err(Stop::Not(trouble)) => {
