@@ -185,9 +185,10 @@ async fn here(
     .fetch_all(connection)
     .await?;
     let here = rows.iter().map(|row| {
-        let known = subjects::known(row, &shared.origin)?;
+        let subject: String = row.try_get(6)?;
+        let known = subjects::known(row, shared, &subject)?;
         let digest = known.state.digest;
-        Ok((digest.bytes, (row.try_get(6)?, known.tag, digest)))
+        Ok((digest.bytes, (subject, known.tag, digest)))
     });
     here.collect()
 }
