@@ -23,6 +23,8 @@ pub enum Scope {
     ZeroPartyWrite,
     /// Search and explain decisions.
     AuditRead,
+    /// Answer for violations.
+    AuditAcknowledge,
     /// Open the console.
     ConsoleRead,
     /// Be believed about the person's network address.
@@ -35,7 +37,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Classify,
         Self::SubjectsRead,
         Self::SubjectsWrite,
@@ -46,6 +48,7 @@ impl Scope {
         Self::ZeroPartyRead,
         Self::ZeroPartyWrite,
         Self::AuditRead,
+        Self::AuditAcknowledge,
         Self::ConsoleRead,
         Self::EvidenceClientAddress,
         Self::EvidenceTenant,
@@ -66,6 +69,7 @@ impl Scope {
             Self::ZeroPartyRead => "zero-party:read",
             Self::ZeroPartyWrite => "zero-party:write",
             Self::AuditRead => "audit:read",
+            Self::AuditAcknowledge => "audit:acknowledge",
             Self::ConsoleRead => "console:read",
             Self::EvidenceClientAddress => "evidence:client-address",
             Self::EvidenceTenant => "evidence:tenant",

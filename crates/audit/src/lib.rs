@@ -7,9 +7,12 @@
 
 mod bundle;
 mod explain;
+pub mod export;
 pub mod pack;
 mod proofs;
 mod receipt;
+pub mod registers;
+mod registrar;
 mod scrubber;
 mod search;
 mod signer;
@@ -21,6 +24,7 @@ pub use bundle::{BUNDLE_BYTES_MAX, NotABundle, bundle, read_bundle};
 pub use explain::{Explanation, Replay, Role, Weighed, explain};
 pub use proofs::{NoProof, consistency_proof, entry_proof, read_tiles, seq_at};
 pub use receipt::{Broken, NotAReceipt, ORIGIN_BYTES_MAX, Receipt};
+pub use registrar::{Registrar, Rule};
 pub use scrubber::{Damage, Scrubber};
 pub use search::{Answered, Cursor, Entry, NotACursor, PAGE_ROWS_MAX, Page, find, search};
 pub use signer::{Forgotten, Memory, NotSigned, Post, Refusal, Signer, Step, Submitted, Submitter};

@@ -103,7 +103,11 @@ fn present<T, V>(
     if optional {
         return Ok((values, Some(cells.iter().map(|cell| i16::from(cell.is_some())).collect())));
     }
-    if values.len() == cells.len() { Ok((values, None)) } else { Err(wrong("a cell that must hold something is empty")) }
+    if values.len() == cells.len() {
+        Ok((values, None))
+    } else {
+        Err(wrong("a cell that must hold something is empty"))
+    }
 }
 
 const fn words(of: Type) -> (&'static str, &'static str) {

@@ -11,6 +11,7 @@ mod row;
 
 use std::ops::Range;
 
+use sha2::{Digest, Sha256};
 use storage::{DecisionRow, Log};
 use tlog::leaf_hash;
 
@@ -78,15 +79,19 @@ pub enum NotExported {
     Unwritten(#[from] std::io::Error),
 }
 
-/// What an export came to so far.
+/// What an export came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Count {
+pub struct Made {
     /// The entries that were looked at.
     pub range: Range<u64>,
     /// How many of them are in the export.
     pub rows: u64,
     /// How many of those do not have the hash that is stored with them any more: somebody edited them.
     pub altered: u64,
+    /// The length of the file.
+    pub bytes: u64,
+    /// Its SHA-256.
+    pub sha256: [u8; 32],
 }
 
 /// An export under way: [`next`](Self::next) is called until there is no more.
@@ -95,7 +100,11 @@ pub struct Export {
     kinds: Vec<String>,
     writer: Option<Writer>,
     at: u64,
-    count: Count,
+    range: Range<u64>,
+    rows: u64,
+    altered: u64,
+    bytes: u64,
+    hasher: Sha256,
 }
 
 enum Writer {
@@ -118,26 +127,41 @@ impl Export {
             Format::Csv => Writer::Csv { begun: false },
             Format::Parquet => Writer::Parquet(parquet::Table::begin()?),
         };
-        let count = Count { range: range.clone(), rows: 0, altered: 0 };
-        Ok(Self { log, kinds: asked.kinds, writer: Some(writer), at: range.start, count })
+        Ok(Self {
+            log,
+            kinds: asked.kinds,
+            writer: Some(writer),
+            at: range.start,
+            range,
+            rows: 0,
+            altered: 0,
+            bytes: 0,
+            hasher: Sha256::new(),
+        })
     }
 
     /// The entries that it covers.
     #[must_use]
     pub fn range(&self) -> Range<u64> {
-        self.count.range.clone()
+        self.range.clone()
     }
 
     /// How many of them have been looked at.
     #[must_use]
     pub fn done(&self) -> u64 {
-        self.at - self.count.range.start
+        self.at - self.range.start
     }
 
-    /// What it came to so far.
+    /// What it came to: the pieces until now, so the whole file behind the last.
     #[must_use]
-    pub fn count(&self) -> &Count {
-        &self.count
+    pub fn made(&self) -> Made {
+        Made {
+            range: self.range.clone(),
+            rows: self.rows,
+            altered: self.altered,
+            bytes: self.bytes,
+            sha256: self.hasher.clone().finalize().into(),
+        }
     }
 
     /// The next piece of the file; `None` behind the last.
@@ -145,21 +169,22 @@ impl Export {
     /// # Errors
     /// [`NotExported`].
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, NotExported> {
-        loop {
-            if self.at >= self.count.range.end {
-                return self.close();
-            }
+        let mut piece = Vec::new();
+        while piece.is_empty() && self.at < self.range.end {
             let rows = self.read().await?;
-            let piece = self.write(&rows)?;
-            if !piece.is_empty() {
-                return Ok(Some(piece));
-            }
+            piece = self.write(&rows)?;
         }
+        if piece.is_empty() {
+            piece = self.close()?;
+        }
+        self.bytes += piece.len() as u64;
+        self.hasher.update(&piece);
+        Ok(Some(piece).filter(|piece| !piece.is_empty()))
     }
 
     /// Reads on: leaves of the wanted kinds, perhaps none.
     async fn read(&mut self) -> Result<Vec<DecisionRow>, NotExported> {
-        let count = (self.count.range.end - self.at).min(STEP_LEAVES.into());
+        let count = (self.range.end - self.at).min(STEP_LEAVES.into());
         let mut rows = self.log.leaves(self.at, u32::try_from(count).unwrap_or(STEP_LEAVES)).await?;
         let whole = (self.at..).zip(&rows).all(|(seq, row)| row.seq == seq) && rows.len() as u64 == count;
         if !whole {
@@ -170,8 +195,8 @@ impl Export {
         if !self.kinds.is_empty() {
             rows.retain(|row| row::kind(&row.line).is_some_and(|kind| self.kinds.contains(&kind)));
         }
-        self.count.rows += rows.len() as u64;
-        self.count.altered += rows.iter().filter(|row| leaf_hash(row.line.as_bytes()) != row.leaf_hash).count() as u64;
+        self.rows += rows.len() as u64;
+        self.altered += rows.iter().filter(|row| leaf_hash(row.line.as_bytes()) != row.leaf_hash).count() as u64;
         Ok(rows)
     }
 
@@ -190,17 +215,16 @@ impl Export {
                 let heading = !std::mem::replace(begun, true);
                 csv::write(&rows.iter().map(Row::of).collect::<Vec<_>>(), heading)?
             }
-            Some(Writer::Parquet(table)) => table.rows(&rows.iter().map(Row::of).collect::<Vec<_>>())?,
+            Some(Writer::Parquet(table)) => table.rows(rows.iter().map(Row::of).collect())?,
         })
     }
 
     /// What stands at the end of the file, once.
-    fn close(&mut self) -> Result<Option<Vec<u8>>, NotExported> {
-        let piece = match self.writer.take() {
+    fn close(&mut self) -> Result<Vec<u8>, NotExported> {
+        Ok(match self.writer.take() {
             None | Some(Writer::Jsonl | Writer::Csv { begun: true }) => Vec::new(),
             Some(Writer::Csv { begun: false }) => csv::write(&[], true)?,
             Some(Writer::Parquet(table)) => table.close()?,
-        };
-        Ok(Some(piece).filter(|piece| !piece.is_empty()))
+        })
     }
 }

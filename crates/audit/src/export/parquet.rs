@@ -11,28 +11,39 @@ use super::row::{COLUMNS, Row, Value};
 pub(super) struct Table {
     writer: sheet::Writer<Outbox>,
     written: Outbox,
+    /// Rows that are still too few for a group.
+    rows: Vec<Row>,
 }
 
 impl Table {
     pub(super) fn begin() -> io::Result<Self> {
         let written = Outbox::default();
         let writer = sheet::Writer::new(written.clone(), "leaves", &COLUMNS)?;
-        Ok(Self { writer, written })
+        Ok(Self { writer, written, rows: Vec::new() })
     }
 
-    /// Writes a group of rows, and returns the bytes that came of it.
-    pub(super) fn rows(&mut self, rows: &[Row]) -> io::Result<Vec<u8>> {
-        if !rows.is_empty() {
-            let columns: Vec<_> = COLUMNS.iter().enumerate().map(|(at, column)| cells(rows, at, column.of)).collect();
-            self.writer.rows(&columns)?;
+    /// Takes rows, and returns the bytes of a group when there are enough for one.
+    pub(super) fn rows(&mut self, rows: Vec<Row>) -> io::Result<Vec<u8>> {
+        self.rows.extend(rows);
+        if self.rows.len() >= super::STEP_LEAVES as usize {
+            self.group()?;
         }
         Ok(self.written.take())
     }
 
     /// Ends the table, and returns the last bytes.
-    pub(super) fn close(self) -> io::Result<Vec<u8>> {
+    pub(super) fn close(mut self) -> io::Result<Vec<u8>> {
+        if !self.rows.is_empty() {
+            self.group()?;
+        }
         self.writer.close()?;
         Ok(self.written.take())
+    }
+
+    fn group(&mut self) -> io::Result<()> {
+        let rows = std::mem::take(&mut self.rows);
+        let columns: Vec<_> = COLUMNS.iter().enumerate().map(|(at, column)| cells(&rows, at, column.of)).collect();
+        Ok(self.writer.rows(&columns)?)
     }
 }
 

@@ -94,7 +94,11 @@ impl Row {
 
 /// The kind that a line says it is of.
 pub(super) fn kind(line: &str) -> Option<String> {
-    serde_json::from_str::<Said>(line).ok()?.k
+    #[derive(Deserialize)]
+    struct Kind {
+        k: String,
+    }
+    serde_json::from_str::<Kind>(line).ok().map(|kind| kind.k)
 }
 
 /// What leaves of any kind may say.

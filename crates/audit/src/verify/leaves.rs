@@ -12,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use tlog::{TILE_WIDTH, Tile, leaf_hash};
 
 use super::authentic::{Authentic, Halt};
+use super::lists::Lists;
 use super::report::{Check, Finding};
 use super::source::Unread;
 use crate::bundle::read_bundle;
@@ -32,6 +33,8 @@ pub(super) struct Facts {
     /// What must be looked at in the log's order.
     pub(super) lines: Vec<Line>,
     pub(super) findings: Vec<Finding>,
+    /// What the lists that come with entries must say.
+    pub(super) lists: Lists,
 }
 
 /// What the order of the log must make sense of.
@@ -81,6 +84,7 @@ pub(super) fn read_entries(
             facts.findings.push(Finding::of_leaf(Check::WellFormed, "leaf_differs_from_tile", seq, sentence));
             continue;
         }
+        facts.lists.take(seq, hash, entry);
         facts.read(seq, entry, origin, policies);
     }
     Ok(facts)

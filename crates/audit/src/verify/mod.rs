@@ -8,6 +8,7 @@
 mod authentic;
 mod counters;
 mod leaves;
+mod lists;
 mod report;
 mod source;
 
@@ -26,6 +27,7 @@ pub use self::source::{Source, Unread};
 use self::authentic::{Authentic, Halt};
 use self::counters::Counters;
 use self::leaves::{Facts, read_entries};
+use self::lists::Lists;
 use self::report::Notebook;
 
 /// What to hold a log against.
@@ -104,9 +106,15 @@ pub fn verify(source: &dyn Source, expected: &Expected, pace: Pace<'_>) -> Resul
     let range = source.range(checkpoint.size);
     let range = range.start.min(checkpoint.size)..range.end.min(checkpoint.size);
     let policies = policies(source, expected, &mut notebook)?;
-    let mut scan = Scan { checkpoint: &checkpoint, counters: Counters::new(range.start), newest_us: i64::MIN };
+    let mut scan = Scan {
+        checkpoint: &checkpoint,
+        counters: Counters::new(range.start),
+        newest_us: i64::MIN,
+        lists: Lists::default(),
+    };
     if whole {
         scan.run(&authentic, &policies, range.clone(), pace, &mut notebook)?;
+        scan.lists.compare(source, &mut notebook)?;
     }
     scan.counters.close(scan.newest_us, &mut notebook);
     notebook.policies(policies.len());
@@ -241,6 +249,7 @@ struct Scan<'a> {
     checkpoint: &'a Checkpoint,
     counters: Counters,
     newest_us: i64,
+    lists: Lists,
 }
 
 /// How many bundles a thread takes before the results are put in order.
@@ -291,7 +300,8 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn fold(&mut self, facts: Facts, notebook: &mut Notebook) {
+    fn fold(&mut self, mut facts: Facts, notebook: &mut Notebook) {
+        self.lists.append(std::mem::take(&mut facts.lists));
         for line in &facts.lines {
             // A gateway's clock may differ and a decision may wait for its commit, but not for long.
             if line.at_us.saturating_add(leaves::CLOCK_SKEW_US_MAX) < self.newest_us {

@@ -180,6 +180,8 @@ pub(super) struct Notebook {
     decisions: u64,
     replayed: u64,
     policies: usize,
+    /// The lines of lists that were held against the entries, where the source has such lists.
+    listed: Option<u64>,
     signed: bool,
     appended: Option<u64>,
     witnessed: Option<(usize, usize, Option<u64>)>,
@@ -218,6 +220,10 @@ impl Notebook {
         (self.gateways, self.open) = (gateways, open);
     }
 
+    pub(super) fn listed(&mut self, lines: u64) {
+        *self.listed.get_or_insert(0) += lines;
+    }
+
     pub(super) fn policies(&mut self, count: usize) {
         self.policies = count;
     }
@@ -244,7 +250,9 @@ impl Notebook {
             Check::Signed => (self.signed, "by the pinned key".to_owned()),
             _ if !self.signed => (false, "nothing unsigned is looked at".to_owned()),
             Check::WellFormed => {
-                (self.leaves > 0, format!("{} leaves, each against its tile and the tree", self.leaves))
+                let listed = self.listed.map(|lines| format!("; {lines} lines of lists against the leaves"));
+                let leaves = format!("{} leaves, each against its tile and the tree", self.leaves);
+                (self.leaves > 0, leaves + &listed.unwrap_or_default())
             }
             Check::AppendOnly => match self.appended {
                 Some(appended) => (true, format!("{appended} leaves appended since your checkpoint")),

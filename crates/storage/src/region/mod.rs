@@ -27,6 +27,7 @@ mod policies;
 mod queue;
 mod reader;
 mod records;
+mod registers;
 mod slot;
 mod subjects;
 mod tiles;
@@ -59,6 +60,10 @@ pub use self::events::topic_of;
 pub use self::log::{Head, Log};
 pub use self::outbox::{Channel, OutboxRow};
 pub use self::policies::KeptPolicy;
+pub use self::registers::{
+    Acknowledgement, CURSOR as REGISTERS_CURSOR, Counts, Found as FoundViolation, Gap, Registered, TransferFilter,
+    TransferRow, Violation, ViolationFilter,
+};
 pub use crate::link::Identity;
 
 use self::entry::{Deed, Entry, Note};
