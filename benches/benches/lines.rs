@@ -31,6 +31,7 @@ fn decision() -> Decision {
         rule: RuleId::new("existing-pin"),
         policy_hash: [0x5a; 32],
         geoip_built_s: Some(1_780_272_000),
+        transfer: None,
     }
 }
 

@@ -131,6 +131,7 @@ fn denial(n: u64) -> Denial {
         rule: RuleId::new("eea"),
         policy_hash: [0x5a; 32],
         geoip_built_s: Some(1_781_000_000),
+        transfer: None,
     };
     Denial { decision: Box::new(decision), reason: DenialReason::NotPinned }
 }

@@ -44,6 +44,7 @@ fn line(gseq: u64) -> Vec<u8> {
         rule: RuleId::new("eea"),
         policy_hash: [0xab; 32],
         geoip_built_s: None,
+        transfer: None,
     };
     let leaf = Leaf {
         decision: &decision,

@@ -51,6 +51,7 @@ fn decided(seq: u64, signals: impl IntoIterator<Item = (Source, Origin, Finding)
         rule: verdict.rule,
         policy_hash: policy.hash(),
         geoip_built_s: Some(1_780_272_000),
+        transfer: None,
     };
     let mut line = Vec::new();
     Leaf {

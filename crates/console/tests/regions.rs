@@ -101,6 +101,7 @@ impl House {
             rule: residency::RuleId::new("none"),
             policy_hash: self.policy.hash(),
             geoip_built_s: None,
+            transfer: None,
         };
         decision.with_verdict(self.policy.classify(evidence))
     }

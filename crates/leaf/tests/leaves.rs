@@ -43,6 +43,7 @@ fn decision() -> Decision {
         rule: RuleId::new("eea"),
         policy_hash: [0xab; 32],
         geoip_built_s: Some(1_780_272_000),
+        transfer: None,
     }
 }
 
@@ -257,6 +258,7 @@ fn any_decision() -> impl Strategy<Value = Decision> {
                 rule: RuleId::new(&rule),
                 policy_hash,
                 geoip_built_s: geo.map(|seconds| seconds >> shift),
+                transfer: None,
             }
         },
     )

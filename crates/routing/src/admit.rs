@@ -80,6 +80,7 @@ impl Routing {
             rule: verdict.rule,
             policy_hash: policy.hash(),
             geoip_built_s: self.0.geoip.built_s(),
+            transfer: None,
         }
     }
 

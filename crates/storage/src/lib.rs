@@ -29,6 +29,6 @@ pub use keys::*;
 pub use limits::Limits;
 pub use region::{
     Acknowledgement, AuditReads, Channel, Counts, CursorLease, CursorState, DecisionFilter, DecisionRow,
-    FoundViolation, Gap, Head, Identity, KeptPolicy, Log, OutboxRow, PublishedCheckpoint, REGISTERS_CURSOR,
+    FactFilter, FoundViolation, Gap, Head, Identity, KeptPolicy, Log, OutboxRow, PublishedCheckpoint, REGISTERS_CURSOR,
     RegionSettings, RegionStore, Registered, TransferFilter, TransferRow, Violation, ViolationFilter, topic_of,
 };

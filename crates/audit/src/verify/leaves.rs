@@ -1,18 +1,19 @@
 //! What can be verified of each leaf alone: its bytes against its tile, its form, its decision.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use leaf::{GatewayId, NotALeaf, Parsed};
-use residency::Policy;
+use leaf::{Crossing, FactKind, GatewayId, NotALeaf, Out, Parsed, ParsedFact};
+use residency::Region;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tlog::{TILE_WIDTH, Tile, leaf_hash};
+use tlog::{Hash, TILE_WIDTH, Tile, leaf_hash};
 
+use super::Policies;
 use super::authentic::{Authentic, Halt};
 use super::lists::Lists;
+use super::balance::Crossed;
 use super::report::{Check, Finding};
 use super::source::Unread;
 use crate::bundle::read_bundle;
@@ -35,6 +36,10 @@ pub(super) struct Facts {
     pub(super) findings: Vec<Finding>,
     /// What the lists that come with entries must say.
     pub(super) lists: Lists,
+    /// The region whose log it is.
+    pub(super) home: Option<Region>,
+    /// Transfers across a border.
+    pub(super) transfers: Vec<Crossed>,
 }
 
 /// What the order of the log must make sense of.
@@ -44,6 +49,17 @@ pub(super) struct Line {
     /// The gateway's own count; `None` in the log's first leaf, which no gateway counts.
     pub(super) gseq: Option<u64>,
     pub(super) at_us: i64,
+    /// What the gateway says of itself.
+    pub(super) sign: Option<Sign>,
+}
+
+/// What a gateway says of itself.
+#[derive(Clone, Copy)]
+pub(super) enum Sign {
+    /// It is there, and will say so again within so many seconds.
+    Life { beat_s: u64 },
+    /// It has ended as it should.
+    End,
 }
 
 /// Reads and verifies the entries beneath a tile.
@@ -52,7 +68,7 @@ pub(super) fn read_entries(
     tile: Tile,
     range: &Range<u64>,
     origin: &str,
-    policies: &BTreeMap<[u8; 32], Policy>,
+    policies: &Policies,
 ) -> Result<Facts, Unread> {
     let mut facts = Facts::default();
     let first = tile.index() * u64::from(TILE_WIDTH);
@@ -85,30 +101,49 @@ pub(super) fn read_entries(
             continue;
         }
         facts.lists.take(seq, hash, entry);
-        facts.read(seq, entry, origin, policies);
+        facts.read(seq, entry, *hash, origin, policies);
     }
     Ok(facts)
 }
 
 impl Facts {
-    fn read(&mut self, seq: u64, entry: &[u8], origin: &str, policies: &BTreeMap<[u8; 32], Policy>) {
+    fn read(&mut self, seq: u64, entry: &[u8], hash: Hash, origin: &str, policies: &Policies) {
         match leaf::parse(entry) {
-            Ok(parsed) => self.decision(seq, &parsed, policies),
+            Ok(parsed) => self.decision(seq, &parsed, hash, policies),
             Err(NotALeaf::NotCanonical(why)) => {
                 self.fails(seq, "not_canonical", why.to_string());
             }
             // Canonical, and perhaps of another kind than a decision.
             Err(other) => match serde_json::from_slice::<Common>(entry) {
+                Ok(common) if FactKind::named(&common.k).is_some() => match leaf::parse_fact(entry) {
+                    Ok(parsed) => self.fact(seq, &parsed, hash),
+                    Err(error) => self.fails(seq, "not_a_leaf", error.to_string()),
+                },
                 Ok(common) if leaf::Kind::named(&common.k).is_none() => self.other(seq, &common, origin),
                 _ => self.fails(seq, "not_a_leaf", other.to_string()),
             },
         }
     }
 
-    fn decision(&mut self, seq: u64, parsed: &Parsed, policies: &BTreeMap<[u8; 32], Policy>) {
+    fn decision(&mut self, seq: u64, parsed: &Parsed, leaf_hash: Hash, policies: &Policies) {
         self.decisions += 1;
+        if self.home.is_none() && parsed.out == Out::Allow {
+            self.home.clone_from(&parsed.home);
+        }
+        if let (Some(transfer), Some(here)) = (&parsed.decision.transfer, &parsed.home) {
+            self.transfers.push(Crossed {
+                seq,
+                leaf_hash,
+                at_us: parsed.decision.at_us,
+                here: here.clone(),
+                crossing: Crossing { id: parsed.decision.id.0, transfer: transfer.clone() },
+                rows: parsed.rows,
+                bytes: parsed.bytes,
+                of: None,
+            });
+        }
         let gateway = parsed.gateway.as_str().into();
-        self.lines.push(Line { seq, gateway, gseq: Some(parsed.gseq), at_us: parsed.decision.at_us });
+        self.lines.push(Line { seq, gateway, gseq: Some(parsed.gseq), at_us: parsed.decision.at_us, sign: None });
         if let Some(policy) = policies.get(&parsed.decision.policy_hash) {
             match replay(parsed, policy) {
                 Replay::Same => self.replayed += 1,
@@ -119,6 +154,32 @@ impl Facts {
                 Replay::OtherPolicy => {}
             }
         }
+    }
+
+    fn fact(&mut self, seq: u64, parsed: &ParsedFact, leaf_hash: Hash) {
+        let fact = &parsed.fact;
+        if let Some(crossing) = fact.crossing() {
+            let out = fact.kind() == FactKind::TransferOut;
+            let here = if out { &crossing.transfer.from } else { &crossing.transfer.to };
+            self.home.get_or_insert_with(|| here.clone());
+            let of = fact.text("of").and_then(|of| hex::decode(of).ok()?.try_into().ok());
+            self.transfers.push(Crossed {
+                seq,
+                leaf_hash,
+                at_us: fact.at_us(),
+                here: here.clone(),
+                crossing: crossing.clone(),
+                rows: fact.count("rows").unwrap_or_default(),
+                bytes: fact.count("bytes").unwrap_or_default(),
+                of: fact.count("seq").zip(of),
+            });
+        }
+        let sign = match fact.kind() {
+            FactKind::GatewayStop => Some(Sign::End),
+            _ => fact.count("beat_s").map(|beat_s| Sign::Life { beat_s }),
+        };
+        let gateway = parsed.gateway.as_str().into();
+        self.lines.push(Line { seq, gateway, gseq: Some(parsed.gseq), at_us: fact.at_us(), sign });
     }
 
     fn other(&mut self, seq: u64, common: &Common, origin: &str) {
@@ -134,7 +195,7 @@ impl Facts {
         } else if first && common.origin.as_deref() != Some(origin) {
             self.fails(seq, "wrong_genesis", "the first leaf names another log".to_owned());
         }
-        self.lines.push(Line { seq, gateway: common.gw.as_str().into(), gseq: common.gseq, at_us });
+        self.lines.push(Line { seq, gateway: common.gw.as_str().into(), gseq: common.gseq, at_us, sign: None });
     }
 
     fn fails(&mut self, seq: u64, rule: &'static str, sentence: String) {

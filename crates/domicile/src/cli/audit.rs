@@ -97,6 +97,13 @@ pub(crate) struct AuditVerify {
     /// How many of the witnesses must have cosigned; all of them by default
     #[arg(long, value_name = "K")]
     pub quorum: Option<usize>,
+    /// The log of another region, as a pack or a URL: transfers between the two must stand in both; several times for
+    /// several
+    #[arg(long = "other", value_name = "SOURCE")]
+    pub others: Vec<String>,
+    /// The public key of each other log, in the same order
+    #[arg(long = "other-key", value_name = "VKEY", requires = "others")]
+    pub other_keys: Vec<String>,
     /// A policy that was in force, to take its decisions again; several times for several
     #[arg(long = "policy", value_name = "FILE")]
     pub policies: Vec<PathBuf>,

@@ -4,6 +4,7 @@
 
 mod check;
 mod dsn;
+pub(crate) mod fingerprint;
 mod layers;
 mod mistake;
 pub(crate) mod raw;
@@ -52,6 +53,8 @@ pub(crate) struct Config {
     pub events: raw::Events,
     /// Logs, traces, metrics.
     pub telemetry: Telemetry,
+    /// What each key hashes to, defaults included.
+    pub settings: fingerprint::Fingerprints,
     /// What is odd but not wrong.
     pub warnings: Mistakes,
 }
@@ -64,6 +67,8 @@ pub(crate) struct Gateway {
     pub listen: SocketAddr,
     pub admin_listen: SocketAddr,
     pub cookie_secure: bool,
+    /// How often this process says in each log that it is still there.
+    pub heartbeat: Duration,
     pub limits: raw::Limits,
     pub forwarding: Forwarding,
 }
@@ -138,6 +143,8 @@ pub(crate) enum Jwks {
 #[derive(Debug)]
 pub(crate) struct Served {
     pub jurisdiction: Jurisdiction,
+    /// `cloud/location`, when the file says which; otherwise the policy's first.
+    pub placement: Option<String>,
     pub postgres: Postgres,
     pub log_origin: String,
     pub signer: Option<Signer>,

@@ -6,6 +6,7 @@
 
 mod admin;
 mod face;
+mod heart;
 mod panics;
 mod policy;
 mod signals;
@@ -102,11 +103,15 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
             clock: Arc::new(SystemClock),
         })?;
         tasks.geoip(config, geoip);
+        tasks.hearts(config, &policy, &stores);
+        tasks.tellers(config, &stores, &gateway);
         tasks.policy_texts(&args.config.path, &policy, &stores);
         tasks.policy(args.config.path.clone(), policy)?;
         let face = face::bind(config, routing, telemetry.metrics.clone()).await?;
         announce(config, args, &gateway);
         face.serve(stop.cancelled_owned()).await;
+        tasks.hush();
+        heart::stop(&stores).await;
     } else {
         announce(config, args, &gateway);
         admin::run(config.gateway.admin_listen, telemetry.metrics.clone(), &stores, stop).await?;

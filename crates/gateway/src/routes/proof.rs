@@ -58,7 +58,8 @@ pub(crate) async fn tile(
     Extension(caller): Extension<Caller>,
     Asked { region, what }: Asked<WhichTile>,
 ) -> Result<Response, Error> {
-    let log = log(&app, &caller, region)?;
+    let store = store(&app, &caller, region)?;
+    let log = store.log();
     let bytes = match what {
         WhichTile::Hashes(tile) => {
             let hashes = log.tile(tile).await.map_err(|error| unread(&log, error))?.ok_or(Error::NotInLog)?;
@@ -70,6 +71,7 @@ pub(crate) async fn tile(
             if rows.len() != usize::from(tile.width()) {
                 return Err(Error::NotInLog);
             }
+            app.account_for_tiles(store, &caller, rows.len() as u64).await?;
             audit::bundle(rows.iter().map(|row| row.line.as_bytes()))
         }
     };
@@ -124,8 +126,12 @@ pub(crate) async fn policies(
 }
 
 fn log(app: &App, caller: &Caller, region: Region) -> Result<Log, Error> {
+    store(app, caller, region).map(RegionStore::log)
+}
+
+fn store<'a>(app: &'a App, caller: &Caller, region: Region) -> Result<&'a RegionStore, Error> {
     caller.may(Scope::AuditRead)?;
-    let served = app.routing.regions().find(|store| *store.region() == region).map(RegionStore::log);
+    let served = app.routing.regions().find(|store| *store.region() == region);
     served.ok_or_else(|| app.not_done(routing::Error::NotServed { region }, Missing::Subject))
 }
 

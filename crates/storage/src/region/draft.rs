@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use leaf::{Kind, Leaf, Out, SubjectTag};
+use leaf::{Fact, Kind, Leaf, Out, SubjectTag};
 use residency::{Decision, Region, SubjectId};
 
 use super::entry::{Deed, Entry, Reply};
@@ -30,7 +30,7 @@ pub(super) struct Draft<'a> {
     pub(super) attributes: Vec<zero_party::Written<'a>>,
     pub(super) floors: Vec<(&'a str, u64)>,
     pub(super) keys_used: Vec<idempotency::Used<'a>>,
-    pub(super) leaves: Vec<LeafDraft<'a>>,
+    pub(super) leaves: Vec<Said<'a>>,
     /// Events, each with the index of its leaf.
     pub(super) events: Vec<(usize, Event<'a>)>,
     /// For each entry, what it is answered (a note's answer is ready already) and the index of its leaf.
@@ -45,7 +45,21 @@ pub(super) struct Outcome {
     pub(super) leaf: usize,
 }
 
-/// A leaf without its number.
+/// What a leaf says, without its number.
+#[derive(Debug)]
+pub(super) enum Said<'a> {
+    Decision(LeafDraft<'a>),
+    Fact(&'a Fact),
+}
+
+impl Said<'_> {
+    /// Whether its number is still to be taken.
+    pub(super) fn is_unnumbered(&self) -> bool {
+        !matches!(self, Self::Decision(LeafDraft { gseq: Some(_), .. }))
+    }
+}
+
+/// A decision's leaf without its number.
 #[derive(Debug)]
 pub(super) struct LeafDraft<'a> {
     pub(super) decision: &'a Decision,
@@ -93,8 +107,8 @@ impl<'a> Draft<'a> {
                         Reply::Position(_) | Reply::Found { .. } => None,
                     };
                     draft.outcomes.push(Outcome { effect: None, leaf: draft.leaves.len() });
-                    draft.leaves.push(LeafDraft {
-                        decision: entry.decision(),
+                    draft.leaves.push(Said::Decision(LeafDraft {
+                        decision: note.decision(),
                         kind: note.kind,
                         tag: note.tag,
                         home: note.home.as_ref(),
@@ -103,7 +117,11 @@ impl<'a> Draft<'a> {
                         rows: note.rows,
                         bytes: note.bytes,
                         gseq,
-                    });
+                    }));
+                }
+                Entry::Fact(note) => {
+                    draft.outcomes.push(Outcome { effect: None, leaf: draft.leaves.len() });
+                    draft.leaves.push(Said::Fact(&note.fact));
                 }
                 Entry::Deed(deed) => draft.deed(&mut fold, deed, homes, *place),
             }
@@ -132,7 +150,15 @@ impl<'a> Draft<'a> {
         let mut bytes = Vec::with_capacity(self.leaves.len() * 640);
         let mut ends = Vec::with_capacity(self.leaves.len());
         let mut numbers = numbers.iter().copied();
-        for leaf in &self.leaves {
+        for said in &self.leaves {
+            let leaf = match said {
+                Said::Decision(leaf) => leaf,
+                Said::Fact(fact) => {
+                    fact.encode_into(&shared.gateway, numbers.next().unwrap_or_default(), &mut bytes);
+                    ends.push(bytes.len());
+                    continue;
+                }
+            };
             let line = Leaf {
                 decision: leaf.decision,
                 kind: leaf.kind,
@@ -215,7 +241,7 @@ impl<'a> Draft<'a> {
             self.outcomes.push(Outcome { effect: Some(effect), leaf: self.leaves.len() - 1 });
         } else {
             self.outcomes.push(Outcome { effect: Some(effect), leaf: self.leaves.len() });
-            self.leaves.push(leaf);
+            self.leaves.push(Said::Decision(leaf));
         }
     }
 
@@ -237,7 +263,7 @@ impl<'a> Draft<'a> {
             data: payload(&said).into(),
         };
         self.events.push((self.leaves.len(), event));
-        self.leaves.push(LeafDraft {
+        self.leaves.push(Said::Decision(LeafDraft {
             decision: deed.permit.decision(),
             kind: Kind::SubjectRegister,
             tag: Some(known.tag),
@@ -247,7 +273,7 @@ impl<'a> Draft<'a> {
             rows: 1,
             bytes: 0,
             gseq: None,
-        });
+        }));
     }
 
     fn gather_records(&mut self, wants: &Wants<'a>, slots: Vec<RecordSlot<'a>>) {

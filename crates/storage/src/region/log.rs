@@ -1,10 +1,12 @@
 //! Reading the region log: the head, the outbox, leaves and decisions. What relay, forwarder and audit
 //! stand on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use residency::{DecisionId, Region};
+use leaf::SubjectTag;
+use residency::{DecisionId, Region, SubjectId};
 use sqlx::postgres::PgConnection;
 use tlog::{Hash, Tile};
 use tokio::sync::{Mutex, Notify, Semaphore, watch};
@@ -12,10 +14,11 @@ use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use super::checkpoints::PublishedCheckpoint;
 use super::cursors::{self, CursorLease, CursorState};
 use super::decisions::{self, DecisionFilter, DecisionRow};
+use super::facts::{self, FactFilter};
 use super::outbox::{self, Channel, OutboxRow};
 use super::policies::KeptPolicy;
 use super::records::column;
-use super::{Shared, checkpoints, head, index, policies, tiles};
+use super::{Shared, checkpoints, head, index, policies, settings_seen, tiles};
 use crate::error::{Cause, Error, Trouble};
 use crate::link::{Link, Work, within};
 
@@ -159,6 +162,15 @@ impl Log {
         ask!(self, connection => decisions::search(connection, &filter, origin))
     }
 
+    /// The tag of a subject in this log; `None` for one that is not registered here.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn tag_of(&self, subject: &SubjectId) -> Result<Option<SubjectTag>, Error> {
+        let origin = &self.0.shared.origin;
+        ask!(self, connection => decisions::tag_of(connection, subject, origin))
+    }
+
     /// One decision's leaf; the last one, if it left several.
     ///
     /// # Errors
@@ -166,6 +178,16 @@ impl Log {
     pub async fn decision(&self, id: DecisionId) -> Result<Option<DecisionRow>, Error> {
         self.index_caught_up().await?;
         ask!(self, connection => decisions::find(connection, id))
+    }
+
+    /// Leaves that are about no decision, and decisions whose data crossed a border: newest first, or oldest first
+    /// behind a position. Everything that was committed before the call is found.
+    ///
+    /// # Errors
+    /// When the database does not answer, or its index does not catch up within `index_wait_max`.
+    pub async fn facts(&self, filter: FactFilter) -> Result<Vec<DecisionRow>, Error> {
+        self.index_caught_up().await?;
+        ask!(self, connection => facts::search(connection, &filter))
     }
 
     /// Up to `limit` (at most 10,000) leaves from an index on.
@@ -253,6 +275,22 @@ impl Log {
         ask!(self, connection => policies::all(connection))
     }
 
+    /// What each key of an instance's configuration hashed to when it last started here.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn settings_seen(&self, instance: &str) -> Result<BTreeMap<String, [u8; 32]>, Error> {
+        ask!(self, connection => settings_seen::read(connection, instance))
+    }
+
+    /// Keeps what each key of an instance's configuration hashes to.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn keep_settings(&self, instance: &str, settings: &BTreeMap<String, [u8; 32]>) -> Result<(), Error> {
+        ask!(self, connection => settings_seen::keep(connection, instance, settings))
+    }
+
     /// Thins out old checkpoints: of those older than a day, the last of every hour stays, and what witnesses
     /// have cosigned. Returns how many went.
     ///
@@ -268,7 +306,9 @@ impl Log {
         let size = ask!(self, connection => head::read(connection))?.size();
         let begun = tokio::time::Instant::now();
         loop {
-            let indexed = ask!(self, connection => index::position(connection))?;
+            let indexed = ask!(self, connection => async {
+                Ok(index::position(connection).await?.min(facts::position(connection).await?))
+            })?;
             if indexed + 1 >= size {
                 return Ok(());
             }

@@ -15,6 +15,7 @@ mod decisions;
 mod draft;
 mod entry;
 mod events;
+mod facts;
 mod fold;
 mod head;
 mod idempotency;
@@ -28,6 +29,7 @@ mod queue;
 mod reader;
 mod records;
 mod registers;
+mod settings_seen;
 mod slot;
 mod subjects;
 mod tiles;
@@ -38,7 +40,7 @@ mod zero_party;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use leaf::GatewayId;
+use leaf::{Fact, GatewayId};
 use residency::{Denial, Jurisdiction, Permitted, Read, Region, Write};
 use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -57,6 +59,7 @@ pub use self::checkpoints::PublishedCheckpoint;
 pub use self::cursors::{CursorLease, CursorState};
 pub use self::decisions::{DecisionFilter, DecisionRow};
 pub use self::events::topic_of;
+pub use self::facts::FactFilter;
 pub use self::log::{Head, Log};
 pub use self::outbox::{Channel, OutboxRow};
 pub use self::policies::KeptPolicy;
@@ -66,7 +69,7 @@ pub use self::registers::{
 };
 pub use crate::link::Identity;
 
-use self::entry::{Deed, Entry, Note};
+use self::entry::{Deed, Entry, FactNote, Note};
 use self::queue::{Buffer, Room, Seat};
 use self::reader::Query;
 
@@ -279,6 +282,18 @@ impl RegionStore {
         let seat = self.seat(LEAF_BYTES)?;
         let (reply, answer) = oneshot::channel();
         self.send(Entry::Note(Box::new(Note::of_denial(denial, reply, seat))))?;
+        let region = || self.0.shared.region.clone();
+        self.answered(answer, || Error::OutcomeUnknown { region: region() }).await
+    }
+
+    /// Writes a leaf about no decision into this region's log.
+    ///
+    /// # Errors
+    /// As for [`note`](Self::note).
+    pub async fn record(&self, fact: Fact) -> Result<LogPosition, Error> {
+        let seat = self.seat(LEAF_BYTES)?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Entry::Fact(Box::new(FactNote { fact, reply, seat })))?;
         let region = || self.0.shared.region.clone();
         self.answered(answer, || Error::OutcomeUnknown { region: region() }).await
     }

@@ -61,7 +61,7 @@ pub(super) async fn transact(
         head::begin(shared, connection).await?;
     }
     write(shared, connection, &draft).await?;
-    let numbers = shared.numbers.take(draft.leaves.iter().filter(|leaf| leaf.gseq.is_none()).count());
+    let numbers = shared.numbers.take(draft.leaves.iter().filter(|said| said.is_unnumbered()).count());
     let (text, ends) = draft.lines(shared, &numbers)?;
     let mut start = 0;
     let mut lines = Vec::with_capacity(ends.len());
@@ -70,7 +70,7 @@ pub(super) async fn transact(
         start = end;
     }
     let hashes: Vec<[u8; 32]> = lines.iter().map(|line| leaf_hash(line.as_bytes())).collect();
-    let at_us = entries.first().map_or(0, |entry| entry.decision().at_us);
+    let at_us = entries.first().map_or(0, Entry::at_us);
     let page = Page { lines, hashes, events: Columns::of(&draft.events), fence, at_us };
     let appended = head::append(shared, connection, &page, careful || changes).await;
     let hashes = page.hashes;

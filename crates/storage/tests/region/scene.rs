@@ -126,6 +126,7 @@ pub(crate) fn decision(operation: Operation) -> Decision {
         rule: RuleId::new("test"),
         policy_hash: POLICY.hash(),
         geoip_built_s: None,
+        transfer: None,
     }
 }
 

@@ -10,6 +10,9 @@ use residency::{Country, Region};
 use super::Check;
 use crate::config::{Database, Forwarding, Gateway, GeoIp, Jwks, Jwt, raw};
 
+/// Seconds between heartbeats unless the file says otherwise.
+const HEARTBEAT_S: u32 = 60;
+
 impl Check<'_> {
     pub(super) fn gateway(&mut self, raw: &raw::Gateway, root: &raw::Root) -> Option<Gateway> {
         let instance = raw.instance.clone().unwrap_or_else(|| "gateway".into());
@@ -58,6 +61,7 @@ impl Check<'_> {
             listen: listen?,
             admin_listen: admin_listen?,
             cookie_secure: raw.cookie_secure.unwrap_or(true),
+            heartbeat: Duration::from_secs(raw.heartbeat_s.unwrap_or(HEARTBEAT_S).into()),
             limits: raw.limits.clone(),
             forwarding: forwarding?,
         })

@@ -56,6 +56,7 @@ pub(super) fn check(
                 home_urls,
                 events: root.events.clone(),
                 telemetry,
+                settings: super::fingerprint::of(root),
                 warnings: mistakes,
             })
         }

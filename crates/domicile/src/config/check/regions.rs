@@ -124,6 +124,7 @@ impl Check<'_> {
         let snowflake = raw.snowflake.as_ref().map(|raw| self.snowflake(&format!("{table}.snowflake"), raw, ground));
         Some(Served {
             jurisdiction: jurisdiction?,
+            placement: raw.placement.clone(),
             postgres: postgres?,
             log_origin: log_origin?,
             signer: match signer {

@@ -19,6 +19,10 @@ pub(crate) struct Gateway {
     /// Whether the console's cookie is for TLS only. Default: true; switch it off only for a
     /// rehearsal over plain http.
     pub cookie_secure: Option<bool>,
+    /// How often this process says in each log that it is still there, in seconds: longer silence shows in an audit.
+    /// Default: 60.
+    #[schemars(range(min = 1, max = 3600))]
+    pub heartbeat_s: Option<u32>,
     /// Bounds on what callers may ask of this process.
     pub limits: Limits,
     /// Whose forwarding headers are believed.
