@@ -221,6 +221,11 @@ impl FactKind {
                     ]
                 }
             }
+            Self::ViolationAcknowledge => {
+                &const {
+                    [must("act", Text), must("of", Count), must("rule", Text), may("seq", Count), must("why", Sha256)]
+                }
+            }
             Self::LogPrune => {
                 &const {
                     [must("act", Text), must("at", Range), must("root", Sha256), must("size", Count), must("why", Text)]

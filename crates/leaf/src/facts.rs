@@ -220,12 +220,8 @@ impl Fact {
         seq: Option<u64>,
         reason: [u8; 32],
     ) -> Self {
-        let mut fields = vec![
-            ("act", text(actor)),
-            ("of", Value::Count(number)),
-            ("rule", text(rule)),
-            ("why", sha256(reason)),
-        ];
+        let mut fields =
+            vec![("act", text(actor)), ("of", Value::Count(number)), ("rule", text(rule)), ("why", sha256(reason))];
         fields.extend(seq.map(|seq| ("seq", Value::Count(seq))));
         Self::new(FactKind::ViolationAcknowledge, at_us, fields)
     }

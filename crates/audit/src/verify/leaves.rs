@@ -12,8 +12,8 @@ use tlog::{Hash, TILE_WIDTH, Tile, leaf_hash};
 
 use super::Policies;
 use super::authentic::{Authentic, Halt};
-use super::lists::Lists;
 use super::balance::Crossed;
+use super::lists::Lists;
 use super::report::{Check, Finding};
 use super::source::Unread;
 use crate::bundle::read_bundle;

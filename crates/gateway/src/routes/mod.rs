@@ -6,11 +6,13 @@ mod classify;
 mod conditions;
 mod decisions;
 mod events;
+mod export;
 mod health;
 mod login;
 mod pages;
 mod proof;
 mod records;
+mod registers;
 mod subjects;
 mod zero_party;
 
@@ -45,6 +47,10 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(proof::tile))
         .routes(routes!(proof::entry))
         .routes(routes!(proof::policies))
+        .routes(routes!(export::export))
+        .routes(routes!(registers::violations))
+        .routes(routes!(registers::acknowledge))
+        .routes(routes!(registers::transfers))
 }
 
 /// The one route whose body has no end that it must wait for.

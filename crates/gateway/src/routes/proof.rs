@@ -145,7 +145,7 @@ fn answer(media: &'static str, body: impl Into<Body>) -> Response {
 
 /// What the path asks for.
 pub(crate) struct Asked<What> {
-    region: Region,
+    pub(super) region: Region,
     what: What,
 }
 
