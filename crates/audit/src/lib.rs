@@ -16,6 +16,7 @@ mod registrar;
 mod scrubber;
 mod search;
 mod signer;
+pub mod succession;
 mod teller;
 pub mod verify;
 pub mod witness;

@@ -12,7 +12,6 @@ use storage::{
     Acknowledgement, Log, REGISTERS_CURSOR, RegionStore, TransferFilter, TransferRow, Violation, ViolationFilter,
 };
 
-use crate::registrar::now_us;
 use crate::search::{Cursor, PAGE_ROWS_MAX};
 
 /// The most characters of a reason.
@@ -79,6 +78,7 @@ pub async fn acknowledge(
     by: &str,
     reason: &str,
     salt: [u8; 16],
+    now_us: i64,
 ) -> Result<Acknowledged, storage::Error> {
     let log = store.log();
     let Some(violation) = log.violation(id).await? else { return Ok(Acknowledged::Unknown) };
@@ -86,7 +86,7 @@ pub async fn acknowledge(
         return Ok(Acknowledged::Before(Box::new(violation)));
     }
     let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
-    let said = Acknowledgement { by: by.to_owned(), at_us: now_us(), reason, salt };
+    let said = Acknowledgement { by: by.to_owned(), at_us: now_us, reason, salt };
     let hash = reason_hash(&said);
     store.record(Fact::violation_acknowledge(said.at_us, by, id, &violation.rule, violation.seq, hash)).await?;
     let mine = log.acknowledge(id, &said).await?;

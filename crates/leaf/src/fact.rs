@@ -9,7 +9,7 @@
 //! | `gateway.stop` | none: it has ended as it should |
 //! | `policy.activate` | `pol`: the hash that decisions name; `text`, `jur`, `loc`: SHA-256 of the table and of both presets, which are kept beside the log; `ver`: the author's version |
 //! | `config.change` | `conf`, `was`: SHA-256 of the effective configuration after and before; `keys`: the names of the keys that differ, never a value; `more`: how many further ones |
-//! | `key.rotate` | `key`: the public key that signs from here on; `was`: the one before |
+//! | `key.rotate` | `key`: the public key that signs from here on; `was`: the one before; `root` and `size` of the log that it signed last, where this log succeeds another |
 //! | `key.retire` | `key`: the public key that signs no more; `next`: its successor |
 //! | `placement.attest` | `db`: the database's name; `loc`: where it stands as configured, `cloud/location`; `pg`: the server's version; `sysid`: the cluster's system identifier |
 //! | `audit.read` | `act`: who; `what`: in which way; `flt`: the filter, `name=value`, without a subject; `sub`: the tag of the subject asked for; `at`: the entries `[from, to)`; `rows`: how many entries were shown, where that is known before |
@@ -189,7 +189,9 @@ impl FactKind {
             Self::ConfigChange => {
                 &const { [must("conf", Sha256), must("keys", Texts), may("more", Count), may("was", Sha256)] }
             }
-            Self::KeyRotate => &const { [must("key", Text), may("was", Text)] },
+            Self::KeyRotate => {
+                &const { [must("key", Text), may("root", Sha256), may("size", Count), may("was", Text)] }
+            }
             Self::KeyRetire => &const { [must("key", Text), may("next", Text)] },
             Self::PlacementAttest => {
                 &const { [must("db", Text), may("loc", Text), must("pg", Text), must("sysid", Text)] }
@@ -222,9 +224,7 @@ impl FactKind {
                 }
             }
             Self::ViolationAcknowledge => {
-                &const {
-                    [must("act", Text), must("of", Count), must("rule", Text), may("seq", Count), must("why", Sha256)]
-                }
+                &const { [must("act", Text), must("of", Count), must("rule", Text), may("seq", Count), must("why", Sha256)] }
             }
             Self::LogPrune => {
                 &const {

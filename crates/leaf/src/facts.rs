@@ -162,6 +162,13 @@ impl Fact {
         Self::new(FactKind::KeyRotate, at_us, fields)
     }
 
+    /// This log succeeds another one, which the key `was` signed last at this size, with this root: verifier keys (C2SP signed-note).
+    #[must_use]
+    pub fn key_succeed(at_us: i64, key: &str, was: &str, size: u64, root: [u8; 32]) -> Self {
+        let fields = vec![("key", text(key)), ("root", sha256(root)), ("size", Value::Count(size)), ("was", text(was))];
+        Self::new(FactKind::KeyRotate, at_us, fields)
+    }
+
     /// A key signs the log no more: verifier keys (C2SP signed-note).
     #[must_use]
     pub fn key_retire(at_us: i64, key: &str, next: Option<&str>) -> Self {

@@ -110,7 +110,7 @@ pub struct Export {
 enum Writer {
     Jsonl,
     Csv { begun: bool },
-    Parquet(parquet::Table),
+    Parquet(Box<parquet::Table>),
 }
 
 impl Export {
@@ -125,7 +125,7 @@ impl Export {
         let writer = match asked.format {
             Format::Jsonl => Writer::Jsonl,
             Format::Csv => Writer::Csv { begun: false },
-            Format::Parquet => Writer::Parquet(parquet::Table::begin()?),
+            Format::Parquet => Writer::Parquet(Box::new(parquet::Table::begin()?)),
         };
         Ok(Self {
             log,

@@ -78,7 +78,7 @@ impl Ledger {
                     rule: Rule::Gap.name(),
                     seq: Some(gap.seq),
                     says,
-                    at_us: gap.at_us,
+                    at_us: Some(gap.at_us),
                 });
                 self.told.insert((gateway.clone(), *first));
             }
@@ -150,12 +150,12 @@ impl Ledger {
     }
 
     fn unreadable(&mut self, seq: u64) {
-        self.find(Rule::Unreadable, seq, super::now_us(), "the entry is not a leaf".to_owned());
+        self.find(Rule::Unreadable, seq, None, "the entry is not a leaf".to_owned());
     }
 
-    fn find(&mut self, rule: Rule, seq: u64, at_us: i64, says: String) {
+    fn find(&mut self, rule: Rule, seq: u64, at_us: impl Into<Option<i64>>, says: String) {
         let (mark, rule) = (format!("{}:{seq}", rule.name()), rule.name());
-        self.out.violations.push(FoundViolation { mark, rule, seq: Some(seq), says, at_us });
+        self.out.violations.push(FoundViolation { mark, rule, seq: Some(seq), says, at_us: at_us.into() });
     }
 }
 

@@ -7,7 +7,7 @@
 mod ledger;
 mod said;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use metrics::{counter, gauge};
 use storage::{CursorLease, FoundViolation, Log, REGISTERS_CURSOR, TransferRow};
@@ -82,14 +82,15 @@ pub struct Registrar {
     log: Log,
     others: Vec<Log>,
     owner: String,
+    now_us: fn() -> i64,
 }
 
 impl Registrar {
     /// A registrar of `log`. The other sides of its transfers are looked for in `others`, the logs of the other regions that
-    /// are served here; of a region that is not among them nothing is said. `owner` names this process among those that could do it.
+    /// are served here; of a region that is not among them nothing is said. `owner` names this process among those that could do it, `now_us` tells the time.
     #[must_use]
-    pub fn new(log: Log, others: Vec<Log>, owner: impl Into<String>) -> Self {
-        Self { log, others, owner: owner.into() }
+    pub fn new(log: Log, others: Vec<Log>, owner: impl Into<String>, now_us: fn() -> i64) -> Self {
+        Self { log, others, owner: owner.into(), now_us }
     }
 
     /// Fills the registers until it is told to stop.
@@ -133,7 +134,7 @@ impl Registrar {
                 renewed = Instant::now();
             }
             if !more && matched.is_none_or(|at| at.elapsed() > MATCH_EVERY) {
-                self.match_transfers(now_us()).await?;
+                self.match_transfers((self.now_us)()).await?;
                 matched = Some(Instant::now());
             }
             if more {
@@ -167,7 +168,7 @@ impl Registrar {
     }
 
     async fn step(&self, lease: &CursorLease, ledger: &mut Ledger) -> Result<(u64, bool), storage::Error> {
-        self.step_at(lease, ledger, now_us()).await
+        self.step_at(lease, ledger, (self.now_us)()).await
     }
 
     /// Registers the next leaves: how far that is, and whether there are more.
@@ -244,11 +245,6 @@ fn unmatched(row: &TransferRow) -> FoundViolation {
         rule: Rule::TransferUnmatched.name(),
         seq: Some(*seq),
         says: format!("the transfer {id} from {from} to {to} is not in the other region's log"),
-        at_us: *at_us,
+        at_us: Some(*at_us),
     }
-}
-
-pub(crate) fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

@@ -26,7 +26,7 @@ impl Lists {
     }
 
     /// Takes over what the next entries say.
-    pub(super) fn append(&mut self, next: Self) {
+    pub(super) fn append(&mut self, next: &Self) {
         self.denials.push_str(&next.denials);
         self.transfers.push_str(&next.transfers);
     }

@@ -318,8 +318,8 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn fold(&mut self, mut facts: Facts, notebook: &mut Notebook) {
-        self.lists.append(std::mem::take(&mut facts.lists));
+    fn fold(&mut self, facts: Facts, notebook: &mut Notebook) {
+        self.lists.append(&facts.lists);
         for line in &facts.lines {
             // A gateway's clock may differ and a decision may wait for its commit, but not for long.
             if line.at_us.saturating_add(leaves::CLOCK_SKEW_US_MAX) < self.newest_us {

@@ -94,7 +94,7 @@ pub(crate) async fn acknowledge(
     let store =
         served.ok_or_else(|| app.not_done(routing::Error::NotServed { region: region.clone() }, Missing::Subject))?;
     let by = caller.actor.as_str();
-    let done = registers::acknowledge(store, id, by, reason, rand::random()).await;
+    let done = registers::acknowledge(store, id, by, reason, rand::random(), app.clock.now_us()).await;
     match done.map_err(|source| Error::Unaudited { region: region.clone(), source })? {
         registers::Acknowledged::Now(stands) | registers::Acknowledged::Before(stands) => {
             reply::ok(&violation(&region, &stands))

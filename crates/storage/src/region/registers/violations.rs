@@ -17,8 +17,8 @@ pub struct Found {
     pub seq: Option<u64>,
     /// What is wrong, as a clause that names nobody.
     pub says: String,
-    /// When it happened, microseconds since 1970-01-01 UTC.
-    pub at_us: i64,
+    /// When it happened, microseconds since 1970-01-01 UTC; now, by the database's clock, when nobody knows.
+    pub at_us: Option<i64>,
 }
 
 /// A violation in the register.
@@ -98,7 +98,8 @@ pub(super) async fn open(connection: &mut PgConnection, found: &[Found]) -> Resu
     let texts = |of: &dyn Fn(&Found) -> String| found.iter().map(of).collect::<Vec<String>>();
     let done = sqlx::query(
         "INSERT INTO domicile.violations (mark, rule, seq, says, at_us) \
-         SELECT DISTINCT ON (f.mark) f.mark, f.rule, f.seq, f.says, f.at_us \
+         SELECT DISTINCT ON (f.mark) f.mark, f.rule, f.seq, f.says, \
+                coalesce(f.at_us, (extract(epoch FROM now()) * 1000000)::bigint) \
          FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[]) WITH ORDINALITY \
               AS f (mark, rule, seq, says, at_us, place) \
          WHERE NOT EXISTS (SELECT FROM domicile.violations AS v WHERE v.mark = f.mark) \
@@ -108,7 +109,7 @@ pub(super) async fn open(connection: &mut PgConnection, found: &[Found]) -> Resu
     .bind(texts(&|one| one.rule.to_owned()))
     .bind(found.iter().map(|one| one.seq.map(column)).collect::<Vec<Option<i64>>>())
     .bind(texts(&|one| one.says.clone()))
-    .bind(found.iter().map(|one| one.at_us).collect::<Vec<i64>>())
+    .bind(found.iter().map(|one| one.at_us).collect::<Vec<Option<i64>>>())
     .execute(connection)
     .await?;
     Ok(done.rows_affected())
