@@ -332,6 +332,7 @@ pub(crate) mod tests {
             policy_hash: policy.hash(),
             geoip_built_s: None,
             transfer: None,
+            stated: None,
         };
         let mut line = Vec::new();
         Leaf {
@@ -345,6 +346,7 @@ pub(crate) mod tests {
             why,
             rows: 1,
             bytes: 1,
+            details: None,
         }
         .encode_into(&mut line);
         line

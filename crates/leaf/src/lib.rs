@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | `act` | who asked: the class and name of the caller's credentials |
 //! | `bytes` | how many bytes were disclosed or changed |
+//! | `dc` | the commitment to identifying details that lie sealed beside the log, where there are any: [`Details`] |
 //! | `dst` | the region where the deed was done |
 //! | `ev` | the evidence, heaviest first: `[source, value, weight, origin]`; the value is a place (`DE`), a region (`eu-central`) or, behind a hyphen, why there is none (`-special_address`) |
 //! | `geo` | the day the GeoIP database consulted was built |
@@ -34,6 +35,7 @@
 //! | `xf` | where data crossed a border: `{basis, from, id, inst, to}`, the legal basis and instrument as the policy names them; `id` is the decision's, and the other side's log has it, too |
 
 mod canonical;
+mod details;
 mod fact;
 mod facts;
 mod gateway;
@@ -44,6 +46,9 @@ mod subject;
 mod text;
 
 pub use canonical::{NotCanonical, check_canonical};
+pub use details::{
+    DETAIL_BYTES_MAX, DETAILS_MAX, Detail, DetailKey, Details, NotItsDetails, Sealed, Shown, check_details,
+};
 pub use fact::{Crossing, Fact, FactKind, Field, LIST_ITEMS_MAX, Shape};
 pub use facts::{Attestation, Counterpart, Export, Gone, Reading};
 pub use gateway::GatewayId;

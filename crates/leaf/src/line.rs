@@ -130,6 +130,8 @@ pub struct Leaf<'a> {
     pub rows: u64,
     /// Bytes disclosed or changed.
     pub bytes: u64,
+    /// The commitment to details that lie beside the log.
+    pub details: Option<[u8; 32]>,
 }
 
 impl Leaf<'_> {
@@ -151,6 +153,11 @@ impl Leaf<'_> {
         text::string(buf, decision.actor.as_str(), TEXT_BYTES_MAX);
         buf.extend_from_slice(br#","bytes":"#);
         text::integer(buf, self.bytes);
+        if let Some(commitment) = &self.details {
+            buf.extend_from_slice(br#","dc":""#);
+            write_tag(buf, &SubjectTag(*commitment));
+            buf.push(b'"');
+        }
         if let Some(home) = self.home.filter(|_| self.out != Out::Deny) {
             field(buf, br#","dst":"#, home.as_str());
         }

@@ -38,6 +38,8 @@ pub struct Parsed {
     pub rows: u64,
     /// Bytes disclosed or changed.
     pub bytes: u64,
+    /// The commitment to details that lie beside the log.
+    pub details: Option<[u8; 32]>,
 }
 
 impl Parsed {
@@ -55,6 +57,7 @@ impl Parsed {
             why: self.why.as_deref(),
             rows: self.rows,
             bytes: self.bytes,
+            details: self.details,
         }
     }
 }
@@ -94,6 +97,7 @@ pub fn parse(line: &[u8]) -> Result<Parsed, NotALeaf> {
 struct Fields {
     act: String,
     bytes: u64,
+    dc: Option<String>,
     #[expect(dead_code, reason = "follows from other fields; compared as bytes")]
     dst: Option<String>,
     ev: Vec<(String, String, u8, String)>,
@@ -144,6 +148,7 @@ impl Fields {
                 Some(written) => Some(written.into_crossing().ok_or(bad("xf"))?.transfer),
                 None => None,
             },
+            stated: None,
         };
         if decision.winner.is_some_and(|winner| usize::from(winner) >= decision.evidence.len()) {
             return Err(bad("win"));
@@ -159,6 +164,7 @@ impl Fields {
             why: self.why,
             rows: self.rows,
             bytes: self.bytes,
+            details: self.dc.map(|dc| SubjectTag::read(&dc).map(|dc| dc.0).ok_or(bad("dc"))).transpose()?,
         })
     }
 }

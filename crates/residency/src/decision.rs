@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::evidence::EvidenceList;
 use crate::policy::{RuleId, Unresolved, Verdict};
+use crate::stated::Stated;
 use crate::transfer::Transfer;
 use crate::words::{Place, Region};
 
@@ -133,6 +134,8 @@ pub struct Decision {
     pub geoip_built_s: Option<u64>,
     /// Where the data crosses from one jurisdiction into another, if it does. Set by [`Policy::permit`](crate::Policy::permit).
     pub transfer: Option<Transfer>,
+    /// What was stated that identifies somebody, where compliance wants it: for the sealed row beside the log.
+    pub stated: Option<Stated>,
 }
 
 impl Decision {

@@ -316,6 +316,7 @@ fn decision(operation: Operation, verdict: Verdict) -> Decision {
         policy_hash: [0; 32],
         geoip_built_s: None,
         transfer: None,
+        stated: None,
     }
     .with_verdict(verdict)
 }

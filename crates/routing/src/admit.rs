@@ -4,6 +4,7 @@ use residency::{Access, Decision, Denial, DenialReason, Outcome, Permit, Pin, Po
 
 use storage::{Cause, Health, RegionStore};
 
+use crate::details;
 use crate::signals::evidence;
 use crate::{Error, Request, Routing};
 
@@ -81,6 +82,7 @@ impl Routing {
             policy_hash: policy.hash(),
             geoip_built_s: self.0.geoip.built_s(),
             transfer: None,
+            stated: details::stated(&self.0.details, request),
         }
     }
 

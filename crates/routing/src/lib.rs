@@ -7,6 +7,7 @@
 
 mod admit;
 mod clock;
+mod details;
 mod error;
 mod explain;
 mod signals;
@@ -20,6 +21,7 @@ use residency::{DecisionId, Permit, Policy, Read, Region, SubjectId, Write};
 use storage::{Answer, Change, Directory, Effect, Found, LogPosition, Lookup, RegionStore};
 
 pub use clock::{Clock, SystemClock};
+pub use details::DetailKind;
 pub use error::Error;
 pub use explain::Explanation;
 pub use signals::{Claim, ClientSignal, Request, Signals, TenantSignal};
@@ -38,6 +40,8 @@ pub struct Parts {
     pub homes: BTreeMap<Region, String>,
     /// This gateway's own region: its log keeps the denials that have no home. It is one of `regions`.
     pub own_region: Region,
+    /// What of a request is kept, sealed, beside its leaf.
+    pub details: Vec<DetailKind>,
     /// Time and decision names.
     pub clock: Arc<dyn Clock>,
 }
@@ -53,6 +57,7 @@ pub(crate) struct Inner {
     regions: BTreeMap<Region, RegionStore>,
     homes: BTreeMap<Region, String>,
     own: RegionStore,
+    details: Vec<DetailKind>,
     clock: Arc<dyn Clock>,
 }
 
@@ -91,6 +96,7 @@ impl Routing {
             regions,
             homes: parts.homes,
             own,
+            details: parts.details,
             clock: parts.clock,
         })))
     }

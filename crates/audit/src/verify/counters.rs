@@ -69,11 +69,11 @@ impl Counters {
         seen.runs.insert(from, run);
     }
 
-    /// Reports the holes that are left.
-    pub(super) fn close(&self, newest_us: i64, notebook: &mut Notebook) {
+    /// Reports the holes that are left. Where old entries were let go, a count may begin anywhere.
+    pub(super) fn close(&self, newest_us: i64, pruned: bool, notebook: &mut Notebook) {
         let mut open = 0;
         for (gateway, seen) in &self.gateways {
-            let mut next = if self.from_start { 1 } else { seen.runs.keys().next().copied().unwrap_or(1) };
+            let mut next = if self.from_start && !pruned { 1 } else { seen.runs.keys().next().copied().unwrap_or(1) };
             for (from, run) in &seen.runs {
                 if *from > next {
                     if run.at_us.saturating_add(SETTLED_AFTER_US) > newest_us {

@@ -38,6 +38,10 @@ pub(super) struct Facts {
     pub(super) lists: Lists,
     /// The region whose log it is.
     pub(super) home: Option<Region>,
+    /// Entries that are not there.
+    pub(super) missing: Option<Range<u64>>,
+    /// Entries that a leaf says were let go, and where that leaf is.
+    pub(super) pruned: Vec<(Range<u64>, u64)>,
     /// Transfers across a border.
     pub(super) transfers: Vec<Crossed>,
 }
@@ -72,9 +76,19 @@ pub(super) fn read_entries(
 ) -> Result<Facts, Unread> {
     let mut facts = Facts::default();
     let first = tile.index() * u64::from(TILE_WIDTH);
-    let read = authentic.tile(tile).and_then(|expected| Ok((expected, authentic.source.entries(tile)?)));
+    let read = authentic.tile(tile).and_then(|expected| match authentic.source.entries(tile) {
+        Ok(bytes) => Ok((expected, Some(bytes))),
+        // Perhaps they were let go on purpose: a later leaf would say so.
+        Err(Unread::Missing(_)) => Ok((expected, None)),
+        Err(unread) => Err(unread.into()),
+    });
     let (expected, bytes) = match read {
-        Ok(read) => read,
+        Ok((expected, Some(bytes))) => (expected, bytes),
+        Ok((expected, None)) => {
+            let end = first + expected.len() as u64;
+            facts.missing = Some(first.max(range.start)..end.min(range.end));
+            return Ok(facts);
+        }
         Err(Halt::Unread(unread)) => return Err(unread),
         Err(Halt::Found(finding)) => {
             facts.findings.push(finding);
@@ -173,6 +187,9 @@ impl Facts {
                 bytes: fact.count("bytes").unwrap_or_default(),
                 of: fact.count("seq").zip(of),
             });
+        }
+        if fact.kind() == FactKind::LogPrune {
+            self.pruned.extend(fact.range("at").map(|range| (range, seq)));
         }
         let sign = match fact.kind() {
             FactKind::GatewayStop => Some(Sign::End),

@@ -114,12 +114,15 @@ pub fn verify(source: &dyn Source, expected: &Expected, pace: Pace<'_>) -> Resul
         newest_us: i64::MIN,
         lists: Lists::default(),
         oldest_us: i64::MAX,
+        missing: Vec::new(),
+        pruned: Vec::new(),
     };
     if whole {
         scan.run(&authentic, &policies, range.clone(), pace, &mut notebook)?;
         scan.lists.compare(source, &mut notebook)?;
     }
-    scan.counters.close(scan.newest_us, &mut notebook);
+    let pruned = scan.let_go(&mut notebook);
+    scan.counters.close(scan.newest_us, pruned > 0, &mut notebook);
     notebook.span((scan.oldest_us, scan.newest_us));
     notebook.policies(policies.iter().filter(|(hash, policy)| **hash == policy.hash()).count());
     Ok(notebook.close(&checkpoint.origin, checkpoint.size, range))
@@ -268,6 +271,10 @@ struct Scan<'a> {
     newest_us: i64,
     lists: Lists,
     oldest_us: i64,
+    /// Entries that are not there.
+    missing: Vec<Range<u64>>,
+    /// Entries that leaves say were let go, and where these leaves are.
+    pruned: Vec<(Range<u64>, u64)>,
 }
 
 /// How many bundles a thread takes before the results are put in order.
@@ -318,8 +325,29 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn fold(&mut self, facts: Facts, notebook: &mut Notebook) {
+    /// Tells entries that were let go on purpose from those that are simply gone. How many were let go.
+    fn let_go(&self, notebook: &mut Notebook) -> u64 {
+        let mut pruned = 0;
+        for range in &self.missing {
+            // The leaf that says so comes behind what it speaks of, and is signed like every other.
+            let said = |(gone, seq): &(Range<u64>, u64)| {
+                gone.start <= range.start && range.end <= gone.end && *seq >= range.end
+            };
+            if self.pruned.iter().any(said) {
+                pruned += range.end - range.start;
+            } else {
+                let sentence = format!("the entries {} to {} are not there", range.start, range.end.saturating_sub(1));
+                notebook.find(Finding::of_leaf(Check::WellFormed, "missing", range.start, sentence));
+            }
+        }
+        notebook.pruned(pruned);
+        pruned
+    }
+
+    fn fold(&mut self, mut facts: Facts, notebook: &mut Notebook) {
         self.lists.append(&facts.lists);
+        self.missing.extend(facts.missing.take());
+        self.pruned.append(&mut facts.pruned);
         for line in &facts.lines {
             // A gateway's clock may differ and a decision may wait for its commit, but not for long.
             if line.at_us.saturating_add(leaves::CLOCK_SKEW_US_MAX) < self.newest_us {

@@ -219,6 +219,7 @@ pub(super) struct Notebook {
     home: Option<Region>,
     span_us: (i64, i64),
     transfers: Vec<Crossed>,
+    pruned: u64,
 }
 
 impl Notebook {
@@ -253,6 +254,10 @@ impl Notebook {
 
     pub(super) fn gapless(&mut self, gateways: usize, open: u64, silent: Vec<Silent>) {
         (self.gateways, self.open, self.silent) = (gateways, open, silent);
+    }
+
+    pub(super) fn pruned(&mut self, pruned: u64) {
+        self.pruned = pruned;
     }
 
     pub(super) fn span(&mut self, span_us: (i64, i64)) {
@@ -316,8 +321,13 @@ impl Notebook {
             _ if !self.signed => (false, "nothing unsigned is looked at".to_owned()),
             Check::WellFormed => {
                 let listed = self.listed.map(|lines| format!("; {lines} lines of lists against the leaves"));
-                let leaves = format!("{} leaves, each against its tile and the tree", self.leaves);
-                (self.leaves > 0, leaves + &listed.unwrap_or_default())
+                let listed = listed.unwrap_or_default();
+                let pruned = match self.pruned {
+                    0 => String::new(),
+                    pruned => format!("; pruned: {pruned}, of which the hashes are left"),
+                };
+                let leaves = format!("{} leaves, each against its tile and the tree{listed}{pruned}", self.leaves);
+                (self.leaves > 0, leaves)
             }
             Check::AppendOnly => match self.appended {
                 Some(appended) => (true, format!("{appended} leaves appended since your checkpoint")),

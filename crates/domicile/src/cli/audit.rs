@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::ConfigFile;
+use super::registers::{
+    AUDIT_EXPORT_HELP, AUDIT_KEY_RETIRE_HELP, AUDIT_VIOLATIONS_HELP, AuditExport, AuditKeyRetire, AuditKeySucceed,
+    AuditTransfers, AuditViolations,
+};
 
 pub(super) const AUDIT_HELP: &str = "\
 A region's log is signed by the process that has its key ([regions.<name>.signer]). Give the public key to whoever
@@ -65,6 +69,12 @@ pub(crate) enum Audit {
     Violations(AuditViolations),
     /// What crossed a border, newest first
     Transfers(AuditTransfers),
+    /// Let go of old lines of a log, as its retention says; their hashes stay
+    #[command(after_help = AUDIT_PRUNE_HELP)]
+    Prune(AuditPrune),
+    /// The identifying details beside one entry, held against what the entry committed to
+    #[command(after_help = AUDIT_DETAILS_HELP)]
+    Details(AuditDetails),
 }
 
 const AUDIT_VERIFY_HELP: &str = "\
@@ -204,6 +214,58 @@ pub(crate) struct AuditPack {
     pub json: bool,
     #[command(flatten)]
     pub config: ConfigFile,
+}
+
+const AUDIT_PRUNE_HELP: &str = "\
+The retention ([[regions.<name>.retention]]) says how long entries of each kind are kept. Lines go by whole
+partitions, the oldest first, once every entry in one has been kept for long enough, its events are in their topics
+and it is signed. First an entry says in the log what goes; then the partitions are dropped, by the owner's login
+(postgres_owner). Tiles and checkpoints stay: the log verifies as before, and says how much of it was pruned.
+
+Examples:
+  domicile audit prune --region eu-central --dry-run
+  domicile audit prune --region eu-central --apply";
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditPrune {
+    /// The region whose log it is; it must be served by this configuration
+    #[arg(long)]
+    pub region: String,
+    /// Only say what may go
+    #[arg(long, conflicts_with = "apply", required_unless_present = "apply")]
+    pub dry_run: bool,
+    /// Let it go
+    #[arg(long)]
+    pub apply: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub config: ConfigFile,
+}
+
+const AUDIT_DETAILS_HELP: &str = "\
+What identifies somebody is no part of the log: it lies sealed beside it, where the configuration wants it
+(audit_details), until the subject is erased. An entry only holds a commitment. Asking for details needs the scope
+audit:details and is itself logged. What was answered can be kept and checked again offline; that the entry is in the
+log is for a receipt or a proof to show.
+
+Exit codes: 0 the entry committed to these details; 11 it did not; 1 they could not be read.
+
+Examples:
+  domicile audit details https://eu.data.example.com/v1/audit/eu-central/details/42 --token env:AUDITOR
+  domicile audit details 42.json";
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditDetails {
+    /// The URL of an entry's details, `https://…/v1/audit/REGION/details/SEQ`, or a file with such an answer
+    pub source: String,
+    /// The API key or token for a URL, as file:… or env:NAME; it needs the scope audit:details
+    #[arg(long, value_name = "REFERENCE", default_value = "env:DOMICILE_TOKEN")]
+    pub token: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]

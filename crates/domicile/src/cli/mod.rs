@@ -5,6 +5,7 @@ mod audit;
 mod config;
 mod keys;
 mod policy;
+mod registers;
 mod serve;
 mod streams;
 
@@ -16,6 +17,7 @@ pub(crate) use self::audit::*;
 pub(crate) use self::config::*;
 pub(crate) use self::keys::*;
 pub(crate) use self::policy::*;
+pub(crate) use self::registers::*;
 pub(crate) use self::serve::*;
 pub(crate) use self::streams::*;
 use crate::config::DEFAULT_PATH;

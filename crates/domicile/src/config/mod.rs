@@ -69,6 +69,8 @@ pub(crate) struct Gateway {
     pub cookie_secure: bool,
     /// How often this process says in each log that it is still there.
     pub heartbeat: Duration,
+    /// What is kept, sealed, beside leaves.
+    pub audit_details: Vec<routing::DetailKind>,
     pub limits: raw::Limits,
     pub forwarding: Forwarding,
 }
@@ -151,6 +153,7 @@ pub(crate) struct Served {
     pub audit_reads: raw::AuditReads,
     /// 0 means never.
     pub scrub_leaves_per_s: u32,
+    pub retention: audit::Retention,
     pub reader_connections: u32,
     pub committer_connections: u32,
     pub redpanda: Option<Redpanda>,

@@ -89,6 +89,7 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
     if does(Role::Signer) {
         tasks.signers(config, &stores, &gateway);
         tasks.scrubbers(config, &stores, &gateway);
+        tasks.registrars(&stores, &gateway);
     }
     if does(Role::Gateway) {
         let geoip = load_geoip(config).await?;
@@ -100,6 +101,7 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
             regions: stores.clone(),
             homes: config.home_urls.clone(),
             own_region: config.gateway.region.clone(),
+            details: config.gateway.audit_details.clone(),
             clock: Arc::new(SystemClock),
         })?;
         tasks.geoip(config, geoip);

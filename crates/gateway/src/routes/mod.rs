@@ -5,6 +5,7 @@ mod batch;
 mod classify;
 mod conditions;
 mod decisions;
+mod details;
 mod events;
 mod export;
 mod health;
@@ -51,6 +52,7 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(registers::violations))
         .routes(routes!(registers::acknowledge))
         .routes(routes!(registers::transfers))
+        .routes(routes!(details::details))
 }
 
 /// The one route whose body has no end that it must wait for.

@@ -131,11 +131,16 @@ fn log(app: &App, caller: &Caller, region: Region) -> Result<Log, Error> {
 
 fn store<'a>(app: &'a App, caller: &Caller, region: Region) -> Result<&'a RegionStore, Error> {
     caller.may(Scope::AuditRead)?;
+    served(app, region)
+}
+
+/// The region, if this gateway serves it.
+pub(super) fn served(app: &App, region: Region) -> Result<&RegionStore, Error> {
     let served = app.routing.regions().find(|store| *store.region() == region);
     served.ok_or_else(|| app.not_done(routing::Error::NotServed { region }, Missing::Subject))
 }
 
-fn unread(log: &Log, source: storage::Error) -> Error {
+pub(super) fn unread(log: &Log, source: storage::Error) -> Error {
     Error::Region { region: log.region().clone(), decision: None, missing: Missing::Subject, source }
 }
 
@@ -146,7 +151,7 @@ fn answer(media: &'static str, body: impl Into<Body>) -> Response {
 /// What the path asks for.
 pub(crate) struct Asked<What> {
     pub(super) region: Region,
-    what: What,
+    pub(super) what: What,
 }
 
 /// The rest of such a path.
@@ -173,7 +178,7 @@ impl Rest for Nothing {
 }
 
 /// An entry's index.
-pub(crate) struct Seq(u64);
+pub(crate) struct Seq(pub(super) u64);
 
 impl Rest for Seq {
     fn read(segments: &Segments) -> Result<Self, Error> {

@@ -5,6 +5,7 @@
 mod databases;
 mod lint;
 mod migrate;
+mod prune;
 mod retire;
 mod scram;
 mod set;
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 pub use databases::{LoginName, Membership, create_database_if_absent, create_login_role};
 pub use lint::{Finding, lint};
 pub use migrate::{Migrated, Options, Progress, Step, migrate, migrate_directory, migrate_region, status};
+pub use prune::{LogPartition, full_partitions, hindrances, prune};
 pub use retire::{Retired, retire_key};
 pub use set::{MigrationState, Set};
 
@@ -82,6 +84,12 @@ pub enum Error {
         key_id: u16,
         /// Why.
         reason: &'static str,
+    },
+    /// Something still needs what was to go.
+    #[error("{reason}")]
+    Needed {
+        /// What, as a sentence.
+        reason: String,
     },
     /// A password that cannot be used.
     #[error("a login's password must be 12 to 256 printable ASCII characters")]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use leaf::{Fact, Kind, Leaf, Out, SubjectTag};
 use residency::{Decision, Region, SubjectId};
 
+use super::details::{self, Sealer};
 use super::entry::{Deed, Entry, Reply};
 use super::events::{Event, SUBJECT_PINNED, SubjectPinned, instant, payload};
 use super::fold::Fold;
@@ -65,6 +66,7 @@ pub(super) struct LeafDraft<'a> {
     pub(super) decision: &'a Decision,
     pub(super) kind: Kind,
     pub(super) tag: Option<SubjectTag>,
+    pub(super) sealer: Option<Sealer>,
     pub(super) home: Option<&'a Region>,
     pub(super) out: Out,
     pub(super) why: Option<&'static str>,
@@ -111,6 +113,7 @@ impl<'a> Draft<'a> {
                         decision: note.decision(),
                         kind: note.kind,
                         tag: note.tag,
+                        sealer: note.sealer.clone(),
                         home: note.home.as_ref(),
                         out: note.out,
                         why: note.why,
@@ -145,11 +148,16 @@ impl<'a> Draft<'a> {
             && self.keys_used.is_empty())
     }
 
-    /// The leaves as canonical lines, one behind the other, and where each one ends.
-    pub(super) fn lines(&self, shared: &Shared, numbers: &[u64]) -> Result<(String, Vec<usize>), Trouble> {
+    /// The leaves as canonical lines, one behind the other, and where each one ends; and the details beside them.
+    pub(super) fn lines(
+        &self,
+        shared: &Shared,
+        numbers: &[u64],
+    ) -> Result<(String, Vec<usize>, details::Rows), Trouble> {
         let mut bytes = Vec::with_capacity(self.leaves.len() * 640);
         let mut ends = Vec::with_capacity(self.leaves.len());
         let mut numbers = numbers.iter().copied();
+        let mut details = details::Rows::default();
         for said in &self.leaves {
             let leaf = match said {
                 Said::Decision(leaf) => leaf,
@@ -170,13 +178,17 @@ impl<'a> Draft<'a> {
                 why: leaf.why,
                 rows: leaf.rows,
                 bytes: leaf.bytes,
+                details: match leaf.sealer.as_ref().zip(leaf.decision.stated.as_ref()) {
+                    Some((sealer, stated)) => Some(details.seal(ends.len(), sealer, stated)?),
+                    None => None,
+                },
             };
             line.encode_into(&mut bytes);
             ends.push(bytes.len());
         }
         // They are written from strings.
         let text = String::from_utf8(bytes).map_err(|_| Trouble::Internal(Cause::new("a leaf is not text")))?;
-        Ok((text, ends))
+        Ok((text, ends, details))
     }
 
     fn deed(&mut self, fold: &mut Fold<'a>, deed: &'a Deed, homes: &Homes<'a>, place: usize) {
@@ -210,6 +222,7 @@ impl<'a> Draft<'a> {
             decision: deed.permit.decision(),
             kind: Kind::DecisionWrite,
             tag: known.map(|known| known.tag),
+            sealer: known.and_then(|known| known.sealer.clone()),
             home: at_home.map(|_| &fold.shared.region),
             out: Out::Allow,
             why: None,
@@ -267,6 +280,8 @@ impl<'a> Draft<'a> {
             decision: deed.permit.decision(),
             kind: Kind::SubjectRegister,
             tag: Some(known.tag),
+            // What was stated goes with the deed that it was stated for.
+            sealer: None,
             home: Some(&shared.region),
             out: Out::Allow,
             why: None,

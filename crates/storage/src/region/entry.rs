@@ -8,6 +8,7 @@ use leaf::{Fact, Kind, Out, SubjectTag};
 use residency::{Decision, Denial, DenialReason, Permit, Read, Region, SubjectId, Write};
 use tokio::sync::oneshot;
 
+use super::details::Sealer;
 use super::queue::Seat;
 use crate::deeds::{Answer, Change, Effect, Found, LogPosition};
 use crate::error::{Cause, Error};
@@ -47,6 +48,7 @@ pub(super) struct Note {
     pub(super) grounds: Grounds,
     pub(super) kind: Kind,
     pub(super) tag: Option<SubjectTag>,
+    pub(super) sealer: Option<Sealer>,
     pub(super) home: Option<Region>,
     pub(super) out: Out,
     pub(super) why: Option<&'static str>,
@@ -155,6 +157,7 @@ impl Note {
             grounds: Grounds::Denial(denial.decision),
             kind: Kind::DecisionDeny,
             tag: None,
+            sealer: None,
             home,
             out: Out::Deny,
             why: Some(why),

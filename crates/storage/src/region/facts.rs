@@ -1,6 +1,7 @@
 //! The index of facts: every leaf that is about no decision, and every decision whose data crossed a border. Derived
 //! from the log by a cursor of its own, so that a gateway that does not know of it never gets in its way.
 
+use leaf::FactKind;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
@@ -119,4 +120,12 @@ pub(super) async fn search(connection: &mut PgConnection, filter: &FactFilter) -
         .fetch_all(connection)
         .await?;
     rows.iter().map(decisions::row).collect()
+}
+
+/// Up to where the lines of the log were let go; 0 when all are there.
+pub(super) async fn pruned_to(connection: &mut PgConnection) -> Result<u64, Trouble> {
+    let filter = FactFilter { kinds: vec![FactKind::LogPrune.name().to_owned()], limit: 1, ..FactFilter::default() };
+    let newest = search(connection, &filter).await?;
+    let parsed = newest.first().and_then(|row| leaf::parse_fact(row.line.as_bytes()).ok());
+    Ok(parsed.and_then(|parsed| parsed.fact.range("at")).map_or(0, |range| range.end))
 }

@@ -13,6 +13,7 @@ use tlog::{Frontier, leaf_hash};
 use tokio::sync::Mutex;
 
 use super::Shared;
+use super::details;
 use super::events::instant;
 use super::outbox::Columns;
 use super::records::{column, version};
@@ -58,6 +59,8 @@ pub(super) struct Page<'a> {
     pub(super) lines: Vec<&'a str>,
     pub(super) hashes: Vec<[u8; 32]>,
     pub(super) events: Columns<'a>,
+    /// What lies sealed beside the leaves.
+    pub(super) details: details::Rows,
     /// The fence under which the subjects' states were read, if the page depends on any.
     pub(super) fence: Option<u64>,
     /// The time of its first decision, microseconds since 1970: the log's own first leaf takes it over.
@@ -136,6 +139,9 @@ pub(super) async fn append(
     mut in_transaction: bool,
 ) -> Result<u64, Stop> {
     let patience = shared.address.patience();
+    if !page.details.is_empty() {
+        begin_unless(&mut in_transaction, connection, shared).await?;
+    }
     let mut known = shared.head.known.lock().await;
     // Whatever goes wrong from here on, the next one looks at the head itself.
     let remembered = known.tip.take().filter(|_| !known.contended);
@@ -162,6 +168,9 @@ pub(super) async fn append(
             Err((trouble, _)) => return Err(trouble.into()),
         };
         if outcome {
+            if !page.details.is_empty() {
+                within(patience, details::write(connection, &page.details, first)).await?;
+            }
             if in_transaction {
                 let committed = within(patience, async { Ok(connection.execute("COMMIT").await?) }).await;
                 match committed {

@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use super::checkpoints::PublishedCheckpoint;
 use super::cursors::{self, CursorLease, CursorState};
 use super::decisions::{self, DecisionFilter, DecisionRow};
+use super::details::{self, DetailedLeaf};
 use super::facts::{self, FactFilter};
 use super::outbox::{self, Channel, OutboxRow};
 use super::policies::KeptPolicy;
@@ -160,6 +161,25 @@ impl Log {
         self.index_caught_up().await?;
         let origin = &self.0.shared.origin;
         ask!(self, connection => decisions::search(connection, &filter, origin))
+    }
+
+    /// Up to where the lines of the log were let go, as its newest `log.prune` says; 0 when all are there.
+    ///
+    /// # Errors
+    /// When the database does not answer, or its index does not catch up within `index_wait_max`.
+    pub async fn pruned_to(&self) -> Result<u64, Error> {
+        self.index_caught_up().await?;
+        ask!(self, connection => facts::pruned_to(connection))
+    }
+
+    /// A leaf with the identifying details that lie sealed beside it; `None` when there are none, or when they went with
+    /// their subject.
+    ///
+    /// # Errors
+    /// When the database does not answer, or the details are not those that the leaf committed to.
+    pub async fn details(&self, seq: u64) -> Result<Option<DetailedLeaf>, Error> {
+        let origin = &self.0.shared.origin;
+        ask!(self, connection => details::open(connection, seq, origin))
     }
 
     /// The tag of a subject in this log; `None` for one that is not registered here.

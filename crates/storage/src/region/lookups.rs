@@ -7,6 +7,7 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::Shared;
+use super::details::Sealer;
 use super::events::microseconds;
 use super::reader::Query;
 use super::records::version;
@@ -28,6 +29,7 @@ const PAGE_BYTES_MAX: i64 = 4 << 20;
 pub(super) struct Sight {
     /// Of the subject, if it is registered here.
     pub(super) tag: Option<SubjectTag>,
+    pub(super) sealer: Option<Sealer>,
     pub(super) found: Result<Found, Error>,
 }
 
@@ -267,7 +269,7 @@ pub(super) async fn subjects(
     .fetch_all(connection)
     .await?;
     for row in &rows {
-        see(shared, sights, of(asked, row)?, row, || Ok(Found::Subject(Some(known(row, &shared.origin)?.state))))?;
+        see(shared, sights, of(asked, row)?, row, || Ok(Found::Subject(Some(known(row, shared, "")?.state))))?;
     }
     Ok(())
 }
@@ -283,12 +285,12 @@ fn see<What>(
     if row.try_get::<Option<&str>, _>(0)?.is_none() {
         return Ok(());
     }
-    let known = known(row, &shared.origin)?;
+    let known = known(row, shared, ask.subject)?;
     let found = match known.admits_read(ask.epoch) {
         Ok(()) => Ok(found()?),
         Err(error) => Err(error),
     };
-    *sights.get_mut(ask.at).ok_or_else(broken)? = Some(Sight { tag: Some(known.tag), found });
+    *sights.get_mut(ask.at).ok_or_else(broken)? = Some(Sight { tag: Some(known.tag), sealer: known.sealer, found });
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod committer;
 mod crew;
 mod cursors;
 mod decisions;
+mod details;
 mod draft;
 mod entry;
 mod events;
@@ -58,6 +59,7 @@ use crate::link::{Address, Expected, Link, Work, identify, within};
 pub use self::checkpoints::PublishedCheckpoint;
 pub use self::cursors::{CursorLease, CursorState};
 pub use self::decisions::{DecisionFilter, DecisionRow};
+pub use self::details::DetailedLeaf;
 pub use self::events::topic_of;
 pub use self::facts::FactFilter;
 pub use self::log::{Head, Log};
@@ -105,6 +107,8 @@ pub struct RegionSettings {
     pub log_origin: String,
     /// When a read is accountable.
     pub audit_reads: AuditReads,
+    /// Whether what decisions state that identifies somebody is kept, sealed, beside the log.
+    pub keeps_details: bool,
     /// This boot of this gateway.
     pub gateway: GatewayId,
     /// The keys that digests of newly registered subjects are made with; the directory's.
@@ -127,6 +131,7 @@ pub(crate) struct Shared {
     origin: String,
     gateway: GatewayId,
     audit_reads: AuditReads,
+    keeps_details: bool,
     peppers: Peppers,
     limits: Limits,
     address: Arc<Address>,
@@ -183,6 +188,7 @@ impl RegionStore {
             origin: log_origin,
             gateway: settings.gateway,
             audit_reads: settings.audit_reads,
+            keeps_details: settings.keeps_details,
             peppers: settings.peppers,
             limits,
             address,

@@ -62,7 +62,7 @@ pub(super) async fn transact(
     }
     write(shared, connection, &draft).await?;
     let numbers = shared.numbers.take(draft.leaves.iter().filter(|said| said.is_unnumbered()).count());
-    let (text, ends) = draft.lines(shared, &numbers)?;
+    let (text, ends, details) = draft.lines(shared, &numbers)?;
     let mut start = 0;
     let mut lines = Vec::with_capacity(ends.len());
     for end in ends {
@@ -71,7 +71,7 @@ pub(super) async fn transact(
     }
     let hashes: Vec<[u8; 32]> = lines.iter().map(|line| leaf_hash(line.as_bytes())).collect();
     let at_us = entries.first().map_or(0, Entry::at_us);
-    let page = Page { lines, hashes, events: Columns::of(&draft.events), fence, at_us };
+    let page = Page { lines, hashes, events: Columns::of(&draft.events), details, fence, at_us };
     let appended = head::append(shared, connection, &page, careful || changes).await;
     let hashes = page.hashes;
     let registered = draft.registered.iter().map(|(subject, fresh)| ((*subject).clone(), Arc::clone(fresh))).collect();
@@ -118,7 +118,7 @@ async fn homes<'a>(
     }
     if !missing.is_empty() {
         let names: Vec<&str> = missing.keys().copied().collect();
-        let mut found = within(patience, subjects::load(connection, &names, &shared.origin)).await?;
+        let mut found = within(patience, subjects::load(connection, &names, shared)).await?;
         for (name, deed) in missing {
             let subject = deed.permit.subject();
             let home = match found.remove(name) {
@@ -128,8 +128,7 @@ async fn homes<'a>(
                     Home::Known(known)
                 }
                 None if deed.permit.epoch() == Epoch::FIRST => {
-                    let digest = shared.peppers.digest(subject);
-                    Home::Fresh(Arc::new(Fresh::draw(digest, deed.permit.decision().at_us, &shared.origin)))
+                    Home::Fresh(Arc::new(Fresh::draw(shared, subject, deed.permit.decision().at_us)))
                 }
                 None => Home::Nobody,
             };

@@ -1,9 +1,11 @@
 //! `domicile audit`: the region logs as proof.
 
+mod details;
 mod export;
 mod http;
 pub(super) mod key;
 mod pack;
+mod prune;
 mod receipt;
 mod registers;
 mod succession;
@@ -40,6 +42,8 @@ pub(crate) async fn run(command: cli::Audit) -> Result<ExitCode, Failure> {
         cli::Audit::Violations(cli::AuditViolations::List(args)) => registers::list(&args).await,
         cli::Audit::Violations(cli::AuditViolations::Acknowledge(args)) => registers::acknowledge(&args).await,
         cli::Audit::Transfers(args) => registers::transfers(&args).await,
+        cli::Audit::Prune(args) => Box::pin(prune::run(&args)).await,
+        cli::Audit::Details(args) => Box::pin(details::run(&args)).await,
     }
 }
 

@@ -62,6 +62,7 @@ impl Check<'_> {
             admin_listen: admin_listen?,
             cookie_secure: raw.cookie_secure.unwrap_or(true),
             heartbeat: Duration::from_secs(raw.heartbeat_s.unwrap_or(HEARTBEAT_S).into()),
+            audit_details: details(&raw.audit_details),
             limits: raw.limits.clone(),
             forwarding: forwarding?,
         })
@@ -221,4 +222,19 @@ pub(super) fn served(region: &raw::Region) -> bool {
 
 fn is_header_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+/// Each kind once.
+fn details(raw: &[raw::AuditDetail]) -> Vec<routing::DetailKind> {
+    let mut kinds: Vec<_> = raw
+        .iter()
+        .map(|detail| match detail {
+            raw::AuditDetail::Subject => routing::DetailKind::Subject,
+            raw::AuditDetail::ClientNetwork => routing::DetailKind::ClientNetwork,
+            raw::AuditDetail::Tenant => routing::DetailKind::Tenant,
+        })
+        .collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
 }

@@ -3,6 +3,7 @@
 mod directory;
 mod gateway;
 mod regions;
+mod retention;
 mod stores;
 
 use std::collections::BTreeMap;

@@ -120,6 +120,7 @@ impl Check<'_> {
             fine
         });
         let signer = raw.signer.as_ref().map(|raw| self.signer(&format!("{table}.signer"), raw, log_origin.as_deref()));
+        let retention = self.retention(table, &raw.retention);
         let redpanda = raw.redpanda.as_ref().map(|raw| self.redpanda(&format!("{table}.redpanda"), raw, ground));
         let snowflake = raw.snowflake.as_ref().map(|raw| self.snowflake(&format!("{table}.snowflake"), raw, ground));
         Some(Served {
@@ -133,6 +134,7 @@ impl Check<'_> {
             },
             audit_reads: raw.audit_reads,
             scrub_leaves_per_s: raw.scrub_leaves_per_s,
+            retention,
             reader_connections: raw.reader_connections,
             committer_connections: raw.committer_connections,
             redpanda: match redpanda {

@@ -13,9 +13,12 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::gateway::{Algorithm, Auth, Claims, Forwarding, ForwardingSource, Gateway, Jwt, Limits};
+pub(crate) use self::gateway::{
+    Algorithm, AuditDetail, Auth, Claims, Forwarding, ForwardingSource, Gateway, Jwt, Limits,
+};
 pub(crate) use self::regions::{
-    AuditReads, FolderFormat, KafkaSecurity, MissingTopics, Redpanda, Region, SaslMechanism, Signer, Snowflake, Witness,
+    AuditReads, FolderFormat, KafkaSecurity, MissingTopics, Redpanda, Region, Retention, SaslMechanism, Signer,
+    Snowflake, Witness,
 };
 #[cfg(test)]
 pub(crate) use self::telemetry::Otlp;
