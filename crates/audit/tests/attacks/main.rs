@@ -5,12 +5,16 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod databases;
+mod exports;
 mod packs;
 mod proofs;
+mod registers;
 #[path = "../../../storage/tests/region/scene.rs"]
 #[expect(dead_code, reason = "the scene of the storage tests; these play on a part of it")]
 mod scene;
+mod sealed;
 mod stage;
+mod succession;
 #[path = "../../../storage/tests/support/mod.rs"]
 mod support;
 mod watchers;
