@@ -13,7 +13,7 @@ const FLOORS: [&[&str]; 7] = [
     &["routing", "relay", "forwarder", "ops"],
     &["gateway", "console"],
     &["world"],
-    &["domicile", "xtask", "system-tests", "benches", "example-consumer"],
+    &["domicile", "xtask", "system-tests", "benches", "example-consumer", "fuzzed"],
 ];
 
 /// Arrows within a floor.

@@ -45,6 +45,15 @@ impl Pack {
     pub fn open_with(path: &Path, identities: &Identities) -> Result<Self, Unread> {
         let no_pack = |why: String| Unread::Unreachable(format!("{} is no evidence pack: {why}", path.display()));
         let file = seal::open(path, identities).map_err(|error| no_pack(error.to_string()))?;
+        Self::of(file).map_err(|why| no_pack(why.to_string()))
+    }
+
+    /// A pack out of a file that is open and not encrypted.
+    ///
+    /// # Errors
+    /// [`Unread`] when it is no pack.
+    pub fn of(file: File) -> Result<Self, Unread> {
+        let no_pack = Unread::Unreachable;
         let length = file.metadata().map_err(|error| no_pack(error.to_string()))?.len();
         let archive = ZipArchive::new(Window { file: Arc::new(file), at: 0, length });
         let mut archive = archive.map_err(|error| no_pack(error.to_string()))?;

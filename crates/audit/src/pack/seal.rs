@@ -20,6 +20,12 @@ const IDENTITIES_BYTES_MAX: u64 = 64 << 10;
 #[derive(Clone)]
 pub struct Recipient(x25519::Recipient);
 
+impl std::fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.to_string())
+    }
+}
+
 /// The text is no age public key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is not an age public key (age1…)")]

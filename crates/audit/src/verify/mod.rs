@@ -10,6 +10,7 @@ mod balance;
 mod counters;
 mod leaves;
 mod lists;
+mod moulds;
 mod report;
 mod source;
 
@@ -17,7 +18,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use residency::Policy;
 use tlog::{Checkpoint, Hash, Note, SignatureError, TILE_WIDTH, Tile, Verified, VerifierKey};
@@ -30,6 +31,7 @@ use self::authentic::{Authentic, Halt};
 use self::counters::Counters;
 use self::leaves::{Facts, read_entries};
 use self::lists::Lists;
+use self::moulds::Moulds;
 use self::report::Notebook;
 
 /// What to hold a log against.
@@ -295,16 +297,22 @@ impl Scan<'_> {
         let last = range.end.div_ceil(width);
         let mut at = range.start / width;
         let mut done = 0;
+        let moulds: Mutex<Vec<Moulds>> = Mutex::default();
         while at < last {
             let round = at..last.min(at + (pace.threads.get() * BUNDLES_A_ROUND) as u64);
             let tiles: Vec<Tile> = round.clone().filter_map(|index| Tile::within(size, 0, index)).collect();
             let results: Vec<Mutex<Option<Result<Facts, Unread>>>> = tiles.iter().map(|_| Mutex::default()).collect();
             let next = AtomicUsize::new(0);
-            let work = || loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let (Some(tile), Some(result)) = (tiles.get(index), results.get(index)) else { return };
-                let facts = read_entries(authentic, *tile, &range, &self.checkpoint.origin, policies);
-                *result.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(facts);
+            let work = || {
+                let mut mine = unpoisoned(&moulds).pop().unwrap_or_default();
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let (Some(tile), Some(result)) = (tiles.get(index), results.get(index)) else { break };
+                    let origin = &self.checkpoint.origin;
+                    let facts = read_entries(authentic, *tile, &range, origin, policies, &mut mine);
+                    *unpoisoned(result) = Some(facts);
+                }
+                unpoisoned(&moulds).push(mine);
             };
             std::thread::scope(|scope| {
                 for _ in 1..pace.threads.get().min(tiles.len()) {
@@ -313,7 +321,7 @@ impl Scan<'_> {
                 work();
             });
             for result in results {
-                let facts = result.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let facts = result.into_inner().unwrap_or_else(PoisonError::into_inner);
                 let Some(facts) = facts else { continue };
                 let facts = facts?;
                 done += facts.leaves;
@@ -361,6 +369,10 @@ impl Scan<'_> {
         }
         notebook.take(facts);
     }
+}
+
+fn unpoisoned<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The hashes in a tile's bytes.
