@@ -7,8 +7,10 @@
 mod pack;
 mod seeds;
 
+use std::sync::LazyLock;
+
 use audit::{Receipt, read_bundle};
-use leaf::{LEAF_BYTES_MAX, check_canonical, parse, parse_fact};
+use leaf::{Cast, LEAF_BYTES_MAX, Mould, check_canonical, parse, parse_and_mould, parse_fact};
 use residency::Policy;
 use residency::presets::{JURISDICTIONS, LOCATIONS};
 use tlog::{Checkpoint, EntryProof, KeyKind, Note, SigningKey, Tile, VerifierKey};
@@ -52,6 +54,12 @@ pub fn leaf(data: &[u8]) {
     let canonical = check_canonical(data);
     let (decision, fact) = (parse(data), parse_fact(data));
     assert!(decision.is_err() || fact.is_err(), "one line is two leaves");
+    static MOULD: LazyLock<Option<Mould>> =
+        LazyLock::new(|| parse_and_mould(seeds::DECISION.as_bytes()).ok().and_then(|(_, mould)| mould));
+    if let Some(cast) = MOULD.as_ref().and_then(|mould| mould.cast(data)) {
+        let read = decision.as_ref().map(|parsed| Cast { gseq: parsed.gseq, at_us: parsed.decision.at_us });
+        assert_eq!(read.ok(), Some(cast), "what fits a mould is a leaf");
+    }
     let mut again = Vec::new();
     match (&decision, &fact) {
         (Ok(parsed), _) => {
@@ -78,7 +86,7 @@ pub fn note(data: &[u8]) {
     };
     assert_eq!(note.to_string(), text, "a note is written in one way only");
     for key in [log_key(), witness_key()] {
-        drop(key.public().verify(&note));
+        let _ = key.public().verify(&note);
     }
     if let Ok(checkpoint) = note.text().parse::<Checkpoint>() {
         let again: Result<Checkpoint, _> = checkpoint.to_string().parse();

@@ -7,7 +7,7 @@ use crate::pack::Files;
 use crate::{ORIGIN, log_key, witness_key};
 
 /// A leaf of a permitted read.
-const DECISION: &str = concat!(
+pub(crate) const DECISION: &str = concat!(
     r#"{"act":"key:checkout","bytes":96,"dst":"eu-central","#,
     r#""ev":[["existing_pin","eu-central",100,"directory"],["geoip","US",20,"connection"]],"#,
     r#""geo":"2026-06-01","gseq":43,"gw":"eu-gw-1/00007f3a","home":"eu-central","#,

@@ -110,8 +110,8 @@ async fn attack_a_transfer_without_its_other_side_is_in_the_register() {
     assert!(registrar.catch_up(later()).await.unwrap());
     let found = here.log().violations(&filter).await.unwrap();
     assert_eq!(found.iter().map(|one| one.seq).collect::<Vec<_>>(), [Some(3)], "{found:?}");
-    let listed = here.log().transfers(&TransferFilter { matched: Some(false), limit: 10, ..TransferFilter::default() });
-    let listed = listed.await.unwrap();
+    let unmatched = TransferFilter { matched: Some(false), limit: 10, ..TransferFilter::default() };
+    let listed = here.log().transfers(&unmatched).await.unwrap();
     assert_eq!((listed.len(), listed[0].basis.as_str(), listed[0].counterpart), (1, "scc:2021/914", false));
 }
 

@@ -28,7 +28,7 @@ pub(super) async fn end(args: &cli::AuditKeyRetire) -> Result<ExitCode, Failure>
         let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
             print::line(format!("The log {} has {size} leaves now, and can be ended:", log.origin()));
             print::line(format!("  its last leaf would say that {next} succeeds {key};"));
-            print::line("  its last checkpoint would be signed, and belongs into the file of --out.".to_owned());
+            print::line("  its last checkpoint would be signed, and belongs into the file of --out.");
             return Ok(());
         };
         let new = OpenOptions::new().write(true).create_new(true).open(out);
