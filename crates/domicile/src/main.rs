@@ -44,6 +44,7 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(args) => Box::pin(serve::run(&args)).await,
+        Command::Init(args) => commands::init::run(&args),
         Command::Migrate(args) => commands::migrate::run(&args).await,
         Command::Audit(command) => Box::pin(commands::audit::run(command)).await,
         Command::Witness(args) => commands::witness::run(&args).await,

@@ -8,3 +8,6 @@ pub const LOCATIONS: &str = include_str!("../../../config/presets/locations.csv"
 
 /// `config/residency.toml`: the policy that ships, a starting point to be reviewed with counsel.
 pub const SHIPPED_POLICY: &str = include_str!("../../../config/residency.toml");
+
+/// `config/presets/telemetry.csv`: where vendors keep the metrics and traces that are sent to their sites.
+pub const TELEMETRY: &str = include_str!("../../../config/presets/telemetry.csv");

@@ -3,6 +3,7 @@
 
 mod audit;
 mod config;
+mod init;
 mod keys;
 mod policy;
 mod registers;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::audit::*;
 pub(crate) use self::config::*;
+pub(crate) use self::init::*;
 pub(crate) use self::keys::*;
 pub(crate) use self::policy::*;
 pub(crate) use self::registers::*;
@@ -51,6 +53,9 @@ pub(crate) enum Command {
     /// Run the gateway, the relays and the forwarders of the regions served here
     #[command(after_help = serve::SERVE_HELP)]
     Serve(Serve),
+    /// Found a Compose cell in this folder: .env and secrets; what is there stays
+    #[command(after_help = init::INIT_HELP)]
+    Init(Init),
     /// Bring the databases up to date: the directory's and each served region's
     #[command(after_help = serve::MIGRATE_HELP)]
     Migrate(Migrate),

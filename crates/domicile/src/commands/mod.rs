@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod health;
+pub(crate) mod init;
 pub(crate) mod keys;
 pub(crate) mod migrate;
 pub(crate) mod policy;

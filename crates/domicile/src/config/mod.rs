@@ -279,8 +279,13 @@ pub(crate) fn load_with(file: &Path, variables: &BTreeMap<String, String>) -> Re
 /// # Errors
 /// The mistakes of shape.
 pub(crate) fn effective(file: &Path) -> Result<raw::Root, Mistakes> {
+    effective_with(file, &environment())
+}
+
+/// The same with a given environment.
+pub(crate) fn effective_with(file: &Path, variables: &BTreeMap<String, String>) -> Result<raw::Root, Mistakes> {
     let schema = json_schema();
-    let layered = layers::Layered::read(file, &read(file)?, &environment(), schema::Node::root(&schema));
+    let layered = layers::Layered::read(file, &read(file)?, variables, schema::Node::root(&schema));
     let (root, mistakes) = shaped(&layered, file, schema::Node::root(&schema));
     if mistakes.0.is_empty() { Ok(root) } else { Err(mistakes) }
 }

@@ -9,6 +9,10 @@ use secrecy::SecretString;
 /// A secret longer than this is not a secret but a mistaken path, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 
+/// Where a container has its secrets. Who may read them is decided by what is mounted there: Compose hands out neither
+/// owner nor mode, so they say nothing.
+const MOUNTED: &str = "/run/secrets";
+
 /// Where secrets are looked up.
 pub(crate) struct Secrets<'a> {
     /// Relative `file:` references begin here.
@@ -89,6 +93,9 @@ impl Secrets<'_> {
 #[cfg(unix)]
 fn exposed(path: &Path, meta: &std::fs::Metadata) -> Option<Trouble> {
     use std::os::unix::fs::PermissionsExt as _;
+    if path.starts_with(MOUNTED) {
+        return None;
+    }
     let mode = meta.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then(|| Trouble {
         message: format!("Others may read the secret file {} (mode {mode:03o}).", path.display()),

@@ -319,6 +319,12 @@ impl Policy {
         }
     }
 
+    /// Whether a country belongs to a jurisdiction: for what is kept by somebody who names the country and no cloud.
+    #[must_use]
+    pub fn holds(&self, country: Country, jurisdiction: &Jurisdiction) -> bool {
+        self.jurisdictions.get(jurisdiction).is_some_and(|rule| self.is_member(country.into(), rule))
+    }
+
     /// The region an operator wrote for the case that nothing else speaks; absent unless written.
     #[must_use]
     pub fn default_region(&self) -> Option<&Region> {

@@ -5,6 +5,7 @@ mod gateway;
 mod regions;
 mod retention;
 mod stores;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +19,7 @@ use super::dsn::{self, Dsn};
 use super::layers::Layered;
 use super::mistake::{Gravity, Mistake, Mistakes};
 use super::secret::{Secrets, is_reference};
-use super::{Config, Otlp, Postgres, Telemetry, raw};
+use super::{Config, Postgres, raw};
 
 /// Checks the meaning of settings whose shape is right; `mistakes` are those of the shape.
 pub(super) fn check(
@@ -37,7 +38,8 @@ pub(super) fn check(
     let directory = check.directory(&root.directory);
     let jwt = root.auth.jwt.as_ref().map(|raw| check.jwt(raw));
     let regions = check.regions(&root.regions, policy.as_ref(), &root.directory);
-    let telemetry = check.telemetry(&root.telemetry);
+    let served = regions.as_ref().map(|(served, _)| served);
+    let telemetry = check.telemetry(&root.telemetry, policy.as_ref(), served);
     check.events(&root.events);
 
     let mut mistakes = check.mistakes;
@@ -257,40 +259,5 @@ impl Check<'_> {
                 self.error(&format!("events.types[{index}]"), "This is neither an event type nor a domain.", fix);
             }
         }
-    }
-
-    fn telemetry(&mut self, raw: &raw::Telemetry) -> Option<Telemetry> {
-        let filter = raw.filter.clone().unwrap_or_else(|| "info".into());
-        if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&filter) {
-            self.error("telemetry.filter", format!("Not a filter: {error}."), "Write e.g. \"info,storage=debug\".");
-        }
-        let otlp = raw.otlp.as_ref().map(|otlp| {
-            let key = "telemetry.otlp.endpoint";
-            let endpoint =
-                self.text(key, otlp.endpoint.as_ref(), "Name the collector, e.g. \"http://127.0.0.1:4318\".")?;
-            if !endpoint.starts_with("http://") {
-                self.error(
-                    key,
-                    "The exporter speaks plain http only.",
-                    "Run a collector beside this process, write http://127.0.0.1:4318, and let the collector do TLS.",
-                );
-                return None;
-            }
-            if !otlp.traces && !otlp.metrics {
-                self.warn("telemetry.otlp", "Neither traces nor metrics are exported.", "Remove the table.");
-            }
-            Some(Otlp {
-                endpoint: endpoint.trim_end_matches('/').to_owned(),
-                traces: otlp.traces,
-                metrics: otlp.metrics,
-                trace_ratio: otlp.trace_ratio,
-                metrics_every: std::time::Duration::from_secs(otlp.metrics_every_s),
-            })
-        });
-        let otlp = match otlp {
-            Some(otlp) => Some(otlp?),
-            None => None,
-        };
-        Some(Telemetry { format: raw.format, filter, otlp })
     }
 }

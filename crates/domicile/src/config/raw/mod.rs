@@ -20,9 +20,7 @@ pub(crate) use self::regions::{
     AuditReads, FolderFormat, KafkaSecurity, MissingTopics, Redpanda, Region, Retention, SaslMechanism, Signer,
     Snowflake, Witness,
 };
-#[cfg(test)]
-pub(crate) use self::telemetry::Otlp;
-pub(crate) use self::telemetry::{LogFormat, Telemetry};
+pub(crate) use self::telemetry::{LogFormat, Otlp, Telemetry};
 
 /// The configuration of domicile. Every key can also be set by the environment:
 /// `DOMICILE__GATEWAY__LISTEN` is `listen` in `[gateway]`.

@@ -1,5 +1,7 @@
 //! `[telemetry]` as it is written.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,11 @@ pub(crate) enum LogFormat {
 pub(crate) struct Otlp {
     /// The collector, plain http: e.g. `http://127.0.0.1:4318`. Put TLS in the collector beside it.
     pub endpoint: Option<String>,
+    /// Where the collector sends it on: a site of `presets/telemetry.csv`. Default: `local`, nowhere. A site outside
+    /// the jurisdiction of a region served here is refused.
+    pub site: Option<String>,
+    /// The table of sites. Default: the built-in preset.
+    pub sites: Option<PathBuf>,
     /// Whether traces are exported.
     pub traces: bool,
     /// Whether metrics are exported (they are always at `/metrics`).
@@ -45,6 +52,14 @@ pub(crate) struct Otlp {
 
 impl Default for Otlp {
     fn default() -> Self {
-        Self { endpoint: None, traces: true, metrics: true, trace_ratio: 0.05, metrics_every_s: 15 }
+        Self {
+            endpoint: None,
+            site: None,
+            sites: None,
+            traces: true,
+            metrics: true,
+            trace_ratio: 0.05,
+            metrics_every_s: 15,
+        }
     }
 }

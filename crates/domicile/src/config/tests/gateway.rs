@@ -63,6 +63,42 @@ fn telemetry_is_checked() {
 }
 
 #[test]
+fn telemetry_stays_in_the_jurisdiction_of_every_region_served() {
+    let site = |site: &str| {
+        let text = format!("[telemetry.otlp]\nendpoint = \"http://otel:4318\"\nsite = \"{site}\"\n");
+        Scene::new().and(&text)
+    };
+    site("local").sound();
+    site("newrelic-eu").sound();
+    site("datadog-eu1").sound();
+    site("newrelic-us").refused("telemetry.otlp.site", "outside the jurisdiction eu of eu-central");
+    site("datadog-us5").refused("telemetry.otlp.site", "keeps telemetry in US");
+    site("datadog-ap1").refused("telemetry.otlp.site", "keeps telemetry in JP");
+    site("newrelic-ue").refused("telemetry.otlp.site", "newrelic-eu");
+    // A gateway for two jurisdictions has no vendor that would be lawful for both.
+    let both = |which: &str| {
+        site(which).with(
+            "[regions.us-east]\nhome_url = \"https://us.example.com/\"\n",
+            "[regions.us-east]\npostgres = \"postgres://d@db.us.internal/us\"\nlog_origin = \"us.log.example.com\"\n",
+        )
+    };
+    both("local").sound();
+    both("newrelic-eu").refused("telemetry.otlp.site", "outside the jurisdiction us of us-east");
+    both("newrelic-us").refused("telemetry.otlp.site", "outside the jurisdiction eu of eu-central");
+}
+
+#[test]
+fn a_table_of_telemetry_sites_can_be_an_operators_own() {
+    let text = "[telemetry.otlp]\nendpoint = \"http://otel:4318\"\nsite = \"in-house\"\nsites = \"sites.csv\"\n";
+    let scene = Scene::new().and(text);
+    scene.refused("telemetry.otlp.sites", "sites.csv");
+    scene.file("sites.csv", "site,country,host,source\nin-house,FR,otlp.example.com,contract\n", 0o644);
+    scene.sound();
+    scene.file("sites.csv", "site,country,host,source\nin-house,Utopia,otlp.example.com,contract\n", 0o644);
+    scene.refused("telemetry.otlp.sites", "Utopia");
+}
+
+#[test]
 fn the_types_of_events_are_names_or_domains() {
     let types = |list: &str| Scene::new().and(&format!("[events]\ntypes = {list}\n"));
     types("[\"shop.*\", \"billing.paid\"]").sound();
