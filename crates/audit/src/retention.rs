@@ -79,7 +79,7 @@ fn blocked(range: &Range<u64>, kinds: &[KindSpan], size: u64, retention: &Retent
             return Some(format!("{} entries of the kind {} are kept for ever", span.leaves, span.kind));
         };
         let until_us = span.span_us.1.saturating_add(i64::from(min_days).saturating_mul(DAY_US));
-        let days = (until_us - now_us).div_euclid(DAY_US) + 1;
+        let days = (until_us - now_us + DAY_US - 1).div_euclid(DAY_US);
         (until_us > now_us).then(|| format!("entries of the kind {} are kept for another {days} days", span.kind))
     })
 }

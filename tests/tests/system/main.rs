@@ -3,10 +3,12 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a scene that cannot be set is a failed test")]
 
+mod alarms;
 mod callers;
 mod decisions;
 mod evidence;
 mod input;
+mod ledger;
 mod outage;
 mod pinned;
 mod proof;

@@ -5,10 +5,12 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod databases;
+mod details;
 mod exports;
 mod packs;
 mod proofs;
 mod registers;
+mod retention;
 #[path = "../../../storage/tests/region/scene.rs"]
 #[expect(dead_code, reason = "the scene of the storage tests; these play on a part of it")]
 mod scene;
@@ -17,4 +19,5 @@ mod stage;
 mod succession;
 #[path = "../../../storage/tests/support/mod.rs"]
 mod support;
+mod transfers;
 mod watchers;

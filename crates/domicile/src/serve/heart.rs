@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use leaf::{Attestation, Fact};
+use leaf::{Attestation, Fact, FactKind};
 use residency::Policy;
 use routing::{Clock as _, SystemClock};
-use storage::RegionStore;
+use storage::{FactFilter, RegionStore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -40,6 +40,7 @@ impl Heart {
         let beats = async {
             self.until_said(|| self.start()).await;
             self.until_said(|| self.settings()).await;
+            self.until_said(|| self.key()).await;
             let mut attest_at = Instant::now();
             loop {
                 if Instant::now() >= attest_at {
@@ -96,6 +97,21 @@ impl Heart {
         };
         self.record(Fact::config_change(SystemClock.now_us(), fingerprint::digest(now), was, &keys)).await?;
         log.keep_settings(instance, now).await
+    }
+
+    /// Names the key that signs this log, when it is another one than the log names last.
+    async fn key(&self) -> Result<(), storage::Error> {
+        let served = self.config.served.get(self.store.region());
+        let Some(signer) = served.and_then(|served| served.signer.as_ref()) else { return Ok(()) };
+        let key = signer.key.public().to_string();
+        let kinds = vec![FactKind::KeyRotate.name().to_owned()];
+        let found = self.store.log().facts(FactFilter { kinds, limit: 1, ..FactFilter::default() }).await?;
+        let last = found.first().and_then(|row| leaf::parse_fact(row.line.as_bytes()).ok());
+        let was = last.as_ref().and_then(|parsed| parsed.fact.text("key"));
+        if was == Some(key.as_str()) {
+            return Ok(());
+        }
+        self.record(Fact::key_rotate(SystemClock.now_us(), &key, was)).await
     }
 
     async fn attest(&self) -> Result<(), storage::Error> {

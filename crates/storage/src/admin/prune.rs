@@ -113,7 +113,7 @@ pub async fn prune(dsn: &SecretString, to: u64) -> Result<u64, Error> {
         return Err(Error::Needed { reason });
     }
     let leaves = partitions(&mut connection, "leaves").await?;
-    if !leaves.iter().any(|(_, range)| range.end == to) || to % 256 != 0 {
+    if !leaves.iter().any(|(_, range)| range.end == to) || !to.is_multiple_of(256) {
         return Err(Error::Needed { reason: format!("no partition of the log ends at entry {to}") });
     }
     let outbox = partitions(&mut connection, "outbox").await?;

@@ -87,13 +87,11 @@ fn tell(args: &cli::AuditPrune, planned: &Plan, hindered: &[String], retention: 
             "hindered": hindered, "overdue": planned.overdue, "days_min_max": rules,
         }));
     }
-    match (from < to, args.apply) {
-        (true, true) => {
-            print::line(format!("The lines of the entries {from} to {} are gone; their hashes stay.", to - 1))
-        }
-        (true, false) => print::line(format!("The lines of the entries {from} to {} may go.", to - 1)),
-        (false, _) => print::line("No lines may go."),
-    }
+    print::line(match (from < to, args.apply) {
+        (true, true) => format!("The lines of the entries {from} to {} are gone; their hashes stay.", to - 1),
+        (true, false) => format!("The lines of the entries {from} to {} may go.", to - 1),
+        (false, _) => "No lines may go.".to_owned(),
+    });
     for why in hindered {
         print::line(format!("But {why}."));
     }
