@@ -128,7 +128,7 @@ fn log_of(leaves: u64) -> Result<InMemory> {
     let policy = policy.map_err(|mistakes| anyhow::anyhow!("the shipped policy is not sound: {mistakes:?}"))?;
     let region = Region::new("eu-central")?;
     let gateways: Vec<GatewayId> =
-        (1..=4).map(|n| GatewayId::new(&format!("eu-gw-{n}"), 7)).collect::<Option<_>>().context("a gateway")?;
+        (1..=4).map(|n| GatewayId::new(&format!("eu-gw-{n}"), 7)).collect::<Result<_, _>>()?;
     let genesis = format!(
         r#"{{"gw":"eu-gw-1/00000007","k":"log.genesis","origin":"{ORIGIN}","ts":"2026-11-18T11:06:40.000000Z","v":1}}"#
     );
@@ -235,6 +235,7 @@ async fn out_of_a_long_log(plan: &Plan, progress: &Progress) -> Result<Compariso
         dsn: world.region("eu-central").cluster.dsn("gateway", "domicile").into(),
         log_origin: ORIGIN.into(),
         audit_reads: AuditReads::Durable,
+        keeps_details: false,
         gateway: GatewayId::new("bench", 2).context("a gateway's name")?,
         peppers: world.peppers()?,
         reader_connections: 1,
