@@ -149,7 +149,7 @@ fn log_of(leaves: u64) -> Result<InMemory> {
                     decision: &decision,
                     kind: Kind::of(decision.operation),
                     gateway: &gateways[usize::try_from(seq % 4)?],
-                    gseq: (seq + 3) / 4,
+                    gseq: seq.div_ceil(4),
                     subject: Some(SubjectTag([0xc3; 32])),
                     home: Some(&region),
                     out: Out::Allow,

@@ -86,7 +86,9 @@ mod tests {
             assert_eq!(names, COLUMNS.map(|column| column.name));
             let record = reader.records().next().expect("a row").expect("readable");
             assert_eq!(record.len(), COLUMNS.len());
-            let of = |name: &str| record.get(names.iter().position(|known| known == name).unwrap()).unwrap();
+            let of = |name: &str| {
+                record.get(names.iter().position(|known| known == name).expect("a column")).expect("a cell")
+            };
             assert_eq!((of("seq"), of("line")), ("7", line.as_str()));
             for name in ["actor", "resource", "why", "kind"] {
                 assert_eq!(of(name).strip_prefix('\'').filter(|_| dangerous).unwrap_or(of(name)), cell);

@@ -183,7 +183,7 @@ mod tests {
 
     /// Two minutes behind the time of the leaves above.
     fn later() -> i64 {
-        micros("2026-11-22T20:42:36.000042Z").unwrap() + 2 * MINUTE_US
+        micros("2026-11-22T20:42:36.000042Z").expect("a time") + 2 * MINUTE_US
     }
 
     #[test]

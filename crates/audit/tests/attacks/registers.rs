@@ -6,7 +6,8 @@ use storage::{TransferFilter, Violation, ViolationFilter};
 use crate::scene::ORIGIN;
 use crate::stage::Stage;
 
-fn now_us() -> i64 {
+#[expect(clippy::disallowed_methods, reason = "a test is a front door")]
+pub(crate) fn now_us() -> i64 {
     i64::try_from(time::OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000).unwrap()
 }
 

@@ -8,11 +8,11 @@ use storage::RegionStore;
 use tlog::{Checkpoint, KeyKind, Note, SigningKey, VerifierKey};
 use tokio::runtime::Handle;
 
+use crate::registers::now_us;
 use crate::scene::{Scene, done, put, record, subject};
 use crate::stage::{Served, Stage, audit, clean, key};
 
 const NEXT_ORIGIN: &str = "audit.example.com/domicile/eu-central-2";
-const NOW_US: i64 = 1_900_000_000_000_000;
 
 fn next_key() -> SigningKey {
     SigningKey::new(NEXT_ORIGIN, KeyKind::Log, &[9; 32]).unwrap()
@@ -30,7 +30,7 @@ async fn a_log_is_handed_over_to_a_new_key_and_nothing_lies_between() {
     let (old, new) = (key().public().clone(), next_key().public().clone());
     // The old log ends.
     let mut signer = stage.signer();
-    let last = retire(&stage.store, &mut signer, &old, &new, NOW_US).await.unwrap();
+    let last = retire(&stage.store, &mut signer, &old, &new, now_us()).await.unwrap();
     let note: Note = last.parse().unwrap();
     let checkpoint: Checkpoint = note.text().parse().unwrap();
     let ending = stage.lines().await.pop().unwrap();
@@ -40,7 +40,7 @@ async fn a_log_is_handed_over_to_a_new_key_and_nothing_lies_between() {
     stage.store.shutdown().await;
     // A new database with a new origin; subjects and their data come along.
     let successor = successor(&stage.scene).await;
-    let position = succeed(&successor, &new, &old, &last, NOW_US).await.unwrap();
+    let position = succeed(&successor, &new, &old, &last, now_us()).await.unwrap();
     assert_eq!(position.seq, 1, "behind the first leaf of the log itself");
     assert_eq!(record(&successor, &anna, "address").await.map(|record| record.version), Some(1));
     done(&successor, &anna, put("address", r#"{"city":"Bruges"}"#, storage::Precondition::None)).await;
@@ -67,7 +67,7 @@ async fn a_log_is_handed_over_to_a_new_key_and_nothing_lies_between() {
     let report = audit(served(&successor), of(&old, None)).await;
     assert_eq!(report.failed(), Some(Check::Signed));
     // A predecessor stands at the beginning or nowhere.
-    let late = succeed(&successor, &new, &old, &last, NOW_US).await;
+    let late = succeed(&successor, &new, &old, &last, now_us()).await;
     assert!(matches!(late, Err(NotSucceeded::Begun(4..))), "{late:?}");
     successor.shutdown().await;
     old_store.shutdown().await;
@@ -81,14 +81,14 @@ async fn attack_a_new_key_for_the_old_origin_and_a_made_up_predecessor_are_refus
     let witness = SigningKey::new("witness.example.com/w", KeyKind::Witness, &[9; 32]).unwrap();
     let before = stage.lines().await.len();
     let mut signer = stage.signer();
-    let refused = retire(&stage.store, &mut signer, &old, again.public(), NOW_US).await;
+    let refused = retire(&stage.store, &mut signer, &old, again.public(), now_us()).await;
     assert!(matches!(refused, Err(NotSucceeded::SameOrigin(_))), "{refused:?}");
-    let refused = retire(&stage.store, &mut signer, &old, witness.public(), NOW_US).await;
+    let refused = retire(&stage.store, &mut signer, &old, witness.public(), now_us()).await;
     assert!(matches!(refused, Err(NotSucceeded::NotALogKey(_))), "{refused:?}");
     assert_eq!(stage.lines().await.len(), before, "nothing was written");
     let last = stage.checkpoint().await;
     let stranger = next_key();
-    let refused = succeed(&stage.store, &old, stranger.public(), &last, NOW_US).await;
+    let refused = succeed(&stage.store, &old, stranger.public(), &last, now_us()).await;
     assert!(matches!(refused, Err(NotSucceeded::NotSigned(_))), "{refused:?}");
 }
 
