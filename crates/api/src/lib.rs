@@ -39,7 +39,7 @@ pub use registers::{
 };
 pub use schemas::EventSchema;
 pub use scope::Scope;
-pub use subjects::SubjectHome;
+pub use subjects::{SubjectErasure, SubjectHome};
 pub use zero_party::{AttributeItem, AttributeList, ConsentItem, PutAttribute};
 
 /// Media types that the API speaks.

@@ -18,11 +18,16 @@ pub struct EventSchema {
 
 impl EventSchema {
     /// Every type.
-    pub const ALL: [Self; 3] = [
+    pub const ALL: [Self; 4] = [
         Self {
             event_type: "domicile.record-changed",
             id: "urn:domicile:event:domicile.record-changed:v1",
             text: include_str!("../schemas/domicile.record-changed.v1.json"),
+        },
+        Self {
+            event_type: "domicile.subject-erased",
+            id: "urn:domicile:event:domicile.subject-erased:v1",
+            text: include_str!("../schemas/domicile.subject-erased.v1.json"),
         },
         Self {
             event_type: "domicile.subject-pinned",

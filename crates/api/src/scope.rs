@@ -9,6 +9,8 @@ pub enum Scope {
     SubjectsRead,
     /// Pin a subject.
     SubjectsWrite,
+    /// Erase a subject, for ever, and count beforehand what would go.
+    SubjectsErase,
     /// Act for any subject. API keys always may; a token without it only for its own `sub`.
     SubjectsAny,
     /// Read and list records.
@@ -43,6 +45,7 @@ impl Scope {
         Self::Classify,
         Self::SubjectsRead,
         Self::SubjectsWrite,
+        Self::SubjectsErase,
         Self::SubjectsAny,
         Self::RecordsRead,
         Self::RecordsWrite,
@@ -65,6 +68,7 @@ impl Scope {
             Self::Classify => "classify",
             Self::SubjectsRead => "subjects:read",
             Self::SubjectsWrite => "subjects:write",
+            Self::SubjectsErase => "subjects:erase",
             Self::SubjectsAny => "subjects:any",
             Self::RecordsRead => "records:read",
             Self::RecordsWrite => "records:write",

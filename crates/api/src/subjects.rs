@@ -1,4 +1,4 @@
-//! `GET` and `PUT /v1/subjects/{subject}`: where a subject is at home.
+//! `GET`, `PUT` and `DELETE /v1/subjects/{subject}`: where a subject is at home, and the end of it.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -20,6 +20,34 @@ pub struct SubjectHome {
     /// Since when the region knows the subject, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered_at: Option<String>,
+    /// The decision that allowed this answer.
+    pub decision: String,
+    /// The leaf that records it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditReceipt>,
+}
+
+/// What an erasure took away, or would take away.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SubjectErasure {
+    /// The home region.
+    #[schema(example = "eu-central")]
+    pub region: String,
+    /// Whether this only counted: nothing was erased.
+    pub dry_run: bool,
+    /// When it was erased, RFC 3339; absent after a dry run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erased_at: Option<String>,
+    /// Records.
+    pub records: u64,
+    /// Zero-party attributes.
+    pub attributes: u64,
+    /// Entries in the history of zero-party attributes.
+    pub history: u64,
+    /// Events whose content goes from the region log's outbox; their places stay, empty.
+    pub events: u64,
+    /// Idempotency keys that are still remembered.
+    pub idempotency_keys: u64,
     /// The decision that allowed this answer.
     pub decision: String,
     /// The leaf that records it.

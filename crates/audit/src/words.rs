@@ -29,7 +29,7 @@ pub(crate) fn on_day(at_s: u64) -> String {
 const fn told(parsed: &Parsed) -> Operation {
     match parsed.kind {
         Kind::SubjectRegister => Operation::SubjectPin,
-        Kind::DecisionRead | Kind::DecisionWrite | Kind::DecisionDeny => parsed.decision.operation,
+        Kind::DecisionRead | Kind::DecisionWrite | Kind::DecisionDeny | Kind::SubjectErase => parsed.decision.operation,
     }
 }
 
@@ -44,6 +44,8 @@ pub(crate) const fn did(parsed: &Parsed) -> &'static str {
     match told(parsed) {
         Operation::SubjectRead => "looked up a subject's home",
         Operation::SubjectPin => "gave a subject its home",
+        Operation::SubjectErase => "erased a subject",
+        Operation::SubjectErasePreview => "counted what an erasure would take away",
         Operation::RecordRead => "read a record",
         Operation::RecordList => "listed records",
         Operation::RecordPut => "wrote a record",
@@ -62,6 +64,8 @@ pub const fn deed(parsed: &Parsed) -> &'static str {
     match told(parsed) {
         Operation::SubjectRead => "look up a subject's home",
         Operation::SubjectPin => "give a subject its home",
+        Operation::SubjectErase => "erase a subject",
+        Operation::SubjectErasePreview => "count what an erasure would take away",
         Operation::RecordRead => "read a record",
         Operation::RecordList => "list records",
         Operation::RecordPut => "write a record",

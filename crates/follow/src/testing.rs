@@ -34,6 +34,7 @@ pub fn row(seq: u64, topic: &str) -> OutboxRow {
         traceparent: None,
         extensions: BTreeMap::new(),
         data: format!("{{\"n\":{seq}}}").into_bytes(),
+        erased: false,
     }
 }
 

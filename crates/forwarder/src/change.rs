@@ -51,6 +51,33 @@ impl Row {
     }
 }
 
+/// A subject that a sink is to forget, and never to take again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forgotten {
+    /// The subject's digest, 64 hexadecimal digits.
+    pub subject_digest: String,
+    /// The erasure's position in the region log.
+    pub seq: u64,
+    /// The home region.
+    pub region: Region,
+    /// When it was erased, microseconds since 1970-01-01 UTC.
+    pub at_us: i64,
+}
+
+/// What an entry of the log comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// A row, to be taken if it is newer.
+    Row(Row),
+    /// An erased subject.
+    Erased(Forgotten),
+    /// A change of somebody who has been erased since: there is nothing left to be said.
+    Nothing,
+}
+
+/// The type of the event that an erasure leaves.
+const SUBJECT_ERASED: &str = "domicile.subject-erased";
+
 /// The event that `storage` writes for a zero-party change.
 #[derive(Deserialize)]
 struct Change<'a> {
@@ -70,18 +97,39 @@ struct Consent {
     granted: bool,
 }
 
+/// What goes out for an entry.
+///
+/// # Errors
+/// As [`row`].
+pub(crate) fn said(entry: &OutboxRow, region: &Region, purposes: &[Purpose]) -> Result<Said, Error> {
+    at_home(entry, region)?;
+    if entry.erased {
+        return Ok(Said::Nothing);
+    }
+    if entry.event_type == SUBJECT_ERASED {
+        let (subject_digest, region) = (entry.key.to_hex(), region.clone());
+        return Ok(Said::Erased(Forgotten { subject_digest, seq: entry.seq, region, at_us: entry.time_us }));
+    }
+    row(entry, region, purposes).map(Said::Row)
+}
+
+fn at_home(entry: &OutboxRow, region: &Region) -> Result<(), Error> {
+    let home = home_of(&entry.topic);
+    if home == region.as_str() {
+        return Ok(());
+    }
+    Err(match Region::new(home) {
+        Ok(found) => Error::Abroad { region: region.clone(), found },
+        Err(_) => Error::Change { seq: entry.seq },
+    })
+}
+
 /// The row that goes out for an entry.
 ///
 /// # Errors
 /// [`Error::Abroad`] when the entry is of another region, [`Error::Change`] when it cannot be understood.
 pub(crate) fn row(entry: &OutboxRow, region: &Region, purposes: &[Purpose]) -> Result<Row, Error> {
-    let home = home_of(&entry.topic);
-    if home != region.as_str() {
-        return Err(match Region::new(home) {
-            Ok(found) => Error::Abroad { region: region.clone(), found },
-            Err(_) => Error::Change { seq: entry.seq },
-        });
-    }
+    at_home(entry, region)?;
     let change: Change<'_> = serde_json::from_slice(&entry.data).map_err(|_| Error::Change { seq: entry.seq })?;
     let mut granted = Vec::new();
     for text in &change.consents {
@@ -110,6 +158,8 @@ pub(crate) fn row(entry: &OutboxRow, region: &Region, purposes: &[Purpose]) -> R
 #[derive(Default)]
 pub(crate) struct Batch {
     newest: BTreeMap<(String, String), Row>,
+    /// By digest; nothing of theirs is among the rows.
+    erased: BTreeMap<String, Forgotten>,
     bytes: usize,
     tombstones: bool,
 }
@@ -117,6 +167,9 @@ pub(crate) struct Batch {
 impl Batch {
     pub(crate) fn add(&mut self, row: Row) {
         let key = row.key();
+        if self.erased.contains_key(&key.0) {
+            return;
+        }
         if self.newest.get(&key).is_some_and(|known| known.seq >= row.seq) {
             return;
         }
@@ -127,6 +180,25 @@ impl Batch {
         }
     }
 
+    /// Whoever was erased is not heard of any more: what came before goes unsent.
+    pub(crate) fn erase(&mut self, erased: Forgotten) {
+        let digest = erased.subject_digest.clone();
+        let of_subject = (digest.clone(), String::new())..;
+        let gone: Vec<_> =
+            self.newest.range(of_subject).map(|(key, _)| key.clone()).take_while(|key| key.0 == digest).collect();
+        for key in gone {
+            self.bytes -= self.newest.remove(&key).map_or(0, |row| row.bytes());
+        }
+        self.erased.insert(digest, erased);
+    }
+
+    /// Whom the sink is to forget, in log order.
+    pub(crate) fn erased(&self) -> Vec<Forgotten> {
+        let mut erased: Vec<Forgotten> = self.erased.values().cloned().collect();
+        erased.sort_by_key(|erased| erased.seq);
+        erased
+    }
+
     /// The rows in log order.
     pub(crate) fn rows(&self) -> Vec<Row> {
         let mut rows: Vec<Row> = self.newest.values().cloned().collect();
@@ -134,17 +206,17 @@ impl Batch {
         rows
     }
 
-    /// Whether a deletion or a withdrawal is among what was added.
+    /// Whether a deletion, a withdrawal or an erasure is among what was added.
     pub(crate) fn has_tombstones(&self) -> bool {
-        self.tombstones
+        self.tombstones || !self.erased.is_empty()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.newest.len()
+        self.newest.len() + self.erased.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.newest.is_empty()
+        self.len() == 0
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -202,6 +274,34 @@ mod tests {
             foreign.topic = topic.to_owned();
             assert!(matches!(row(&foreign, &region(), &[]), Err(Error::Abroad { .. })), "{topic}");
         }
+    }
+
+    #[test]
+    fn of_an_erased_subject_a_batch_keeps_the_erasure_only() {
+        let mut batch = Batch::default();
+        let consents = [("recommendations", true)];
+        let read = |entry: &OutboxRow| said(entry, &region(), &[]).unwrap();
+        for (seq, subject) in [(3, 0xa1), (4, 0xb2), (5, 0xa1)] {
+            let attribute = format!("a{seq}");
+            match read(&change(seq, subject, &attribute, "1", &consents)) {
+                Said::Row(row) => batch.add(row),
+                other => panic!("{other:?}"),
+            }
+        }
+        let mut erasure = change(6, 0xa1, "", "null", &[]);
+        erasure.event_type = SUBJECT_ERASED.to_owned();
+        match read(&erasure) {
+            Said::Erased(erased) => batch.erase(erased),
+            other => panic!("{other:?}"),
+        }
+        let mut blanked = change(7, 0xa1, "late", "1", &consents);
+        (blanked.erased, blanked.data) = (true, Vec::new());
+        assert_eq!(read(&blanked), Said::Nothing, "an event without content says nothing");
+        batch.add(row(&change(2, 0xa1, "older", "1", &consents), &region(), &[]).unwrap());
+        assert_eq!(batch.rows().iter().map(|row| row.seq).collect::<Vec<_>>(), [4]);
+        assert_eq!(batch.erased().iter().map(|erased| erased.seq).collect::<Vec<_>>(), [6]);
+        assert_eq!(batch.bytes(), batch.rows().iter().map(Row::bytes).sum::<usize>());
+        assert!(batch.has_tombstones(), "an erasure does not wait for a bill");
     }
 
     #[test]

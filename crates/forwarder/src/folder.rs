@@ -9,7 +9,7 @@
 //! bound, and at every start, the files are compacted into one that holds that state only: superseded and
 //! withdrawn values leave the disk then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use residency::Region;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::change::Row;
+use crate::change::{Forgotten, Row};
 use crate::error::Error;
 use crate::sink::{Applied, Place, Sink};
 
@@ -126,6 +126,17 @@ impl Sink for FolderSink {
         .await
     }
 
+    async fn erase(&self, erased: &[Forgotten]) -> Result<String, Error> {
+        let digests: BTreeSet<String> = erased.iter().map(|one| one.subject_digest.clone()).collect();
+        self.blocking(move |folder, region, slot| {
+            // What is appended to is rewritten: the file must be closed before.
+            drop(slot.take());
+            *slot = Some(Writer::open_without(folder, region, &digests)?);
+            Ok("its files were rewritten".to_owned())
+        })
+        .await
+    }
+
     async fn rows(&self, subject_digest: Option<&str>, limit: u32) -> Result<Vec<Row>, Error> {
         let subject_digest = subject_digest.map(str::to_owned);
         self.blocking(move |folder, region, _| {
@@ -140,13 +151,19 @@ impl Sink for FolderSink {
 impl Writer {
     /// Looks at what is on disk, compacts it, and goes on behind it.
     fn open(folder: &Path, region: &Region) -> Result<Self, Error> {
+        Self::open_without(folder, region, &BTreeSet::new())
+    }
+
+    /// The same, leaving out the rows of these subjects.
+    fn open_without(folder: &Path, region: &Region, gone: &BTreeSet<String>) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(doing("create its folder"))?;
         for path in files(folder)? {
             cut_torn_line(&path).map_err(doing("repair a file"))?;
         }
-        let state = state(folder, region)?;
-        let old = files(folder)?;
+        let mut state = state(folder, region)?;
         let seq = state.values().map(|row| row.seq).max().unwrap_or(0);
+        state.retain(|(digest, _), _| !gone.contains(digest));
+        let old = files(folder)?;
         let path = folder.join(format!("{PREFIX}{seq:020}{SUFFIX}"));
         let mut rows: Vec<Row> = state.into_values().collect();
         rows.sort_by_key(|row| row.seq);
@@ -385,5 +402,22 @@ mod tests {
         sink.apply(&[row(3, "aa", "1")]).await.unwrap();
         let elsewhere = FolderSink::new(folder.path(), Region::new("us-east").unwrap());
         assert!(matches!(elsewhere.setup(Place::Owner).await, Err(Error::Misplaced { .. })));
+    }
+
+    #[tokio::test]
+    async fn an_erased_subject_leaves_the_files_and_the_others_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let sink = FolderSink::new(folder.path(), region());
+        sink.apply(&[row(3, "aa", "\"secret-wish\""), row(4, "bb", "2"), row(5, "aa", "\"secret-wish\"")])
+            .await
+            .unwrap();
+        let erased = Forgotten { subject_digest: "aa".to_owned(), seq: 6, region: region(), at_us: 0 };
+        sink.erase(&[erased]).await.unwrap();
+        assert!(!text_of(folder.path()).contains("secret-wish") && !text_of(folder.path()).contains("aa"));
+        assert_eq!(sink.apply(&[row(5, "aa", "1")]).await.unwrap().changed, 0, "what came before does not come back");
+        assert_eq!(sink.apply(&[row(7, "cc", "3")]).await.unwrap().changed, 1);
+        let again = FolderSink::new(folder.path(), region());
+        again.setup(Place::Owner).await.unwrap();
+        assert_eq!(again.rows(None, 10).await.unwrap().iter().map(|row| row.seq).collect::<Vec<_>>(), [4, 7]);
     }
 }

@@ -39,7 +39,7 @@ use storage::{Channel, Log};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use change::Row;
+pub use change::{Forgotten, Row};
 pub use error::Error;
 pub use folder::FolderSink;
 pub use follow::{Lag, Part};

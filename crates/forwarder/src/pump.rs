@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::change::{self, Batch};
+use crate::change::{self, Batch, Forgotten, Said};
 use crate::error::Error;
 use crate::settings::Settings;
 use crate::sink::{Applied, Place, Sink};
@@ -159,8 +159,14 @@ impl<S: Source> Pump<S> {
     ) -> Result<(), Trouble> {
         let (batch, covered) = self.gather(tenure, rhythm, shutdown).await?;
         if !batch.is_empty() {
-            let rows = batch.rows();
-            let applied: Applied = self.keeping_the_lease(tenure, self.sink.apply(&rows), shutdown).await?;
+            let (rows, erased) = (batch.rows(), batch.erased());
+            let mut applied = Applied::default();
+            if !rows.is_empty() {
+                applied = self.keeping_the_lease(tenure, self.sink.apply(&rows), shutdown).await?;
+            }
+            if !erased.is_empty() {
+                self.forget(tenure, &erased, shutdown).await?;
+            }
             let usage = self.sink.usage();
             rhythm.thrift.spent(usage.credits, Instant::now());
             self.board.applied(applied, usage, rhythm.thrift.age());
@@ -201,8 +207,10 @@ impl<S: Source> Pump<S> {
                 oldest = oldest.or_else(|| Some(Instant::now()));
             }
             for entry in &read.rows {
-                match change::row(entry, self.source.region(), &self.settings.purposes) {
-                    Ok(row) => batch.add(row),
+                match change::said(entry, self.source.region(), &self.settings.purposes) {
+                    Ok(Said::Row(row)) => batch.add(row),
+                    Ok(Said::Erased(erased)) => batch.erase(erased),
+                    Ok(Said::Nothing) => {}
                     Err(refusal) => self.refuse(entry.seq, &refusal),
                 }
             }
@@ -235,6 +243,21 @@ impl<S: Source> Pump<S> {
                 tenure.store().await?;
             }
         }
+    }
+
+    /// Lets the sink forget, and the region log know that it has.
+    async fn forget(
+        &self,
+        tenure: &mut Tenure<S>,
+        erased: &[Forgotten],
+        shutdown: &CancellationToken,
+    ) -> Result<(), Trouble> {
+        let by = self.keeping_the_lease(tenure, self.sink.erase(erased), shutdown).await?;
+        let region = self.source.region();
+        let (sink, subjects) = (self.sink.name(), erased.len());
+        info!(%region, subjects, by, "The {sink} of {region} has forgotten {subjects} erased subjects");
+        self.board.erased(erased.len() as u64);
+        Ok(())
     }
 
     fn refuse(&self, seq: u64, refusal: &Error) {

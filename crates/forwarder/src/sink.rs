@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use residency::Region;
 
-use crate::change::Row;
+use crate::change::{Forgotten, Row};
 use crate::error::Error;
 use crate::thrift::Usage;
 
@@ -51,6 +51,13 @@ pub trait Sink: Send + Sync {
     /// [`Error::Abroad`] for a foreign row; otherwise why it could not, in which case some rows may have
     /// been taken.
     async fn apply(&self, rows: &[Row]) -> Result<Applied, Error>;
+
+    /// Forgets subjects for ever: nothing of theirs is left, neither in what it shows nor on the way there, and nothing
+    /// of theirs is taken again. Returns when that is durable, with the name of what did it, e.g. a query's id.
+    ///
+    /// # Errors
+    /// As for [`Sink::apply`]; may be repeated.
+    async fn erase(&self, erased: &[Forgotten]) -> Result<String, Error>;
 
     /// What it has used since the start, for those who pay for it. Nothing, unless it says otherwise.
     fn usage(&self) -> Usage {

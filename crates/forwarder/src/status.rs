@@ -50,6 +50,8 @@ pub struct ForwarderStatus {
     pub usage: Usage,
     /// How long the first change of a batch waits for company now: longer than usual when a day's budget is spent.
     pub batch_age: Duration,
+    /// Subjects that the sink forgot since start.
+    pub erased: u64,
     /// Batches tried again since start.
     pub retries: u64,
     /// The last trouble, as a sentence.
@@ -61,6 +63,7 @@ pub(crate) fn describe() {
     for (name, meaning) in [
         ("domicile_forwarder_batches_total", "Batches that the sink took"),
         ("domicile_forwarder_rows_total", "Rows that were new or newer in the sink"),
+        ("domicile_forwarder_erased_total", "Subjects that the sink has forgotten"),
         ("domicile_forwarder_refused_total", "Rows that were refused; tombstones stand in their place"),
         ("domicile_forwarder_retries_total", "Batches tried again"),
         ("domicile_forwarder_queries_total", "Statements run in the warehouse"),
@@ -99,6 +102,7 @@ impl Board {
             batches: 0,
             rows: 0,
             refused: 0,
+            erased: 0,
             usage: Usage::default(),
             batch_age: Duration::ZERO,
             retries: 0,
@@ -126,6 +130,11 @@ impl Board {
             status.trouble = Some(trouble);
         });
         counter!("domicile_forwarder_retries_total", "region" => self.label()).increment(1);
+    }
+
+    pub(crate) fn erased(&self, subjects: u64) {
+        self.sender.send_modify(|status| status.erased += subjects);
+        counter!("domicile_forwarder_erased_total", "region" => self.label()).increment(subjects);
     }
 
     pub(crate) fn refused(&self, rows: u64) {

@@ -84,6 +84,12 @@ impl App {
         self.routing.write(permit, change, trace).await.map_err(|error| self.not_done(error, missing))
     }
 
+    /// Erases the subject that the permit names.
+    pub(crate) async fn erase(&self, permit: Permit<Write>) -> Result<Answered<Effect>, Error> {
+        let trace = trace::current().map(trace::TraceParent::into_string);
+        self.routing.erase(permit, trace).await.map_err(|error| self.not_done(error, Missing::Subject))
+    }
+
     /// The name of a region's log, as in checkpoints.
     pub(crate) fn log_origin(&self, region: &Region) -> String {
         self.log_origins.get(region).cloned().unwrap_or_else(|| region.to_string())

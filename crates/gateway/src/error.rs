@@ -150,7 +150,7 @@ impl From<&Lookup> for Missing {
         match lookup {
             Lookup::Record { .. } | Lookup::Records { .. } => Self::Record,
             Lookup::Attribute(_) | Lookup::Attributes => Self::Attribute,
-            Lookup::Subject => Self::Subject,
+            Lookup::Subject | Lookup::Extent => Self::Subject,
         }
     }
 }
@@ -160,7 +160,7 @@ impl From<&Change> for Missing {
         match change {
             Change::PutRecord { .. } | Change::PatchRecord { .. } | Change::DeleteRecord { .. } => Self::Record,
             Change::PutAttribute { .. } | Change::DeleteAttribute { .. } => Self::Attribute,
-            Change::PinSubject | Change::PublishEvent { .. } => Self::Subject,
+            Change::PinSubject | Change::EraseSubject | Change::PublishEvent { .. } => Self::Subject,
         }
     }
 }

@@ -125,7 +125,8 @@ fn applies(code: Code, tag: &str, about_a_subject: bool, with_body: bool, condit
         Code::HeaderRepeated | Code::HeaderMalformed => decided || with_body,
         Code::HeaderMisplaced => matches!(tag, "batch" | "classify"),
         Code::MalformedPath => decided || matches!(tag, "decisions" | "proof" | "registers"),
-        Code::MalformedQuery | Code::MalformedCursor => matches!(tag, "decisions" | "records" | "registers"),
+        Code::MalformedQuery => matches!(tag, "decisions" | "records" | "registers" | "subjects"),
+        Code::MalformedCursor => matches!(tag, "decisions" | "records" | "registers"),
         Code::MalformedJson | Code::InvalidBody | Code::BodyUnreadable | Code::BodyTooSlow => {
             with_body && tag != "batch"
         }

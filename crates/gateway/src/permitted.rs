@@ -92,6 +92,7 @@ pub(crate) const fn scope(operation: Operation) -> Scope {
     match operation {
         Operation::SubjectRead => Scope::SubjectsRead,
         Operation::SubjectPin => Scope::SubjectsWrite,
+        Operation::SubjectErase | Operation::SubjectErasePreview => Scope::SubjectsErase,
         Operation::RecordRead | Operation::RecordList => Scope::RecordsRead,
         Operation::RecordPut | Operation::RecordPatch | Operation::RecordDelete => Scope::RecordsWrite,
         Operation::EventPublish => Scope::EventsWrite,
@@ -185,6 +186,8 @@ pub(crate) mod op {
     operations! {
         SubjectRead: Read, Itself, SubjectRead;
         SubjectPin: Write, Itself, SubjectPin;
+        SubjectErase: Write, Itself, SubjectErase;
+        SubjectErasePreview: Read, Itself, SubjectErasePreview;
         RecordRead: Read, OneRecord, RecordRead;
         RecordList: Read, OneCollection, RecordList;
         RecordPut: Write, OneRecord, RecordPut;
@@ -209,6 +212,7 @@ mod tests {
     #[test]
     fn an_operation_that_changes_needs_a_permit_to_change() {
         assert!(access_matches::<op::SubjectRead>() && access_matches::<op::SubjectPin>());
+        assert!(access_matches::<op::SubjectErase>() && access_matches::<op::SubjectErasePreview>());
         assert!(access_matches::<op::RecordRead>() && access_matches::<op::RecordList>());
         assert!(access_matches::<op::RecordPut>() && access_matches::<op::RecordPatch>());
         assert!(access_matches::<op::RecordDelete>() && access_matches::<op::EventPublish>());

@@ -1,6 +1,6 @@
 //! What a region answered, on its way to the wire: as a response of its own, or as a line of a batch.
 
-use api::{EventAccepted, Receipt, SubjectHome, media};
+use api::{EventAccepted, Receipt, SubjectErasure, SubjectHome, media};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -8,7 +8,7 @@ use http::header::CONTENT_TYPE;
 use routing::Answered;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use storage::{Effect, Found, SubjectState};
+use storage::{Effect, Extent, Found, SubjectState};
 
 use crate::app::App;
 use crate::error::{Error, Missing, Told};
@@ -68,6 +68,10 @@ pub(crate) fn effect(app: &App, answered: Answered<Effect>) -> Result<Reply, Err
             let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
             reply(status, None, Some(json(&home(&told, &subject))?))
         }
+        Effect::Erased { fresh: _, extent, erased_at_us } => {
+            let body = json(&erasure(&told, &extent, Some(erased_at_us)))?;
+            reply(StatusCode::OK, None, Some(body))
+        }
         Effect::Published { event_id, topic, replayed } => {
             let accepted = EventAccepted {
                 id: event_id,
@@ -118,6 +122,10 @@ pub(crate) fn found(app: &App, answered: Answered<Found>, missing: Missing, held
             let body = json(&home(&told, &subject))?;
             Ok(whole(told, body))
         }
+        Found::Extent(extent) => {
+            let body = json(&erasure(&told, &extent, None))?;
+            Ok(whole(told, body))
+        }
         Found::Record(None) | Found::Attribute(None) | Found::Subject(None) => Err(absent(told)),
         Found::Records { items, more } => {
             let next = if more { items.last().map(|last| cursor::after_key(&last.key)) } else { None };
@@ -137,6 +145,22 @@ fn home(told: &Told, subject: &SubjectState) -> SubjectHome {
         state: subject.status.name().to_owned(),
         epoch: subject.epoch.0,
         registered_at: Some(to_wire::rfc3339(subject.registered_at_us)),
+        decision: told.decision.clone(),
+        audit: told.audit.clone(),
+    }
+}
+
+/// What an erasure took, or would take when there is no time of it.
+fn erasure(told: &Told, extent: &Extent, erased_at_us: Option<i64>) -> SubjectErasure {
+    SubjectErasure {
+        region: told.region.clone(),
+        dry_run: erased_at_us.is_none(),
+        erased_at: erased_at_us.map(to_wire::rfc3339),
+        records: extent.records,
+        attributes: extent.attributes,
+        history: extent.history,
+        events: extent.events,
+        idempotency_keys: extent.idempotency_keys,
         decision: told.decision.clone(),
         audit: told.audit.clone(),
     }

@@ -29,17 +29,21 @@ pub enum Kind {
     DecisionDeny,
     /// A subject was given its home here.
     SubjectRegister,
+    /// A subject was erased here.
+    SubjectErase,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::DecisionRead, Self::DecisionWrite, Self::DecisionDeny, Self::SubjectRegister];
+    pub const ALL: [Self; 5] =
+        [Self::DecisionRead, Self::DecisionWrite, Self::DecisionDeny, Self::SubjectRegister, Self::SubjectErase];
 
     /// The kind of the leaf of an operation that was permitted.
     #[must_use]
     pub const fn of(operation: Operation) -> Self {
         match operation {
             Operation::SubjectPin => Self::SubjectRegister,
+            Operation::SubjectErase => Self::SubjectErase,
             _ if operation.writes() => Self::DecisionWrite,
             _ => Self::DecisionRead,
         }
@@ -53,6 +57,7 @@ impl Kind {
             Self::DecisionWrite => "decision.write",
             Self::DecisionDeny => "decision.deny",
             Self::SubjectRegister => "subject.register",
+            Self::SubjectErase => "subject.erase",
         }
     }
 

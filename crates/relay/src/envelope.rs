@@ -20,6 +20,8 @@ pub(crate) const LOG_HEADER: &str = "domicile_log";
 /// The header that carries the sequence number of the event before, in whatever topic of the region: who reads all of
 /// them sees by it that nothing is missing.
 pub(crate) const PREVIOUS_HEADER: &str = "domicile_prev";
+/// The header of a message without a payload, whose subject was erased before it was sent.
+pub(crate) const ERASED_HEADER: &str = "domicile_erased";
 /// The header of a message that an operator sent again.
 pub(crate) const REPLAY_HEADER: &str = "domicile_replay";
 
@@ -53,6 +55,9 @@ pub(crate) fn headers(entry: &OutboxRow, previous: u64, region: &Region, setting
     headers = text(headers, "ce_domicileregion", region.as_str());
     if let Some(origin) = &settings.log_origin {
         headers = text(headers, LOG_HEADER, origin);
+    }
+    if entry.erased {
+        headers = text(headers, ERASED_HEADER, "1");
     }
     if settings.replay {
         headers = text(headers, REPLAY_HEADER, "1");
@@ -144,6 +149,20 @@ mod tests {
         ] {
             assert!(found.contains(&(name.to_owned(), value.to_owned())), "{name} is missing in {found:?}");
         }
+    }
+
+    #[test]
+    fn a_message_of_somebody_who_was_erased_says_so() {
+        let region = Region::new("eu-central").unwrap();
+        let settings = Settings::plain("127.0.0.1:1");
+        let mut erased = entry(7, "eu-central.shop.order-placed.v1");
+        let marked = |entry: &OutboxRow| {
+            let found = names_and_values(&headers(entry, 5, &region, &settings));
+            found.contains(&(ERASED_HEADER.to_owned(), "1".to_owned()))
+        };
+        assert!(!marked(&erased));
+        erased.erased = true;
+        assert!(marked(&erased));
     }
 
     #[test]

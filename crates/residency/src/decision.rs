@@ -46,6 +46,10 @@ pub enum Operation {
     SubjectRead,
     /// Pin a subject to its home.
     SubjectPin,
+    /// Erase a subject.
+    SubjectErase,
+    /// Count what an erasure would take away.
+    SubjectErasePreview,
     /// Read one record.
     RecordRead,
     /// List the records of a collection.
@@ -68,9 +72,11 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::SubjectRead,
         Self::SubjectPin,
+        Self::SubjectErase,
+        Self::SubjectErasePreview,
         Self::RecordRead,
         Self::RecordList,
         Self::RecordPut,
@@ -88,6 +94,8 @@ impl Operation {
         match self {
             Self::SubjectRead => "subject.read",
             Self::SubjectPin => "subject.pin",
+            Self::SubjectErase => "subject.erase",
+            Self::SubjectErasePreview => "subject.erase_preview",
             Self::RecordRead => "record.read",
             Self::RecordList => "record.list",
             Self::RecordPut => "record.put",
@@ -100,10 +108,13 @@ impl Operation {
         }
     }
 
-    /// Whether it changes what a region holds. Only such operations may pin a new subject.
+    /// Whether it changes what a region holds. Only such operations may pin a new subject, and an erasure does not.
     #[must_use]
     pub const fn writes(self) -> bool {
-        !matches!(self, Self::SubjectRead | Self::RecordRead | Self::RecordList | Self::ZeroPartyRead)
+        !matches!(
+            self,
+            Self::SubjectRead | Self::SubjectErasePreview | Self::RecordRead | Self::RecordList | Self::ZeroPartyRead
+        )
     }
 }
 

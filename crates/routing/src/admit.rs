@@ -1,6 +1,8 @@
 //! From a request to a permit: directory, evidence, policy, and for a first write the claim of a pin.
 
-use residency::{Access, Decision, Denial, DenialReason, Outcome, Permit, Pin, Policy, Read, Verdict, Write};
+use residency::{
+    Access, Decision, Denial, DenialReason, Operation, Outcome, Permit, Pin, Policy, Read, Verdict, Write,
+};
 
 use storage::{Cause, Health, RegionStore};
 
@@ -41,6 +43,11 @@ impl Routing {
             return self.permit(&policy, request, &pin, decision).await;
         }
         let verdict = self.weigh(&policy, None, &request);
+        // Nobody is pinned to be erased.
+        if request.operation == Operation::SubjectErase {
+            let reason = DenialReason::NotPinned;
+            return Err(self.deny(self.decision(&policy, &request, verdict), reason).await);
+        }
         let Outcome::Home { region, .. } = &verdict.outcome else {
             let reason = reason_against(&verdict).unwrap_or(DenialReason::NotPinned);
             return Err(self.deny(self.decision(&policy, &request, verdict), reason).await);

@@ -18,7 +18,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use geoip::GeoIp;
 use residency::{DecisionId, Permit, Policy, Read, Region, SubjectId, Write};
-use storage::{Answer, Change, Directory, Effect, Found, LogPosition, Lookup, RegionStore};
+use storage::{Answer, Change, Directory, Effect, Erasure, Found, LogPosition, Lookup, RegionStore};
+use tracing::warn;
 
 pub use clock::{Clock, SystemClock};
 pub use details::DetailKind;
@@ -131,6 +132,44 @@ impl Routing {
         match store.commit(permit.carry(change), traceparent).await {
             Ok(answer) => Ok(answered(store, decision, answer)),
             Err(source) => Err(self.gone_wrong(store, &subject, decision, source)),
+        }
+    }
+
+    /// Erases the subject of the permit, for ever. An `Ok` is durable in its region, which from then on refuses the
+    /// subject by itself; the directory's tombstone follows at once, or by [`Routing::file_erasures`].
+    ///
+    /// # Errors
+    /// As for [`Routing::write`].
+    pub async fn erase(&self, permit: Permit<Write>, traceparent: Option<String>) -> Result<Answered<Effect>, Error> {
+        let (subject, region) = (permit.subject().clone(), permit.region().clone());
+        let epoch = permit.epoch();
+        let answered = self.write(permit, Change::EraseSubject, traceparent).await?;
+        if let Effect::Erased { erased_at_us, .. } = answered.value {
+            let digests = self.0.directory.digests(&subject);
+            let erasures: Vec<_> = digests.into_iter().map(|digest| Erasure { digest, epoch, erased_at_us }).collect();
+            if let Err(error) = self.0.directory.bury(&region, &erasures).await {
+                warn!(%region, %error, "The directory does not have the tombstone of an erasure yet; it is told again");
+            }
+            self.0.directory.forget(&subject);
+        }
+        Ok(answered)
+    }
+
+    /// Tells the directory of erasures that it may not know of yet. How many that were.
+    ///
+    /// # Errors
+    /// What the region or the directory says; what was told stays told.
+    pub async fn file_erasures(&self, store: &RegionStore) -> Result<usize, storage::Error> {
+        let log = store.log();
+        let mut told = 0;
+        loop {
+            let erasures = log.unfiled_erasures().await?;
+            if erasures.is_empty() {
+                return Ok(told);
+            }
+            self.0.directory.bury(store.region(), &erasures).await?;
+            log.erasures_filed(&erasures).await?;
+            told += erasures.len();
         }
     }
 

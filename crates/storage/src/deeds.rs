@@ -52,6 +52,8 @@ pub enum Lookup {
     Attributes,
     /// What the region knows of the subject itself.
     Subject,
+    /// What an erasure of the subject would take away.
+    Extent,
 }
 
 /// What a lookup found.
@@ -72,6 +74,8 @@ pub enum Found {
     Attributes(Vec<AttributeState>),
     /// The subject, if it is registered here.
     Subject(Option<SubjectState>),
+    /// What an erasure would take away.
+    Extent(Extent),
 }
 
 /// A record as it rests.
@@ -130,6 +134,40 @@ pub struct SubjectState {
     pub registered_at_us: i64,
 }
 
+/// How much rests about a subject.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Records.
+    pub records: u64,
+    /// Zero-party attributes.
+    pub attributes: u64,
+    /// Entries in their history.
+    pub history: u64,
+    /// Idempotency keys.
+    pub idempotency_keys: u64,
+    /// Events that still hold content.
+    pub events: u64,
+}
+
+impl Extent {
+    /// All of it.
+    #[must_use]
+    pub const fn rows(&self) -> u64 {
+        self.records + self.attributes + self.history + self.idempotency_keys + self.events
+    }
+}
+
+/// A tombstone: somebody was erased. While peppers rotate, a subject has one for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Erasure {
+    /// Who, as a keyed digest.
+    pub digest: SubjectDigest,
+    /// Which of its homes that was.
+    pub epoch: Epoch,
+    /// When it was decided, microseconds since 1970-01-01 UTC.
+    pub erased_at_us: i64,
+}
+
 /// Whether a subject is at home in a region. The region is the authority on this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SubjectStatus {
@@ -182,6 +220,8 @@ impl SubjectStatus {
 pub enum Change {
     /// Nothing but the registration itself.
     PinSubject,
+    /// Take away everything about the subject, for ever: its identifier is not accepted again.
+    EraseSubject,
     /// Create or replace a record.
     PutRecord {
         /// Its collection.
@@ -309,6 +349,15 @@ pub enum Effect {
         fresh: bool,
         /// What the region knows.
         subject: SubjectState,
+    },
+    /// Everything about the subject is gone.
+    Erased {
+        /// Whether this deed did it.
+        fresh: bool,
+        /// What went.
+        extent: Extent,
+        /// When it was decided, microseconds since 1970-01-01 UTC.
+        erased_at_us: i64,
     },
     /// Created.
     Created {

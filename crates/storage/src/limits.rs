@@ -29,6 +29,8 @@ pub struct Limits {
     pub lock_timeout: Duration,
     /// For a caller to wait, whatever happens.
     pub answer_timeout: Duration,
+    /// How long the statements of one erasure may take; a subject with millions of events needs more than a deed may.
+    pub erasure_timeout: Duration,
     /// The shortest pause before connecting again.
     pub reconnect_pause_min: Duration,
     /// The longest pause before connecting again.
@@ -62,6 +64,7 @@ impl Default for Limits {
             statement_timeout: Duration::from_secs(4),
             lock_timeout: Duration::from_secs(3),
             answer_timeout: Duration::from_secs(10),
+            erasure_timeout: Duration::from_secs(60),
             reconnect_pause_min: Duration::from_millis(20),
             reconnect_pause_max: Duration::from_secs(1),
             idle_check_interval: Duration::from_secs(1),

@@ -101,7 +101,7 @@ async fn the_directory_holds_pins_and_nothing_else() {
          WHERE attrelid = 'domicile.pins'::regclass AND attnum > 0",
     )
     .await;
-    assert_eq!(columns[0].get::<&str, _>(0), "subject_digest key_id region epoch state");
+    assert_eq!(columns[0].get::<&str, _>(0), "subject_digest key_id region epoch state erased_at");
     let digest = directory.digest(&subject("anna"));
     let stored: Vec<u8> = sql(&dsn, "SELECT subject_digest FROM domicile.pins").await[0].get(0);
     assert_eq!(stored, digest.bytes);

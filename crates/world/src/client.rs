@@ -144,6 +144,15 @@ impl Client {
         self.send(self.request(Method::PUT, ["v1", "subjects", subject])).await
     }
 
+    /// `DELETE /v1/subjects/{subject}`, or what it would do.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn erase(&self, subject: &str, dry_run: bool) -> Result<Answer> {
+        let request = self.request(Method::DELETE, ["v1", "subjects", subject]);
+        self.send(if dry_run { request.query(&[("dry_run", "true")]) } else { request }).await
+    }
+
     /// `GET /v1/subjects/{subject}`.
     ///
     /// # Errors

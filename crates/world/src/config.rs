@@ -93,6 +93,7 @@ impl RoleKey {
                 "classify",
                 "subjects:read",
                 "subjects:write",
+                "subjects:erase",
                 "records:read",
                 "records:write",
                 "events:write",

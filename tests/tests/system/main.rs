@@ -6,6 +6,7 @@
 mod alarms;
 mod callers;
 mod decisions;
+mod erasure;
 mod evidence;
 mod input;
 mod ledger;

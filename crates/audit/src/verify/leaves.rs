@@ -227,6 +227,9 @@ impl Facts {
             return self.fails(seq, "not_a_leaf", "the leaf lacks a version, a time or a gateway".to_owned());
         };
         let first = common.k == "log.genesis";
+        if first {
+            self.home = common.home.as_ref().and_then(|home| Region::new(home).ok());
+        }
         if first != (seq == 0) {
             let sentence = "a log has one first leaf, and it is the first".to_owned();
             self.fails(seq, "wrong_genesis", sentence);
@@ -250,4 +253,5 @@ struct Common {
     gw: String,
     gseq: Option<u64>,
     origin: Option<String>,
+    home: Option<String>,
 }

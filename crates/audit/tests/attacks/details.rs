@@ -3,9 +3,9 @@
 use leaf::{Detail, NotItsDetails, Shown, check_details};
 use residency::presets::{JURISDICTIONS, LOCATIONS, SHIPPED_POLICY};
 use residency::{Epoch, Operation, Permit, Pin, PinState, Policy, Read, Stated, SubjectId, Write};
-use storage::{Lookup, Precondition};
+use storage::{Change, Lookup, Precondition};
 
-use crate::scene::{decision, profile, put, region, subject};
+use crate::scene::{commit, decision, profile, put, region, subject};
 use crate::stage::{Stage, clean};
 
 const NETWORK: &str = "203.0.113.0/24";
@@ -82,16 +82,14 @@ async fn details_go_with_their_subject_and_every_earlier_checkpoint_stays_valid(
     let before = stage.lines().await;
     let tag = stage.log().tag_of(&subject("anna")).await.unwrap();
     assert!(tags(&before).iter().all(|found| *found == tag && tag.is_some()), "with the secret, the leaves are linked");
-    // What an erasure does to what lies here.
-    stage.sql("DELETE FROM domicile.details WHERE subject = 'subject-anna'").await;
-    stage
-        .sql("UPDATE domicile.subjects SET state = 'erased', secret = sha256('gone') WHERE subject = 'subject-anna'")
-        .await;
+    commit(&stage.store, &subject("anna"), Change::EraseSubject).await.unwrap();
     for seq in seqs {
         assert!(stage.log().details(seq).await.unwrap().is_none());
     }
-    let tag = stage.log().tag_of(&subject("anna")).await.unwrap();
-    assert!(tags(&stage.lines().await).iter().all(|found| *found != tag), "nobody can tell any more whose they are");
+    assert_eq!(stage.scene.number("SELECT count(*) FROM domicile.details").await, 0);
+    // The tag was an HMAC under the subject's secret, and that is nowhere any more: nobody can tell whose leaves they are.
+    assert_eq!(stage.log().tag_of(&subject("anna")).await.unwrap(), None);
+    assert_eq!(stage.scene.number("SELECT count(*) FROM domicile.subjects").await, 0);
     stage.grow(5).await;
     stage.sign().await;
     clean(&stage.audit_since(&kept).await);

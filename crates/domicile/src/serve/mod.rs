@@ -1,8 +1,8 @@
 //! `domicile serve`: wires the rooms, runs the roles, shuts down in order.
 //!
 //! The order of a shutdown is the order of promises: first nobody new is let in and whoever is inside
-//! gets an answer, then the stores finish what was accepted, then relays and forwarders store their
-//! cursors, and last the telemetry of all that is sent.
+//! gets an answer, then relays and forwarders store their cursors and give their leases back, then the stores, on
+//! which all of these stand, finish what was accepted, and last the telemetry of all that is sent.
 
 mod admin;
 mod face;
@@ -107,6 +107,7 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
         tasks.geoip(config, geoip);
         tasks.hearts(config, &policy, &stores);
         tasks.tellers(config, &stores, &gateway);
+        tasks.erasures(&routing, &stores);
         tasks.policy_texts(&args.config.path, &policy, &stores);
         tasks.policy(args.config.path.clone(), policy)?;
         let face = face::bind(config, routing, telemetry.metrics.clone()).await?;
@@ -120,12 +121,12 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
     }
 
     info!("Nobody new is let in; what was accepted is being finished");
-    for store in &stores {
-        store.shutdown().await;
-    }
     carriers_stop.cancel();
     if timeout(CARRIERS_STOP_MAX, tasks.join()).await.is_err() {
         warn!("Relays or forwarders did not end in time; what they had not acknowledged is carried again");
+    }
+    for store in &stores {
+        store.shutdown().await;
     }
     info!("The process ends");
     Ok(())

@@ -10,12 +10,12 @@ use arc_swap::ArcSwap;
 use geoip::{GeoIp, Reload};
 use leaf::GatewayId;
 use residency::Policy;
-use routing::{Clock as _, SystemClock};
+use routing::{Clock as _, Routing, SystemClock};
 use storage::RegionStore;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::{heart, policy, signals};
 use crate::config::Config;
@@ -26,6 +26,8 @@ use crate::telemetry::Metrics;
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// How often it is looked whether the policy in force is kept.
 const KEEP_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked whether the directory knows of every erasure.
+const FILE_EVERY: Duration = Duration::from_secs(5);
 /// The first pause before a task that failed is started again.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// The longest such pause.
@@ -246,6 +248,21 @@ impl Tasks {
                             () = stop.cancelled() => {}
                             () = sleep(KEEP_EVERY) => {}
                         }
+                    }
+                }
+            });
+        }
+    }
+
+    /// Tells the directory of erasures that it may not know of yet: it was away, or a gateway ended between the two.
+    pub(super) fn erasures(&mut self, routing: &Routing, stores: &[RegionStore]) {
+        for store in stores {
+            let (routing, store) = (routing.clone(), store.clone());
+            self.every(FILE_EVERY, move || {
+                let (routing, store) = (routing.clone(), store.clone());
+                async move {
+                    if let Err(error) = routing.file_erasures(&store).await {
+                        debug!(region = %store.region(), "Tombstones of erasures are still to be filed: {error}");
                     }
                 }
             });

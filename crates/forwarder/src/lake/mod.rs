@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use residency::Region;
 
-use crate::change::Row;
+use crate::change::{Forgotten, Row};
 use crate::error::Error;
 use crate::sink::{Applied, Place, Sink};
 
@@ -105,6 +105,20 @@ impl Sink for ParquetSink {
             let changed = shelf.take(rows)?;
             *slot = Some(shelf);
             Ok(Applied { changed, refused: 0 })
+        })
+        .await
+    }
+
+    async fn erase(&self, erased: &[Forgotten]) -> Result<String, Error> {
+        let digests: BTreeSet<String> = erased.iter().map(|one| one.subject_digest.clone()).collect();
+        self.blocking(move |folder, region, slot| {
+            let mut shelf = match slot.take() {
+                Some(shelf) => shelf,
+                None => Shelf::open(folder, region)?,
+            };
+            let files = shelf.erase(&digests)?;
+            *slot = Some(shelf);
+            Ok(format!("{files} files rewritten"))
         })
         .await
     }
@@ -207,6 +221,19 @@ impl Shelf {
             self.merge(&[path], &stale)?;
         }
         Ok(())
+    }
+
+    /// Takes every row of these subjects off the disk. How many files held one. No tombstone stays: this folder has one
+    /// writer, and the log that it follows holds nothing of theirs any more.
+    fn erase(&mut self, digests: &BTreeSet<String>) -> Result<usize, Error> {
+        let theirs = |key: &Key| digests.contains(&key.0);
+        let touched: BTreeSet<PathBuf> =
+            self.keys.iter().filter(|(key, _)| theirs(key)).flat_map(|(_, at)| at.files.iter().cloned()).collect();
+        for path in &touched {
+            self.merge(std::slice::from_ref(path), &|row| digests.contains(&row.subject_digest))?;
+        }
+        self.keys.retain(|key, _| !theirs(key));
+        Ok(touched.len())
     }
 
     /// Writes rows in log order as one file of a day.

@@ -171,3 +171,19 @@ print(json.dumps([[row[0], row[1], row[2], row[3]] for row in rows]))
     assert_eq!(ours.len(), 31);
     assert_eq!(read, serde_json::Value::from(ours));
 }
+
+#[tokio::test]
+async fn an_erased_subject_leaves_the_disk_whole_and_the_others_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = opened(folder.path()).await;
+    sink.apply(&[row(3, "aa", "\"secret-wish\"", NOON), row(4, "bb", "\"another-wish\"", NOON)]).await.unwrap();
+    sink.apply(&[row(5, "aa", "\"secret-wish\"", NOON + DAY_US)]).await.unwrap();
+    let erased = Forgotten { subject_digest: "aa".to_owned(), seq: 6, region: region(), at_us: NOON };
+    sink.erase(std::slice::from_ref(&erased)).await.unwrap();
+    sink.erase(&[erased]).await.unwrap();
+    let holds = |text: &str| disk(folder.path()).values().any(|b| b.windows(text.len()).any(|w| w == text.as_bytes()));
+    assert!(!holds("secret-wish") && holds("another-wish"));
+    let again = opened(folder.path()).await;
+    let rows = again.rows(None, 10).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [4]);
+}

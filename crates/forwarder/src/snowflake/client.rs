@@ -23,7 +23,7 @@ use snowflake_api::{
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::gate::{Gate, SessionLost};
+use super::gate::{Gate, LastQuery, SessionLost};
 use super::{Credentials, SnowflakeSettings, Statement};
 use crate::error::Error;
 use crate::thrift::{Meter, Usage};
@@ -42,6 +42,7 @@ pub(super) struct Client {
     settings: SnowflakeSettings,
     http: ClientWithMiddleware,
     meter: std::sync::Mutex<Meter>,
+    last_query: LastQuery,
     session: Mutex<Option<Arc<SnowflakeApi>>>,
     /// Whether a login may name database and schema: Snowflake refuses one that names what does not exist.
     schema_exists: AtomicBool,
@@ -78,16 +79,18 @@ impl Client {
         let patience = ExponentialBackoff::builder()
             .retry_bounds(Duration::from_millis(200), Duration::from_secs(5))
             .build_with_max_retries(REQUEST_RETRIES_MAX);
+        let last_query = LastQuery::default();
         let http = ClientBuilder::new(http)
             // snowflake-api's own retries are lost with its client: these take their place.
             .with(RetryTransientMiddleware::new_with_policy(patience))
-            .with(Gate::new(&settings.account, base, STATEMENT_MAX))
+            .with(Gate::new(&settings.account, base, STATEMENT_MAX, LastQuery::clone(&last_query)))
             .build();
         let schema_exists = AtomicBool::new(!settings.create);
         Ok(Self {
             settings: settings.clone(),
             http,
             meter: std::sync::Mutex::new(Meter::new(settings.price)),
+            last_query,
             session: Mutex::new(None),
             schema_exists,
         })
@@ -124,6 +127,11 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Snowflake's name for the statement that was answered last; empty when it gave none.
+    pub(super) fn last_query(&self) -> String {
+        self.last_query.lock().map(|last| last.clone()).unwrap_or_default()
     }
 
     /// What was used so far.

@@ -7,6 +7,7 @@
 //!
 //! Result chunks on other hosts pass untouched. Nothing here logs a header, a URL or a body.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -40,11 +41,21 @@ pub(super) struct Gate {
     base: Option<Url>,
     /// How long one statement may be in progress.
     statement_max: Duration,
+    /// Snowflake's name for the statement that was answered last.
+    last_query: LastQuery,
 }
 
+/// Where the gate leaves the name of the last query.
+pub(super) type LastQuery = Arc<Mutex<String>>;
+
 impl Gate {
-    pub(super) fn new(account: &str, base: Option<Url>, statement_max: Duration) -> Self {
-        Self { host: format!("{}.snowflakecomputing.com", account.to_ascii_lowercase()), base, statement_max }
+    pub(super) fn new(account: &str, base: Option<Url>, statement_max: Duration, last_query: LastQuery) -> Self {
+        Self {
+            host: format!("{}.snowflakecomputing.com", account.to_ascii_lowercase()),
+            base,
+            statement_max,
+            last_query,
+        }
     }
 
     /// The same request, where it is to go.
@@ -92,6 +103,10 @@ impl Middleware for Gate {
                 return Err(MiddlewareError::middleware(SessionLost));
             }
             if !IN_PROGRESS.contains(&code) {
+                let query = answer.pointer("/data/queryId").and_then(Value::as_str).unwrap_or_default();
+                if let Ok(mut last) = self.last_query.lock() {
+                    query.clone_into(&mut last);
+                }
                 return write(&completed(answer), parts);
             }
             if Instant::now() >= give_up {
@@ -163,7 +178,10 @@ mod tests {
         let asked = Url::parse("https://EXAMPLE-EU.snowflakecomputing.com//session/token-request?requestId=1").unwrap();
         let direct = |base: Option<&str>| {
             let base = base.map(|base| Url::parse(base).unwrap());
-            Gate::new("Example-EU", base, Duration::from_secs(1)).direct(&asked).unwrap().to_string()
+            Gate::new("Example-EU", base, Duration::from_secs(1), LastQuery::default())
+                .direct(&asked)
+                .unwrap()
+                .to_string()
         };
         assert_eq!(direct(None), "https://example-eu.snowflakecomputing.com/session/token-request?requestId=1");
         assert_eq!(direct(Some("http://127.0.0.1:8765")), "http://127.0.0.1:8765/session/token-request?requestId=1");

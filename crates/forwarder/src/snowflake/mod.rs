@@ -18,7 +18,7 @@ use residency::Region;
 use secrecy::SecretString;
 use tracing::error;
 
-use crate::change::Row;
+use crate::change::{Forgotten, Row};
 use crate::error::Error;
 use crate::sink::{Applied, Place, Sink};
 use crate::thrift::{Price, Usage};
@@ -330,6 +330,20 @@ impl Sink for SnowflakeSink {
             add(&mut total, self.apply_some(&some).await?);
         }
         Ok(total)
+    }
+
+    async fn erase(&self, erased: &[Forgotten]) -> Result<String, Error> {
+        if let Some(foreign) = erased.iter().find(|one| one.region != self.region) {
+            return Err(Error::Abroad { region: self.region.clone(), found: foreign.region.clone() });
+        }
+        for some in erased.chunks(STATEMENT_ROWS_MAX) {
+            self.client.execute(&self.tables.remember(some)).await?;
+            for statement in self.tables.forget(some) {
+                self.client.execute(&statement).await?;
+            }
+        }
+        // Of the last DELETE from the table: an operator finds it in the query history.
+        Ok(self.client.last_query())
     }
 
     fn usage(&self) -> Usage {

@@ -3,7 +3,7 @@
 use residency::Region;
 
 use super::literal::{identifier, literal};
-use crate::change::Row;
+use crate::change::{Forgotten, Row};
 use crate::error::Error;
 
 /// How the batches of a replay begin.
@@ -62,6 +62,7 @@ pub(super) struct Tables {
     zero_party: String,
     staging: String,
     identity: String,
+    erased: String,
 }
 
 impl Tables {
@@ -72,6 +73,7 @@ impl Tables {
             zero_party: format!("{schema}.ZERO_PARTY"),
             staging: format!("{schema}.ZERO_PARTY_STAGING"),
             identity: format!("{schema}.REGION_IDENTITY"),
+            erased: format!("{schema}.ERASED_SUBJECTS"),
             database,
             schema,
         })
@@ -80,7 +82,7 @@ impl Tables {
     /// Database, schema and tables. Transient, with at most a day of Time Travel: a permanent table keeps erased data
     /// for seven days more.
     pub(super) fn setup(&self, retention_days: u8) -> Vec<Step> {
-        let Self { database, schema, zero_party, staging, identity } = self;
+        let Self { database, schema, zero_party, staging, identity, erased } = self;
         let short = format!("DATA_RETENTION_TIME_IN_DAYS = {retention_days}");
         let columns = "SUBJECT_DIGEST VARCHAR NOT NULL,
                 ATTRIBUTE VARCHAR NOT NULL,
@@ -113,6 +115,17 @@ impl Tables {
                 ),
             ),
             (
+                "who was erased, by digest and log position only, so that a batch that was under way then cannot bring \
+                 anything back",
+                format!(
+                    "CREATE TRANSIENT TABLE IF NOT EXISTS {erased} (
+                SUBJECT_DIGEST VARCHAR NOT NULL,
+                LOG_SEQ NUMBER(20, 0) NOT NULL,
+                ERASED_AT_US NUMBER(20, 0) NOT NULL
+            ) {short}"
+                ),
+            ),
+            (
                 "batches between their insert and their merge; empty in between",
                 format!(
                     "CREATE TRANSIENT TABLE IF NOT EXISTS {staging} (
@@ -133,7 +146,7 @@ impl Tables {
     /// # Errors
     /// [`Error::Settings`] when a name is no identifier.
     pub(super) fn grants(&self, role: &str, warehouse: Option<&str>, user: &str) -> Result<Vec<Step>, Error> {
-        let Self { database, schema, zero_party, staging, identity } = self;
+        let Self { database, schema, zero_party, staging, identity, erased } = self;
         let (role, user) = (identifier(role)?, identifier(user)?);
         let mut steps = vec![
             Step {
@@ -149,6 +162,10 @@ impl Tables {
             Step {
                 why: "to merge batches; erasure updates and deletes rows",
                 sql: format!("GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {zero_party} TO ROLE {role}"),
+            },
+            Step {
+                why: "to remember who was erased; the role cannot take that back",
+                sql: format!("GRANT SELECT, INSERT ON TABLE {erased} TO ROLE {role}"),
             },
             Step {
                 why: "to stage batches and to clear them",
@@ -203,12 +220,14 @@ impl Tables {
     }
 
     /// Brings a batch into the table: a row wins only over an older log position. Tombstones are rows like any other.
+    /// Nothing comes of whoever was erased.
     pub(super) fn merge(&self, batch: &str) -> Statement {
-        let (zero_party, staging, batch) = (&self.zero_party, &self.staging, literal(batch));
+        let (zero_party, staging, erased, batch) = (&self.zero_party, &self.staging, &self.erased, literal(batch));
         Statement::plain(format!(
             "MERGE INTO {zero_party} t
             USING (
                 SELECT * FROM {staging} WHERE BATCH = {batch}
+                AND SUBJECT_DIGEST NOT IN (SELECT SUBJECT_DIGEST FROM {erased})
                 QUALIFY ROW_NUMBER() OVER (PARTITION BY SUBJECT_DIGEST, ATTRIBUTE ORDER BY LOG_SEQ DESC) = 1
             ) s
             ON t.SUBJECT_DIGEST = s.SUBJECT_DIGEST AND t.ATTRIBUTE = s.ATTRIBUTE
@@ -220,6 +239,30 @@ impl Tables {
                 VALUES (s.SUBJECT_DIGEST, s.ATTRIBUTE, s.VALUE, s.CONSENTS, s.VERSION, s.LOG_SEQ, s.REGION, s.DELETED,
                     s.CHANGED_AT_US, CURRENT_TIMESTAMP())"
         ))
+    }
+
+    /// Remembers who was erased. From here on no merge takes anything of theirs.
+    pub(super) fn remember(&self, forgotten: &[Forgotten]) -> Statement {
+        let erased = &self.erased;
+        let rows: Vec<serde_json::Value> = forgotten
+            .iter()
+            .map(|one| serde_json::json!({"d": one.subject_digest, "s": one.seq, "t": one.at_us}))
+            .collect();
+        let rows = literal(&serde_json::Value::from(rows).to_string());
+        Statement::with_data(format!(
+            "INSERT INTO {erased} (SUBJECT_DIGEST, LOG_SEQ, ERASED_AT_US)
+            SELECT f.value:d::VARCHAR, f.value:s::NUMBER(20, 0), f.value:t::NUMBER(20, 0)
+            FROM TABLE(FLATTEN(INPUT => PARSE_JSON({rows}))) f
+            WHERE f.value:d::VARCHAR NOT IN (SELECT SUBJECT_DIGEST FROM {erased})"
+        ))
+    }
+
+    /// Takes everything of theirs out of staging, then out of the table.
+    pub(super) fn forget(&self, forgotten: &[Forgotten]) -> [Statement; 2] {
+        let digests: Vec<String> = forgotten.iter().map(|one| literal(&one.subject_digest)).collect();
+        let digests = digests.join(", ");
+        [&self.staging, &self.zero_party]
+            .map(|table| Statement::with_data(format!("DELETE FROM {table} WHERE SUBJECT_DIGEST IN ({digests})")))
     }
 
     /// Clears a batch out of staging, and what a crash left there. Only what is older than an hour is taken

@@ -328,3 +328,51 @@ async fn what_a_dead_forwarder_left_in_staging_goes_at_the_next_start_and_a_repl
     sink.setup(Place::Owner).await.unwrap();
     assert_eq!(sink.staged().await.unwrap(), 1, "nor the other way round");
 }
+
+fn forgotten(seq: u64, digest: &str) -> Forgotten {
+    Forgotten { subject_digest: digest.to_owned(), seq, region: region(), at_us: 1_795_521_600_000_000 }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_subject_is_in_neither_table_and_no_late_batch_brings_it_back() {
+    let fakesnow = Fakesnow::shared().await;
+    let proxy = Proxy::start(&fakesnow.url).await;
+    let sink = SnowflakeSink::new(&settings(&proxy.url), region()).unwrap();
+    sink.setup(Place::Owner).await.unwrap();
+    sink.apply(&[row(3, "aa", "\"blue\""), row(4, "bb", "\"red\"")]).await.unwrap();
+    // A batch of a slow predecessor, between its insert and its merge.
+    sink.client.execute(&sink.tables.stage("00ff", &region(), &[row(5, "aa", "\"late\"")])).await.unwrap();
+    proxy.after(1, Fault::DoneButUnanswered);
+    sink.erase(&[forgotten(9, "aa")]).await.unwrap();
+    assert_eq!(sink.staged().await.unwrap(), 0, "staging holds nothing of theirs");
+    sink.erase(&[forgotten(9, "aa")]).await.unwrap();
+    for digest in ["aa", "bb"] {
+        sink.client.execute(&sink.tables.stage(digest, &region(), &[row(6, digest, "\"late\"")])).await.unwrap();
+        sink.client.execute(&sink.tables.merge(digest)).await.unwrap();
+    }
+    sink.setup(Place::Owner).await.unwrap();
+    let found = sink.rows(None, 10).await.unwrap();
+    assert_eq!(found.iter().map(|row| (row.subject_digest.as_str(), row.seq)).collect::<Vec<_>>(), [("bb", 6)]);
+    let mut foreign = forgotten(9, "bb");
+    foreign.region = Region::new("us-east").unwrap();
+    assert!(matches!(sink.erase(&[foreign]).await, Err(Error::Abroad { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forwarder_lets_its_sink_forget_behind_what_came_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Arc::new(crate::ParquetSink::new(folder.path(), region()));
+    let log = MemoryLog::new(&region());
+    let consents = [("recommendations", true)];
+    log.commit([change(1, 0xaa, "colour", "1", &consents), change(2, 0xbb, "colour", "2", &consents)]);
+    let forwarder = Running::start(sink.clone(), &log, quick());
+    forwarder.caught_up(&log).await;
+    let mut erasure = change(4, 0xaa, "", "null", &[]);
+    erasure.event_type = "domicile.subject-erased".to_owned();
+    log.commit([change(3, 0xaa, "size", "3", &consents), erasure]);
+    let status = forwarder.caught_up(&log).await;
+    assert_eq!((status.erased, status.refused), (1, 0));
+    forwarder.stop().await;
+    let digests: Vec<String> = sink.rows(None, 10).await.unwrap().into_iter().map(|row| row.subject_digest).collect();
+    assert_eq!(digests, [digest(0xbb)]);
+}

@@ -128,6 +128,9 @@ impl Line {
                 let change = Change::DeleteAttribute { attribute: attribute.clone(), when: when()? };
                 (Some(attribute.to_string()), Deed::Write(Box::new(change)))
             }
+            Operation::SubjectErase | Operation::SubjectErasePreview => {
+                return Err(Error::invalid("operation", "what cannot be taken back is asked for by itself"));
+            }
             Operation::RecordList => {
                 return Err(Error::invalid("operation", "lists have pages: ask for them by themselves"));
             }
@@ -141,7 +144,9 @@ impl Line {
         match &self.deed {
             Deed::Read(Lookup::Record { collection, key }) => Lane::Record(subject, collection.clone(), key.clone()),
             Deed::Read(Lookup::Attribute(attribute)) => Lane::Attribute(subject, attribute.clone()),
-            Deed::Read(Lookup::Subject | Lookup::Records { .. } | Lookup::Attributes) => Lane::Subject(subject),
+            Deed::Read(Lookup::Subject | Lookup::Extent | Lookup::Records { .. } | Lookup::Attributes) => {
+                Lane::Subject(subject)
+            }
             Deed::Write(change) => match &**change {
                 Change::PutRecord { collection, key, .. }
                 | Change::PatchRecord { collection, key, .. }
@@ -152,7 +157,7 @@ impl Line {
                     Lane::Attribute(subject, attribute.clone())
                 }
                 Change::PublishEvent { .. } => Lane::Events(subject),
-                Change::PinSubject => Lane::Subject(subject),
+                Change::PinSubject | Change::EraseSubject => Lane::Subject(subject),
             },
         }
     }
@@ -284,6 +289,7 @@ mod tests {
             ),
             (r#"{"operation":"record.list","subject":"s","collection":"c"}"#, "operation"),
             (r#"{"operation":"relocate","subject":"s"}"#, "operation"),
+            (r#"{"operation":"subject.erase","subject":"s"}"#, "operation"),
             (r#"{"operation":"subject.pin","subject":"s","residence":"Germany"}"#, "residence"),
             (r#"{"operation":"subject.pin","subject":"s","region":"us-east"}"#, "body"),
         ] {

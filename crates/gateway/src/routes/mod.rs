@@ -35,7 +35,7 @@ pub(crate) use health::admin;
 pub(crate) fn api() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(classify::classify))
-        .routes(routes!(subjects::read, subjects::pin))
+        .routes(routes!(subjects::read, subjects::pin, subjects::erase))
         .routes(routes!(records::read, records::put, records::patch, records::delete))
         .routes(routes!(records::list))
         .routes(routes!(events::publish))

@@ -1,12 +1,14 @@
-//! Where a subject is at home, and the explicit pin.
+//! Where a subject is at home, the explicit pin, and the erasure.
 
-use api::{SubjectHome, paths};
-use axum::extract::State;
+use api::{SubjectErasure, SubjectHome, paths};
+use axum::extract::{FromRequestParts, State};
+use http::request::Parts;
 use storage::{Change, Lookup};
 
 use crate::app::App;
 use crate::error::{Error, Missing};
 use crate::from_wire::conditions::Held;
+use crate::from_wire::query::Query;
 use crate::permitted::{Permitted, op};
 use crate::reply::{self, Reply};
 
@@ -39,4 +41,48 @@ pub(crate) async fn pin(
 ) -> Result<Reply, Error> {
     let answered = app.write(permit.spend()?, Change::PinSubject).await?;
     reply::effect(&app, answered)
+}
+
+/// The permit for an erasure, or for counting what it would take away. The query is read first, so that a misspelt
+/// `dry_run` erases nobody.
+pub(crate) enum Erasing {
+    /// Erase.
+    Now(Permitted<op::SubjectErase>),
+    /// Only count.
+    Dry(Permitted<op::SubjectErasePreview>),
+}
+
+impl FromRequestParts<App> for Erasing {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
+        let query = Query::read(&parts.uri, &["dry_run"])?;
+        match query.text("dry_run") {
+            None | Some("false") => Permitted::from_request_parts(parts, app).await.map(Self::Now),
+            Some("true") => Permitted::from_request_parts(parts, app).await.map(Self::Dry),
+            Some(_) => Err(Error::Query { at: "dry_run".to_owned(), rule: "`true` or `false`".to_owned() }),
+        }
+    }
+}
+
+/// Erases the subject, for ever: records, declared data and its history, the content of its events, and the secret that
+/// ties the log's entries to it. The answer says what went. From then on every request about the subject is answered
+/// `410`, and so is this one when it is repeated; a person who comes back needs a new identifier. The region's Snowflake and the
+/// topics' readers are told by the event `domicile.subject-erased`.
+#[utoipa::path(
+    delete, path = paths::SUBJECT, tag = "subjects", operation_id = "subject_erase",
+    params(
+        ("subject" = String, Path, description = "The subject, 1 to 256 bytes"),
+        ("dry_run" = Option<bool>, Query, description = "`true`: only count what would go, and change nothing"),
+    ),
+    responses((status = 200, description = "What went, or with `dry_run` what would go", body = SubjectErasure))
+)]
+pub(crate) async fn erase(State(app): State<App>, erasing: Erasing) -> Result<Reply, Error> {
+    match erasing {
+        Erasing::Now(Permitted { permit, .. }) => reply::effect(&app, app.erase(permit.spend()?).await?),
+        Erasing::Dry(Permitted { permit, .. }) => {
+            let answered = app.read(permit.spend()?, Lookup::Extent).await?;
+            reply::found(&app, answered, Missing::Subject, &Held::Nothing)
+        }
+    }
 }

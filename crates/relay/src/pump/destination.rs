@@ -41,7 +41,8 @@ impl<S: Source> Pump<S> {
     ) -> Outgoing<'a> {
         let headers = envelope::headers(entry, previous, self.source.region(), &self.settings);
         let (headers, payload) = match &destination.dead {
-            None => (headers, Some(entry.data.as_slice())),
+            // Of an erased subject's event the place in the log is left, and consumers see no gap.
+            None => (headers, (!entry.erased).then_some(entry.data.as_slice())),
             Some(reason) => (envelope::dead_letter_headers(headers, entry, reason), None),
         };
         Outgoing { seq: entry.seq, topic: &destination.topic, key: entry.key.to_hex(), headers, payload }

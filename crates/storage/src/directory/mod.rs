@@ -22,12 +22,13 @@ use metrics::{Counter, counter};
 use residency::{Pin, Region, SubjectId};
 use secrecy::SecretString;
 
+use crate::deeds::Erasure;
 use crate::digest::{Peppers, SubjectDigest};
 use crate::error::Error;
 use crate::health::Health;
 use crate::keys::ApiKeys;
 use crate::limits::Limits;
-use crate::link::Address;
+use crate::link::{Address, Link, Work, within};
 use cache::Cache;
 use pins::{Bid, Pinned};
 use post::{Claims, Lookups, Office};
@@ -39,6 +40,9 @@ const ROLE: &str = "domicile_directory";
 
 /// Subjects that one [`Directory::rekey`] has under way at a time.
 const REKEY_SUBJECTS_MAX: usize = 1_024;
+
+/// Tombstones in one answer.
+const ERASURES_MAX: i64 = 1_000;
 
 /// Where the directory is and how pins are made.
 #[derive(Debug, Clone)]
@@ -156,6 +160,52 @@ impl Directory {
     /// Forgets what is remembered of a subject: its region says that it has moved.
     pub fn forget(&self, subject: &SubjectId) {
         self.0.cache.forget(&self.0.peppers.digest(subject));
+    }
+
+    /// Keeps the tombstones of subjects that their region has erased: nobody is at home there any more, and nobody with
+    /// these digests ever will be. Harmless when repeated.
+    ///
+    /// # Errors
+    /// As [`home_of`](Self::home_of).
+    pub async fn bury(&self, region: &Region, erasures: &[Erasure]) -> Result<(), Error> {
+        let letters = erasures.iter().map(|erasure| {
+            self.0.cache.forget(&erasure.digest);
+            let tombstone = pins::Tombstone { region: region.clone(), erasure: *erasure };
+            self.0.claims.ask(pins::Entry::Tombstone(tombstone))
+        });
+        for outcome in join_all(letters).await {
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// Up to 1,000 tombstones of a region since a time, microseconds since 1970-01-01 UTC, in the order of time and
+    /// digest; the next ones come behind the last of these. They outlive the region's database: whoever restores it
+    /// from before an erasure erases again by them.
+    ///
+    /// # Errors
+    /// As [`home_of`](Self::home_of).
+    pub async fn erasures(
+        &self,
+        region: &Region,
+        since_us: i64,
+        after: Option<&Erasure>,
+    ) -> Result<Vec<Erasure>, Error> {
+        let mut link = Link::new(Arc::clone(&self.0.address), Work::Occasional);
+        let patience = self.0.address.patience();
+        let outcome = match link.connection().await {
+            Ok(connection) => {
+                within(patience, pins::tombstones(connection, region, since_us, after, ERASURES_MAX)).await
+            }
+            Err(trouble) => Err(trouble),
+        };
+        outcome.map_err(|trouble| trouble.into_error(None))
+    }
+
+    /// The subject's digests under every pepper, the current one first.
+    #[must_use]
+    pub fn digests(&self, subject: &SubjectId) -> Vec<SubjectDigest> {
+        self.0.peppers.digests(subject).collect()
     }
 
     /// The subject's digest under the current pepper.

@@ -1,14 +1,16 @@
 //! The table `pins`: finding, claiming and completing pins, always many at once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use residency::{Epoch, Pin, PinState, Region};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection, Row};
 
 use super::Claim;
+use crate::deeds::Erasure;
 use crate::digest::SubjectDigest;
 use crate::error::{Cause, Error, Trouble};
+use crate::region::{instant, microseconds};
 
 /// A pin as found, and what its rows lack.
 #[derive(Debug, Clone)]
@@ -31,11 +33,19 @@ pub(super) struct Bid {
     pub(super) region: Region,
 }
 
+/// The end of a pin.
+#[derive(Debug, Clone)]
+pub(super) struct Tombstone {
+    pub(super) region: Region,
+    pub(super) erasure: Erasure,
+}
+
 /// What is entered into the table.
 #[derive(Debug, Clone)]
 pub(super) enum Entry {
     Bid(Bid),
     Backfill(Backfill),
+    Tombstone(Tombstone),
 }
 
 /// The database holds, or our own code did, what cannot be.
@@ -60,12 +70,17 @@ pub(super) async fn enter(
     let backfills: Vec<_> =
         entries.iter().filter_map(|e| if let Entry::Backfill(b) = e { Some(b) } else { None }).collect();
     let bids: Vec<_> = entries.iter().filter_map(|e| if let Entry::Bid(b) = e { Some(b) } else { None }).collect();
+    let tombstones: Vec<_> =
+        entries.iter().filter_map(|e| if let Entry::Tombstone(t) = e { Some(t) } else { None }).collect();
     if !backfills.is_empty() {
         complete(connection, &backfills).await?;
     }
+    if !tombstones.is_empty() {
+        bury(connection, &tombstones).await?;
+    }
     let mut claims = if bids.is_empty() { Vec::new() } else { claim(connection, &bids).await? }.into_iter();
     let answers = entries.iter().map(|entry| match entry {
-        Entry::Backfill(_) => Ok(None),
+        Entry::Backfill(_) | Entry::Tombstone(_) => Ok(None),
         Entry::Bid(_) => claims.next().unwrap_or_else(|| Err(misunderstood("a claim went unanswered"))).map(Some),
     });
     Ok(answers.collect())
@@ -154,7 +169,8 @@ async fn take_over(
         return Ok(());
     }
     sqlx::query(
-        "UPDATE domicile.pins AS pin SET region = standing.region, epoch = standing.epoch, state = standing.state \
+        "UPDATE domicile.pins AS pin SET region = standing.region, epoch = standing.epoch, state = standing.state, \
+                erased_at = CASE WHEN standing.state = 'erased' THEN now() END \
          FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::text[]) \
               AS standing (subject_digest, region, epoch, state) \
          WHERE pin.subject_digest = standing.subject_digest",
@@ -173,8 +189,8 @@ async fn take_over(
 async fn complete(connection: &mut PgConnection, backfills: &[&Backfill]) -> Result<(), Trouble> {
     let missing = || backfills.iter().flat_map(|b| b.missing.iter().map(move |digest| (digest, &b.standing)));
     sqlx::query(
-        "INSERT INTO domicile.pins (subject_digest, key_id, region, epoch, state) \
-         SELECT missing.subject_digest, missing.key_id, pin.region, pin.epoch, pin.state \
+        "INSERT INTO domicile.pins (subject_digest, key_id, region, epoch, state, erased_at) \
+         SELECT missing.subject_digest, missing.key_id, pin.region, pin.epoch, pin.state, pin.erased_at \
          FROM (SELECT * FROM unnest($1::bytea[], $2::smallint[], $3::bytea[]) \
                     AS missing (subject_digest, key_id, standing) ORDER BY subject_digest) AS missing \
          JOIN domicile.pins AS pin ON pin.subject_digest = missing.standing \
@@ -188,6 +204,64 @@ async fn complete(connection: &mut PgConnection, backfills: &[&Backfill]) -> Res
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Ends pins. A pin that is not there is made to have ended, so that a directory which was restored from before the
+/// pin refuses the subject all the same; one that moved on to another home is another matter, and stays.
+async fn bury(connection: &mut PgConnection, tombstones: &[&Tombstone]) -> Result<(), Trouble> {
+    let one = |n: usize| (tombstones[n].erasure.digest, n);
+    // Of a digest that comes twice the first one stands.
+    let first: BTreeMap<SubjectDigest, usize> = (0..tombstones.len()).rev().map(one).collect();
+    let chosen: Vec<&Tombstone> = first.values().map(|&n| tombstones[n]).collect();
+    sqlx::query(
+        "INSERT INTO domicile.pins AS pin (subject_digest, key_id, region, epoch, state, erased_at) \
+         SELECT t.subject_digest, t.key_id, t.region, t.epoch, 'erased', t.erased_at \
+         FROM unnest($1::bytea[], $2::smallint[], $3::text[], $4::bigint[], $5::timestamptz[]) \
+              AS t (subject_digest, key_id, region, epoch, erased_at) \
+         ORDER BY t.subject_digest \
+         ON CONFLICT (subject_digest) DO UPDATE SET state = 'erased', epoch = excluded.epoch, erased_at = excluded.erased_at \
+         WHERE pin.state <> 'erased' AND pin.region = excluded.region AND pin.epoch <= excluded.epoch",
+    )
+    .bind(chosen.iter().map(|t| t.erasure.digest.bytes).collect::<Vec<_>>())
+    .bind(chosen.iter().map(|t| t.erasure.digest.key_id.cast_signed()).collect::<Vec<_>>())
+    .bind(chosen.iter().map(|t| t.region.as_str()).collect::<Vec<_>>())
+    .bind(chosen.iter().map(|t| t.erasure.epoch.0.cast_signed()).collect::<Vec<_>>())
+    .bind(chosen.iter().map(|t| instant(t.erasure.erased_at_us)).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Tombstones of a region since a time, in the order of time and digest, behind a place in that order.
+pub(super) async fn tombstones(
+    connection: &mut PgConnection,
+    region: &Region,
+    since_us: i64,
+    after: Option<&Erasure>,
+    limit: i64,
+) -> Result<Vec<Erasure>, Trouble> {
+    let rows = sqlx::query(
+        "SELECT subject_digest, key_id, epoch, erased_at FROM domicile.pins \
+         WHERE region = $1 AND state = 'erased' AND erased_at >= $2 \
+           AND ($3::timestamptz IS NULL OR (erased_at, subject_digest) > ($3, $4)) \
+         ORDER BY erased_at, subject_digest LIMIT $5",
+    )
+    .bind(region.as_str())
+    .bind(instant(since_us))
+    .bind(after.map(|erasure| instant(erasure.erased_at_us)))
+    .bind(after.map(|erasure| erasure.digest.bytes))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let unfit = |what: &'static str| Trouble::Internal(Cause::new(what));
+            let epoch = u64::try_from(row.try_get::<i64, _>(2)?).map_err(|_| unfit("a pin's epoch is negative"))?;
+            let key_id = u16::try_from(row.try_get::<i16, _>(1)?).map_err(|_| unfit("a pepper's id is negative"))?;
+            let digest = SubjectDigest { key_id, bytes: digest_of(row)? };
+            Ok(Erasure { digest, epoch: Epoch(epoch), erased_at_us: microseconds(row.try_get(3)?) })
+        })
+        .collect()
 }
 
 type Rows = HashMap<[u8; 32], Pin>;

@@ -21,7 +21,7 @@ use super::collector::{Batch, Collector, Next};
 use super::crew::{Crew, Hand};
 use super::entry::{Entry, Reply};
 use super::transaction::{Failure, Sealed, transact};
-use super::{Shared, head};
+use super::{Shared, erasures, head};
 use crate::deeds::{Answer, LogPosition};
 use crate::error::{Cause, Error, Trouble};
 use crate::link::{Work, within};
@@ -107,7 +107,8 @@ impl Committer {
         histogram!("domicile_commit_batch_deeds", "region" => region.to_owned()).record(batch.entries.len() as f64);
         gauge!("domicile_queue_deeds", "region" => region.to_owned()).set(shared.room.deeds() as f64);
         // Parts still to be done, the next one last.
-        let mut parts = vec![std::mem::take(&mut batch.entries)];
+        let mut parts = erasures::apart(std::mem::take(&mut batch.entries));
+        parts.reverse();
         let mut attempts = 0;
         while let Some(mut entries) = parts.pop() {
             let failure = match self.attempt(&entries, attempts >= CAREFUL_FROM).await {

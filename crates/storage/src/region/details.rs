@@ -48,12 +48,14 @@ impl Rows {
     }
 }
 
-/// Writes the rows of a batch whose first leaf is at `first`.
+/// Writes the rows of a batch whose first leaf is at `first`, under the head's lock: of a subject that was erased
+/// meanwhile nothing is kept.
 pub(super) async fn write(connection: &mut PgConnection, rows: &Rows, first: u64) -> Result<(), Trouble> {
     sqlx::query(
         "INSERT INTO domicile.details (seq, subject, nonce, sealed) \
          SELECT $1 + d.at, d.subject, d.nonce, d.sealed \
-         FROM unnest($2::bigint[], $3::text[], $4::bytea[], $5::bytea[]) AS d(at, subject, nonce, sealed)",
+         FROM unnest($2::bigint[], $3::text[], $4::bytea[], $5::bytea[]) AS d(at, subject, nonce, sealed) \
+         JOIN domicile.subjects AS s ON s.subject = d.subject",
     )
     .bind(column(first))
     .bind(&rows.at)
@@ -62,6 +64,12 @@ pub(super) async fn write(connection: &mut PgConnection, rows: &Rows, first: u64
     .bind(&rows.sealed)
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Takes away a subject's details.
+pub(super) async fn forget(connection: &mut PgConnection, subject: &str) -> Result<(), Trouble> {
+    sqlx::query("DELETE FROM domicile.details WHERE subject = $1").bind(subject).execute(connection).await?;
     Ok(())
 }
 

@@ -9,18 +9,18 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use leaf::{Fact, Kind, Leaf, Out, SubjectTag};
-use residency::{Decision, Region, SubjectId};
+use residency::{Decision, PinState, Region, SubjectId};
 
 use super::details::{self, Sealer};
 use super::entry::{Deed, Entry, Reply};
 use super::events::{Event, SUBJECT_PINNED, SubjectPinned, instant, payload};
-use super::fold::Fold;
+use super::fold::{Done, Fold};
 use super::outbox::Channel;
 use super::slot::{AttributeSlot, RecordSlot, Slot};
 use super::subjects::{Fresh, Known, why};
 use super::wants::{Home, Homes, Loaded, Wants};
-use super::{Shared, idempotency, records, zero_party};
-use crate::deeds::{Change, Effect};
+use super::{Shared, erasures, idempotency, records, zero_party};
+use crate::deeds::{Change, Effect, Extent};
 use crate::error::{Cause, Error, Trouble};
 
 /// What a batch comes to.
@@ -94,6 +94,7 @@ impl<'a> Draft<'a> {
             records: loaded.records.into_iter().map(RecordSlot::loaded).collect(),
             attributes: loaded.attributes.iter().map(|current| Slot::new(current, None)).collect(),
             keys: wants.keys.iter().map(|_| None).collect(),
+            erased: loaded.erased,
             announced: HashSet::new(),
         };
         for (at, done) in loaded.keys {
@@ -194,9 +195,12 @@ impl<'a> Draft<'a> {
     fn deed(&mut self, fold: &mut Fold<'a>, deed: &'a Deed, homes: &Homes<'a>, place: usize) {
         let subject = deed.permit.subject();
         let pins = matches!(deed.change, Change::PinSubject);
+        let erases = erasures::erases(deed);
         let mut fresh = false;
         let known = match homes.get(subject.expose()) {
             Some(Home::Known(known)) => Some(known),
+            // Whoever is erased before anything was written is not registered for it.
+            Some(Home::Fresh(first)) if erases => Some(&first.known),
             Some(Home::Fresh(first)) => {
                 fresh = fold.announced.insert(subject.expose());
                 if fresh {
@@ -208,22 +212,34 @@ impl<'a> Draft<'a> {
                 }
                 Some(&first.known)
             }
-            Some(Home::Nobody) | None => None,
+            Some(Home::Nobody | Home::Erased(_)) | None => None,
         };
-        let outcome = match known {
-            None => Err(Error::Moved),
-            Some(known) => known
+        let gone = match homes.get(subject.expose()) {
+            Some(Home::Erased(at_us)) => Some(*at_us),
+            _ => None,
+        };
+        let outcome = match (known, gone) {
+            // Erased is erased: whoever asks again is told when it was.
+            (None, Some(erased_at_us)) if erases => {
+                let effect = Effect::Erased { fresh: false, extent: Extent::default(), erased_at_us };
+                Ok(Done { effect, event: None, rows: 0, bytes: 0 })
+            }
+            (None, Some(_)) => Err(Error::NotAtHome { state: PinState::Erased }),
+            (None, None) => Err(Error::Moved),
+            (Some(known), _) => known
                 .admits_write(deed.permit.epoch())
                 .and_then(|()| deed.refused.clone().map_or(Ok(()), Err))
                 .and_then(|()| fold.change(deed, known, place, self)),
         };
-        let at_home = known.filter(|_| !matches!(outcome, Err(Error::Moved)));
+        let at_home = !matches!(outcome, Err(Error::Moved));
+        let registered = known.filter(|_| !(erases && matches!(homes.get(subject.expose()), Some(Home::Fresh(_)))));
         let mut leaf = LeafDraft {
             decision: deed.permit.decision(),
-            kind: Kind::DecisionWrite,
-            tag: known.map(|known| known.tag),
-            sealer: known.and_then(|known| known.sealer.clone()),
-            home: at_home.map(|_| &fold.shared.region),
+            kind: if erases && known.is_some() && outcome.is_ok() { Kind::SubjectErase } else { Kind::DecisionWrite },
+            tag: registered.map(|known| known.tag),
+            // Of whom is erased nothing more is kept.
+            sealer: registered.filter(|_| !erases).and_then(|known| known.sealer.clone()),
+            home: at_home.then_some(&fold.shared.region),
             out: Out::Allow,
             why: None,
             rows: 0,

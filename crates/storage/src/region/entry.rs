@@ -172,7 +172,7 @@ impl Note {
 /// What a change weighs in the queue, in bytes.
 pub(super) fn weight(change: &Change) -> usize {
     let content = match change {
-        Change::PinSubject | Change::DeleteRecord { .. } | Change::DeleteAttribute { .. } => 0,
+        Change::PinSubject | Change::EraseSubject | Change::DeleteRecord { .. } | Change::DeleteAttribute { .. } => 0,
         Change::PutRecord { body, .. } => body.get().len(),
         Change::PatchRecord { patch, .. } => json_weight(patch),
         Change::PublishEvent { event, .. } => {

@@ -17,6 +17,8 @@ use crate::digest::SubjectDigest;
 pub(super) const RECORD_CHANGED: &str = "domicile.record-changed";
 /// `domicile.zero-party-changed`
 pub(super) const ZERO_PARTY_CHANGED: &str = "domicile.zero-party-changed";
+/// `domicile.subject-erased`
+pub(super) const SUBJECT_ERASED: &str = "domicile.subject-erased";
 /// `domicile.subject-pinned`
 pub(super) const SUBJECT_PINNED: &str = "domicile.subject-pinned";
 
@@ -49,6 +51,7 @@ pub(super) struct Names {
     pub(super) record_changed: Arc<str>,
     pub(super) zero_party_changed: Arc<str>,
     pub(super) subject_pinned: Arc<str>,
+    pub(super) subject_erased: Arc<str>,
 }
 
 impl Names {
@@ -59,6 +62,7 @@ impl Names {
             record_changed: topic(RECORD_CHANGED),
             zero_party_changed: topic(ZERO_PARTY_CHANGED),
             subject_pinned: topic(SUBJECT_PINNED),
+            subject_erased: topic(SUBJECT_ERASED),
         }
     }
 }
@@ -129,6 +133,20 @@ pub(super) struct SubjectPinned<'a> {
     pub(super) epoch: u64,
 }
 
+/// What `domicile.subject-erased` says.
+#[derive(Serialize)]
+pub(super) struct SubjectErased<'a> {
+    pub(super) region: &'a str,
+    pub(super) epoch: u64,
+    pub(super) erased_at: String,
+}
+
+impl<'a> SubjectErased<'a> {
+    pub(super) fn new(region: &'a Region, epoch: u64, at: OffsetDateTime) -> Self {
+        Self { region: region.as_str(), epoch, erased_at: at.format(&Rfc3339).unwrap_or_default() }
+    }
+}
+
 /// The payload of an event made here.
 pub(super) fn payload(said: &impl Serialize) -> Vec<u8> {
     // Strings, integers and JSON that was parsed before: there is nothing in it that cannot be written.
@@ -136,12 +154,12 @@ pub(super) fn payload(said: &impl Serialize) -> Vec<u8> {
 }
 
 /// Microseconds since 1970 as an instant; what no calendar knows becomes 1970.
-pub(super) fn instant(at_us: i64) -> OffsetDateTime {
+pub(crate) fn instant(at_us: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_us) * 1_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 /// An instant as microseconds since 1970.
-pub(super) fn microseconds(instant: OffsetDateTime) -> i64 {
+pub(crate) fn microseconds(instant: OffsetDateTime) -> i64 {
     i64::try_from(instant.unix_timestamp_nanos() / 1_000).unwrap_or(0)
 }
 

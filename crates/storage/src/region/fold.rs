@@ -12,13 +12,14 @@ use time::format_description::well_known::Rfc3339;
 use super::draft::Draft;
 use super::entry::Deed;
 use super::events::{
-    Event, RECORD_CHANGED, RecordChanged, ZERO_PARTY_CHANGED, ZeroPartyChanged, instant, payload, topic_of,
+    Event, RECORD_CHANGED, RecordChanged, SUBJECT_ERASED, SubjectErased, ZERO_PARTY_CHANGED, ZeroPartyChanged, instant,
+    payload, topic_of,
 };
 use super::outbox::Channel;
 use super::slot::{AttributeSlot, RecordSlot};
 use super::subjects::Known;
 use super::{Shared, idempotency, zero_party};
-use crate::deeds::{Change, Effect, Idempotency, OutgoingEvent};
+use crate::deeds::{Change, Effect, Extent, Idempotency, OutgoingEvent};
 use crate::error::Error;
 
 /// The state of a fold.
@@ -27,6 +28,8 @@ pub(super) struct Fold<'a> {
     pub(super) records: Vec<RecordSlot<'a>>,
     pub(super) attributes: Vec<AttributeSlot<'a>>,
     pub(super) keys: Vec<Option<idempotency::Done>>,
+    /// What the erasure that this batch is took away.
+    pub(super) erased: Option<Extent>,
     /// Subjects that this batch registers and that have their leaf already.
     pub(super) announced: HashSet<&'a str>,
 }
@@ -53,6 +56,15 @@ impl<'a> Fold<'a> {
             Change::PinSubject => {
                 let effect = Effect::Pinned { fresh: false, subject: known.state.clone() };
                 Ok(Done { effect, event: None, rows: 0, bytes: 0 })
+            }
+            Change::EraseSubject => {
+                let extent = self.erased.unwrap_or_default();
+                let said = SubjectErased::new(&self.shared.region, known.state.epoch.0, at);
+                let topic = &self.shared.events.subject_erased;
+                // In the channel of declared data, so that the warehouse forgets behind whatever it was told before.
+                let event = self.made_here(deed, known, at, Channel::ZeroParty, SUBJECT_ERASED, topic, payload(&said));
+                let effect = Effect::Erased { fresh: true, extent, erased_at_us: deed.permit.decision().at_us };
+                Ok(Done { effect, event: Some(event), rows: extent.rows(), bytes: 0 })
             }
             Change::PutRecord { collection, key, body, when } => {
                 let slot = &mut self.records[place];

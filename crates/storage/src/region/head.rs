@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 
 use super::Shared;
 use super::details;
+use super::erasures::{self, Erasing};
 use super::events::instant;
 use super::outbox::Columns;
 use super::records::{column, version};
@@ -65,6 +66,8 @@ pub(super) struct Page<'a> {
     pub(super) fence: Option<u64>,
     /// The time of its first decision, microseconds since 1970: the log's own first leaf takes it over.
     pub(super) at_us: i64,
+    /// The erasure that it tells of, and the log position behind which it is still to be swept. It moves the fence.
+    pub(super) erasing: Option<(&'a Erasing<'a>, u64)>,
 }
 
 /// Why a page was not appended.
@@ -144,7 +147,7 @@ pub(super) async fn append(
     }
     let mut known = shared.head.known.lock().await;
     // Whatever goes wrong from here on, the next one looks at the head itself.
-    let remembered = known.tip.take().filter(|_| !known.contended);
+    let remembered = known.tip.take().filter(|_| !known.contended && page.erasing.is_none());
     let mut locked = remembered.is_none();
     let mut tip = match remembered {
         Some(tip) => tip,
@@ -153,6 +156,9 @@ pub(super) async fn append(
             within(patience, lock(connection)).await?
         }
     };
+    if let Some((erasing, behind)) = page.erasing {
+        within(shared.limits.erasure_timeout, erasures::erase(connection, erasing, behind)).await?;
+    }
     loop {
         shared.head.saw(&tip);
         if page.fence.is_some_and(|fence| fence != tip.fence) {
@@ -184,6 +190,7 @@ pub(super) async fn append(
             // The head, when it was locked, was another one than this process left behind: others write, too.
             known.contended &= locked && *shared.committed.borrow() != tip.size();
             shared.committed.send_if_modified(|size| raise(size, next.size()));
+            shared.head.saw(&next);
             known.tip = Some(next);
             return Ok(first);
         }
@@ -224,10 +231,12 @@ pub(super) async fn begin(shared: &Shared, connection: &mut PgConnection) -> Res
 
 /// The statement that advances the head, if it is still where it was, and writes leaves and whatever else is named.
 macro_rules! sql {
-    ($($more:expr),*) => {
+    ($moves:literal, $($more:expr),*) => {
         concat!(
             "WITH advanced AS ( \
-                 UPDATE domicile.head SET size = $1, frontier = $2 \
+                 UPDATE domicile.head SET size = $1, frontier = $2, fence = fence + ",
+            $moves,
+            " \
                  WHERE only_row AND size = $3 AND epoch = $4 AND fence = $5 RETURNING 1), \
              written AS ( \
                  INSERT INTO domicile.leaves (seq, hash, line) \
@@ -305,11 +314,17 @@ async fn advance(
     let (filled, edge) = grown.map_err(|trouble| (trouble, first))?;
     next.edge = edge;
     let events = &page.events;
-    let query = sqlx::query(match (events.at.is_empty(), filled.is_empty()) {
-        (true, true) => sql!(""),
-        (true, false) => sql!(tiles!("$8", "$9", "$10", "$11")),
-        (false, true) => sql!(events!()),
-        (false, false) => sql!(events!(), tiles!("$22", "$23", "$24", "$25")),
+    let moves = page.erasing.is_some();
+    next.fence += u64::from(moves);
+    let query = sqlx::query(match (moves, events.at.is_empty(), filled.is_empty()) {
+        (false, true, true) => sql!("0", ""),
+        (false, true, false) => sql!("0", tiles!("$8", "$9", "$10", "$11")),
+        (false, false, true) => sql!("0", events!()),
+        (false, false, false) => sql!("0", events!(), tiles!("$22", "$23", "$24", "$25")),
+        (true, true, true) => sql!("1", ""),
+        (true, true, false) => sql!("1", tiles!("$8", "$9", "$10", "$11")),
+        (true, false, true) => sql!("1", events!()),
+        (true, false, false) => sql!("1", events!(), tiles!("$22", "$23", "$24", "$25")),
     });
     let mut query = query
         .bind(column(next.size()))

@@ -19,12 +19,16 @@ use super::facts::{self, FactFilter};
 use super::outbox::{self, Channel, OutboxRow};
 use super::policies::KeptPolicy;
 use super::records::column;
-use super::{Shared, checkpoints, head, index, policies, settings_seen, tiles};
+use super::{Shared, checkpoints, erasures, head, index, policies, settings_seen, tiles};
+use crate::deeds::Erasure;
 use crate::error::{Cause, Error, Trouble};
 use crate::link::{Link, Work, within};
 
 /// The most rows of the outbox or of the log in one answer.
 const ROWS_MAX: u32 = 10_000;
+
+/// Erasures in one answer.
+const ERASURES_MAX: i64 = 1_000;
 
 /// A region's log, to be read. Cheap to clone.
 #[derive(Clone)]
@@ -318,6 +322,32 @@ impl Log {
     /// When the database does not answer.
     pub async fn thin_checkpoints(&self) -> Result<u64, Error> {
         ask!(self, connection => checkpoints::thin(connection))
+    }
+
+    /// Up to 1,000 of the erasures of this region since a time, in the order of time and digest, behind one of them.
+    /// The region's own memory of what the directory keeps, too; either can be told by the other after a restore.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn erasures(&self, since_us: i64, after: Option<&Erasure>) -> Result<Vec<Erasure>, Error> {
+        ask!(self, connection => erasures::since(connection, since_us, after, ERASURES_MAX))
+    }
+
+    /// Up to 1,000 erasures that the directory has not been told of, the oldest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn unfiled_erasures(&self) -> Result<Vec<Erasure>, Error> {
+        ask!(self, connection => erasures::unfiled(connection, ERASURES_MAX))
+    }
+
+    /// The directory has been told of these.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn erasures_filed(&self, filed: &[Erasure]) -> Result<(), Error> {
+        let digests: Vec<[u8; 32]> = filed.iter().map(|erasure| erasure.digest.bytes).collect();
+        ask!(self, connection => erasures::filed(connection, &digests))
     }
 
     /// Waits until what is committed now can be searched.

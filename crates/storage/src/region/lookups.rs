@@ -1,19 +1,19 @@
 //! The SQL of lookups: each kind is one set-based SELECT that joins what is asked for to the subject's row.
 
 use leaf::SubjectTag;
-use residency::{Attribute, Epoch, RecordKey};
+use residency::{Attribute, Epoch, PinState, RecordKey};
 use serde_json::value::RawValue;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::Shared;
 use super::details::Sealer;
 use super::events::microseconds;
 use super::reader::Query;
 use super::records::version;
-use super::subjects::known;
+use super::subjects::{self as registered, known};
 use super::zero_party::consents;
-use crate::deeds::{AttributeState, Found, Lookup, Record};
+use super::{Shared, erasures};
+use crate::deeds::{AttributeState, Extent, Found, Lookup, Record};
 use crate::error::{Cause, Error, Trouble};
 
 /// Lists in one SELECT: each may be long.
@@ -52,6 +52,7 @@ pub(super) struct Asked<'a> {
     pub(super) attributes: Vec<Ask<'a, &'a Attribute>>,
     pub(super) all_attributes: Vec<Ask<'a, ()>>,
     pub(super) subjects: Vec<Ask<'a, ()>>,
+    pub(super) extents: Vec<Ask<'a, ()>>,
 }
 
 impl<'a> Asked<'a> {
@@ -71,6 +72,7 @@ impl<'a> Asked<'a> {
                 Lookup::Attribute(attribute) => asked.attributes.push(Ask { at, subject, epoch, what: attribute }),
                 Lookup::Attributes => asked.all_attributes.push(Ask { at, subject, epoch, what: () }),
                 Lookup::Subject => asked.subjects.push(Ask { at, subject, epoch, what: () }),
+                Lookup::Extent => asked.extents.push(Ask { at, subject, epoch, what: () }),
             }
         }
         asked
@@ -85,6 +87,7 @@ pub(super) fn nothing(lookup: &Lookup) -> Found {
         Lookup::Attribute(_) => Found::Attribute(None),
         Lookup::Attributes => Found::Attributes(Vec::new()),
         Lookup::Subject => Found::Subject(None),
+        Lookup::Extent => Found::Extent(Extent::default()),
     }
 }
 
@@ -100,6 +103,8 @@ pub(super) fn size(found: &Found) -> (u64, u64) {
         Found::Attribute(attribute) => attributes(attribute.as_slice()),
         Found::Attributes(items) => attributes(items),
         Found::Subject(subject) => (u64::from(subject.is_some()), 0),
+        // Numbers only.
+        Found::Extent(_) => (0, 0),
     }
 }
 
@@ -270,6 +275,51 @@ pub(super) async fn subjects(
     .await?;
     for row in &rows {
         see(shared, sights, of(asked, row)?, row, || Ok(Found::Subject(Some(known(row, shared, "")?.state))))?;
+    }
+    Ok(())
+}
+
+/// What erasures would take away, one after the other: they are rare.
+pub(super) async fn extents(
+    shared: &Shared,
+    connection: &mut PgConnection,
+    asked: &[Ask<'_, ()>],
+    sights: &mut [Option<Sight>],
+) -> Result<(), Trouble> {
+    let names: Vec<&str> = asked.iter().map(|ask| ask.subject).collect();
+    let known = registered::load(connection, &names, shared).await?;
+    for ask in asked {
+        let Some(known) = known.get(ask.subject) else { continue };
+        let found = match known.admits_read(ask.epoch) {
+            Ok(()) => Ok(Found::Extent(erasures::measure(connection, ask.subject, known).await?)),
+            Err(error) => Err(error),
+        };
+        *sights.get_mut(ask.at).ok_or_else(broken)? = Some(Sight { tag: Some(known.tag), sealer: None, found });
+    }
+    Ok(())
+}
+
+/// Of those whom no lookup has found registered: who was erased here.
+pub(super) async fn erased(
+    shared: &Shared,
+    connection: &mut PgConnection,
+    queries: &[Query],
+    sights: &mut [Option<Sight>],
+) -> Result<(), Trouble> {
+    let digests = |query: &Query| -> Vec<[u8; 32]> {
+        shared.peppers.digests(query.permit.subject()).map(|digest| digest.bytes).collect()
+    };
+    let unseen: Vec<[u8; 32]> = queries
+        .iter()
+        .zip(&*sights)
+        .filter(|(_, sight)| sight.is_none())
+        .flat_map(|(query, _)| digests(query))
+        .collect();
+    let known = erasures::known(connection, &unseen).await?;
+    for (query, sight) in queries.iter().zip(sights).filter(|(_, sight)| sight.is_none()) {
+        if digests(query).iter().any(|digest| known.contains_key(digest)) {
+            *sight = Some(Sight { tag: None, sealer: None, found: Err(Error::NotAtHome { state: PinState::Erased }) });
+        }
     }
     Ok(())
 }

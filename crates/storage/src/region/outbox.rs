@@ -55,6 +55,8 @@ pub struct OutboxRow {
     pub extensions: BTreeMap<String, String>,
     /// The payload.
     pub data: Vec<u8>,
+    /// Whether the subject has been erased since: then only the event's place in the log and its class are left.
+    pub erased: bool,
 }
 
 /// Events as columns, ready to be bound; `at` counts the leaves of the batch.
@@ -108,12 +110,12 @@ pub(super) async fn read(
     let query = match channel {
         Channel::Events => sqlx::query(
             "SELECT seq, topic, key, key_id, event_type, event_id, source, \"time\", datacontenttype, traceparent, \
-                    extensions::text, data \
+                    extensions::text, data, erased \
              FROM domicile.outbox WHERE seq > $1 ORDER BY seq LIMIT $2",
         ),
         Channel::ZeroParty => sqlx::query(
             "SELECT seq, topic, key, key_id, event_type, event_id, source, \"time\", datacontenttype, traceparent, \
-                    extensions::text, data \
+                    extensions::text, data, erased \
              FROM domicile.outbox WHERE channel = 1 AND seq > $1 ORDER BY seq LIMIT $2",
         ),
     };
@@ -138,6 +140,7 @@ pub(super) async fn read(
                 traceparent: row.try_get(9)?,
                 extensions,
                 data: row.try_get(11)?,
+                erased: row.try_get(12)?,
             })
         })
         .collect()

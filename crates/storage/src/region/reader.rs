@@ -199,7 +199,7 @@ async fn find(shared: &Shared, connection: &mut PgConnection, queries: &[Query])
     let patience = shared.address.patience();
     let mut sights: Vec<Option<Sight>> = queries.iter().map(|_| None).collect();
     let asked = Asked::of(queries);
-    let Asked { records, lists, attributes, all_attributes, subjects } = &asked;
+    let Asked { records, lists, attributes, all_attributes, subjects, extents } = &asked;
     if !records.is_empty() {
         within(patience, lookups::records(shared, connection, records, &mut sights)).await?;
     }
@@ -214,6 +214,12 @@ async fn find(shared: &Shared, connection: &mut PgConnection, queries: &[Query])
     }
     if !subjects.is_empty() {
         within(patience, lookups::subjects(shared, connection, subjects, &mut sights)).await?;
+    }
+    if !extents.is_empty() {
+        within(shared.limits.erasure_timeout, lookups::extents(shared, connection, extents, &mut sights)).await?;
+    }
+    if sights.iter().any(Option::is_none) {
+        within(patience, lookups::erased(shared, connection, queries, &mut sights)).await?;
     }
     // Of whoever is not registered here nothing was seen: there is nothing.
     Ok(sights

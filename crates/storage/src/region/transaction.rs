@@ -9,11 +9,13 @@ use tlog::leaf_hash;
 
 use super::draft::{Draft, Outcome};
 use super::entry::{Deed, Entry};
+use super::erasures::{self, Erasing};
 use super::head::{self, Page, Stop};
 use super::outbox::Columns;
 use super::subjects::{self, Fresh};
 use super::wants::{Home, Homes, Loaded, Wants};
 use super::{Shared, idempotency, records, zero_party};
+use crate::deeds::Extent;
 use crate::error::{Cause, Trouble};
 use crate::link::within;
 
@@ -50,11 +52,21 @@ pub(super) async fn transact(
 ) -> Result<(Sealed, u64), Failure> {
     let (homes, fence) = homes(shared, connection, entries).await?;
     let wants = Wants::of(entries);
+    let erasing = Erasing::of(shared, entries, &homes);
+    let careful = careful || erasing.is_some();
     if careful {
         head::begin(shared, connection).await?;
         lock(shared, connection, &wants).await?;
     }
-    let loaded = load(shared, connection, &wants).await?;
+    let mut loaded = load(shared, connection, &wants).await?;
+    let behind = match &erasing {
+        None => 0,
+        Some(erasing) => {
+            let (extent, behind) = erase(shared, connection, erasing).await?;
+            loaded.erased = Some(extent);
+            behind
+        }
+    };
     let draft = Draft::fold(shared, entries, &homes, &wants, loaded);
     let changes = draft.changes();
     if changes && !careful {
@@ -71,7 +83,8 @@ pub(super) async fn transact(
     }
     let hashes: Vec<[u8; 32]> = lines.iter().map(|line| leaf_hash(line.as_bytes())).collect();
     let at_us = entries.first().map_or(0, Entry::at_us);
-    let page = Page { lines, hashes, events: Columns::of(&draft.events), details, fence, at_us };
+    let erasing = erasing.as_ref().map(|erasing| (erasing, behind));
+    let page = Page { lines, hashes, events: Columns::of(&draft.events), details, fence, at_us, erasing };
     let appended = head::append(shared, connection, &page, careful || changes).await;
     let hashes = page.hashes;
     let registered = draft.registered.iter().map(|(subject, fresh)| ((*subject).clone(), Arc::clone(fresh))).collect();
@@ -119,14 +132,21 @@ async fn homes<'a>(
     if !missing.is_empty() {
         let names: Vec<&str> = missing.keys().copied().collect();
         let mut found = within(patience, subjects::load(connection, &names, shared)).await?;
+        let unknown = missing.iter().filter(|(name, _)| !found.contains_key(**name));
+        let digests: Vec<[u8; 32]> = unknown
+            .flat_map(|(_, deed)| shared.peppers.digests(deed.permit.subject()).map(|digest| digest.bytes))
+            .collect();
+        let erased = within(patience, erasures::known(connection, &digests)).await?;
         for (name, deed) in missing {
             let subject = deed.permit.subject();
+            let gone = shared.peppers.digests(subject).find_map(|digest| erased.get(&digest.bytes).copied());
             let home = match found.remove(name) {
                 Some(known) => {
                     let known = Arc::new(known);
                     shared.subjects.insert(subject.clone(), fence, Arc::clone(&known));
                     Home::Known(known)
                 }
+                None if gone.is_some() => Home::Erased(gone.unwrap_or_default()),
                 None if deed.permit.epoch() == Epoch::FIRST => {
                     Home::Fresh(Arc::new(Fresh::draw(shared, subject, deed.permit.decision().at_us)))
                 }
@@ -136,6 +156,20 @@ async fn homes<'a>(
         }
     }
     Ok((homes, Some(fence)))
+}
+
+/// Takes away what rests about a subject, without keeping others from committing. What went, and the end of the log
+/// before: what is committed behind it is swept under the head's lock.
+async fn erase(
+    shared: &Shared,
+    connection: &mut PgConnection,
+    erasing: &Erasing<'_>,
+) -> Result<(Extent, u64), Trouble> {
+    let patience = shared.limits.erasure_timeout;
+    within(shared.address.patience(), erasures::take_time(connection, patience)).await?;
+    let size = within(shared.address.patience(), head::read(connection)).await?.size();
+    let extent = within(patience, erasures::erase(connection, erasing, 0)).await?;
+    Ok((extent, size.saturating_sub(1)))
 }
 
 /// Locks the rows that are there, so that nobody overtakes this time.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::entry::Entry;
 use super::subjects::{Fresh, Known};
 use super::{idempotency, records, zero_party};
-use crate::deeds::{Change, Idempotency};
+use crate::deeds::{Change, Extent, Idempotency};
 
 /// What is known of the subjects of a batch.
 pub(super) type Homes<'a> = HashMap<&'a str, Home>;
@@ -20,6 +20,8 @@ pub(super) enum Home {
     Fresh(Arc<Fresh>),
     /// It is not, and the directory said it had been here for long: the directory is wrong.
     Nobody,
+    /// It was erased here, at this time, microseconds since 1970.
+    Erased(i64),
 }
 
 /// What must be loaded before a batch can be folded.
@@ -39,6 +41,8 @@ pub(super) struct Loaded {
     pub(super) records: Vec<records::Current>,
     pub(super) attributes: Vec<records::Current>,
     pub(super) keys: Vec<(usize, idempotency::Done)>,
+    /// What an erasure took away.
+    pub(super) erased: Option<Extent>,
 }
 
 impl<'a> Wants<'a> {
@@ -78,7 +82,7 @@ impl<'a> Wants<'a> {
                         wants.keys.len() - 1
                     })
                 }
-                Change::PinSubject | Change::PublishEvent { idempotency: None, .. } => 0,
+                Change::PinSubject | Change::EraseSubject | Change::PublishEvent { idempotency: None, .. } => 0,
             };
             wants.places.push(place);
         }

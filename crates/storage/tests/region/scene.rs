@@ -99,6 +99,11 @@ impl Scene {
         sqlx::query(sql).fetch_one(&mut self.outside().await).await.unwrap().get(0)
     }
 
+    /// The same of a statement that is put together; there is no data of others in it.
+    pub(crate) async fn strings_of(&self, sql: &str) -> Vec<String> {
+        sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_all(&mut self.outside().await).await.unwrap()
+    }
+
     pub(crate) async fn strings(&self, sql: &'static str) -> Vec<String> {
         sqlx::query_scalar(sql).fetch_all(&mut self.outside().await).await.unwrap()
     }
@@ -185,6 +190,7 @@ pub(crate) fn event(id: &str) -> OutgoingEvent {
 pub(crate) async fn commit(store: &RegionStore, subject: &SubjectId, change: Change) -> Result<Answer<Effect>, Error> {
     let operation = match &change {
         Change::PinSubject => Operation::SubjectPin,
+        Change::EraseSubject => Operation::SubjectErase,
         Change::PutRecord { .. } => Operation::RecordPut,
         Change::PatchRecord { .. } => Operation::RecordPatch,
         Change::DeleteRecord { .. } => Operation::RecordDelete,
