@@ -41,7 +41,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Classify,
         Self::SubjectsRead,
         Self::SubjectsWrite,
