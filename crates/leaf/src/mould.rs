@@ -113,8 +113,11 @@ impl Mould {
             (value < below).then_some(value)
         };
         let seconds = (two(*h1, *h2, 24)? * 60 + two(*m1, *m2, 60)?) * 60 + two(*s1, *s2, 60)?;
+        if fraction.len() != 6 {
+            return None;
+        }
         let micros = fraction.iter().try_fold(0, |value, byte| Some(value * 10 + digit(*byte)?))?;
-        (fraction.len() == 6).then_some(self.day_us + seconds * 1_000_000 + micros)
+        Some(self.day_us + seconds * 1_000_000 + micros)
     }
 }
 
@@ -136,9 +139,12 @@ fn digit(byte: u8) -> Option<i64> {
 
 /// A plain integer within 2^53 - 1.
 fn count(digits: &[u8]) -> Option<u64> {
-    let plain = matches!(digits.len(), 1..=16) && (digits.len() == 1 || digits[0] != b'0');
-    let value = digits.iter().try_fold(0_u64, |value, byte| Some(value * 10 + u64::from(byte.wrapping_sub(b'0'))));
-    value.filter(|value| plain && *value < 1 << 53)
+    // Sixteen digits stay far below 2^64.
+    if !matches!(digits.len(), 1..=16) || (digits.len() > 1 && digits[0] == b'0') {
+        return None;
+    }
+    let value = digits.iter().try_fold(0, |value, byte| Some(value * 10 + u64::try_from(digit(*byte)?).ok()?));
+    value.filter(|value| *value < 1 << 53)
 }
 
 /// 32 bytes in base64url without padding: the last character holds four bits.
@@ -202,6 +208,7 @@ mod tests {
         for (from, to, fits) in [
             ("\"gseq\":43", "\"gseq\":9007199254740991", true),
             ("\"gseq\":43", "\"gseq\":9007199254740992", false),
+            ("\"gseq\":43", "\"gseq\":18446744073709551616", false),
             ("\"gseq\":43", "\"gseq\":0", true),
             ("\"gseq\":43", "\"gseq\":043", false),
             ("\"gseq\":43", "\"gseq\":-1", false),

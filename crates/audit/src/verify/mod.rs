@@ -158,7 +158,7 @@ fn signed(text: &str, key: &VerifierKey, notebook: &mut Notebook) -> Option<(Not
         let sentence = format!("the checkpoint is of {}, and the key is for {}", checkpoint.origin, key.name());
         return fails("other_log", sentence);
     }
-    notebook.signed();
+    notebook.signed(checkpoint.size);
     Some((note, checkpoint))
 }
 

@@ -210,7 +210,8 @@ pub(super) struct Notebook {
     policies: usize,
     /// The lines of lists that were held against the entries, where the source has such lists.
     listed: Option<u64>,
-    signed: bool,
+    /// The size that the pinned key signed.
+    signed: Option<u64>,
     appended: Option<u64>,
     witnessed: Option<(usize, usize, Option<u64>)>,
     gateways: usize,
@@ -240,8 +241,8 @@ impl Notebook {
         facts.findings.into_iter().for_each(|finding| self.find(finding));
     }
 
-    pub(super) fn signed(&mut self) {
-        self.signed = true;
+    pub(super) fn signed(&mut self, size: u64) {
+        self.signed = Some(size);
     }
 
     pub(super) fn append_only(&mut self, appended: u64) {
@@ -317,8 +318,11 @@ impl Notebook {
     /// Whether a check had anything to look at, and what.
     fn looked_at(&self, check: Check) -> (bool, String) {
         match check {
-            Check::Signed => (self.signed, "by the pinned key".to_owned()),
-            _ if !self.signed => (false, "nothing unsigned is looked at".to_owned()),
+            Check::Signed => match self.signed {
+                Some(size) => (true, format!("1 signature by the pinned key, over {size} leaves")),
+                None => (false, "0 signatures by the pinned key".to_owned()),
+            },
+            _ if self.signed.is_none() => (false, "nothing unsigned is looked at".to_owned()),
             Check::WellFormed => {
                 let listed = self.listed.map(|lines| format!("; {lines} lines of lists against the leaves"));
                 let listed = listed.unwrap_or_default();
