@@ -1,4 +1,5 @@
--- expand-only: yes
+-- domicile:phase expand
+-- domicile:level 6
 -- What the log says beside decisions: policies by a hash that covers their presets, an index of such leaves, and
 -- the configuration as it was last seen, so that a change of it can be named.
 

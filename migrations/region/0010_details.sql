@@ -1,4 +1,5 @@
--- expand-only: yes
+-- domicile:phase expand
+-- domicile:level 10
 -- Identifying details of decisions, beside the log: sealed under a key that the subject's secret makes, and bound to the
 -- leaf by the commitment in it. They go when the subject is erased, and the log stays as it is.
 

@@ -1,6 +1,7 @@
 //! What the system tests and the soaks share: one world for many scenes, people to act in them, and the long
 //! acceptance runs themselves.
 
+pub mod runbook;
 pub mod soak;
 
 use std::ops::Deref;

@@ -24,7 +24,7 @@ pub(crate) fn gateway_id(config: &Config) -> anyhow::Result<GatewayId> {
 }
 
 /// The peppers of the directory.
-fn peppers(config: &config::Directory) -> anyhow::Result<Peppers> {
+pub(crate) fn peppers(config: &config::Directory) -> anyhow::Result<Peppers> {
     let (mut current, mut older) = (None, Vec::new());
     for (key_id, secret) in &config.peppers {
         let made = Pepper::new(*key_id, secret.expose_secret().as_bytes());

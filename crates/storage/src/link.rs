@@ -16,6 +16,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{ConnectOptions, Connection, Row};
 use tokio::time::{sleep, timeout};
 
+use crate::admin::{SchemaLevel, Set, level_of, too_new};
 use crate::error::{Cause, Trouble};
 use crate::health::HealthCell;
 use crate::limits::Limits;
@@ -98,6 +99,10 @@ impl Address {
             let identity = identify(&mut connection).await?;
             identity.compare(expected).map_err(Trouble::Misplaced)?;
         }
+        let set = if self.expected.is_some() { Set::Region } else { Set::Directory };
+        if let Some(reason) = too_new(&mut connection, set).await? {
+            return Err(Trouble::Misplaced(reason));
+        }
         Ok(connection)
     }
 }
@@ -136,6 +141,8 @@ pub struct Identity {
     pub server_version: String,
     /// The database's name.
     pub database: String,
+    /// The backup it was restored from, while it is not open.
+    pub restoring: Option<String>,
 }
 
 impl Identity {
@@ -148,6 +155,11 @@ impl Identity {
             differs("jurisdiction", &self.jurisdiction, expected.jurisdiction.as_str())
         } else if self.origin != expected.origin {
             differs("log's origin", &self.origin, &expected.origin)
+        } else if let Some(backup) = &self.restoring {
+            Err(format!(
+                "it was restored from the backup {backup} and is not open yet: `domicile ops backup restore --open` \
+                 replays what was erased since, and opens it"
+            ))
         } else if self.founded_on != self.found_on {
             Err(format!(
                 "it was founded on the cluster {} and is now on the cluster {}: a copy",
@@ -163,7 +175,8 @@ impl Identity {
 pub(crate) async fn identify(connection: &mut PgConnection) -> Result<Identity, Trouble> {
     let row: Option<PgRow> = sqlx::query(
         "SELECT i.region, i.jurisdiction, i.origin, i.system_identifier, c.system_identifier AS here, \
-                current_setting('server_version') AS server_version, current_database()::text AS database \
+                current_setting('server_version') AS server_version, to_jsonb(i) ->> 'restoring', \
+                current_database()::text AS database \
          FROM domicile.region_identity AS i, pg_control_system() AS c",
     )
     .fetch_optional(connection)
@@ -176,8 +189,16 @@ pub(crate) async fn identify(connection: &mut PgConnection) -> Result<Identity, 
         founded_on: row.try_get(3)?,
         found_on: row.try_get(4)?,
         server_version: row.try_get(5)?,
-        database: row.try_get(6)?,
+        restoring: row.try_get(6)?,
+        database: row.try_get(7)?,
     })
+}
+
+/// Asks a database now, on a connection of its own: who it is, whether this program may use it, how far its schema is.
+pub(crate) async fn ask(address: &Arc<Address>, set: Set) -> Result<SchemaLevel, Trouble> {
+    let mut link = Link::new(Arc::clone(address), Work::Occasional);
+    let connection = link.connection().await?;
+    within(address.patience(), async { Ok(level_of(connection, set).await?) }).await
 }
 
 /// A connection, or the wish for one.

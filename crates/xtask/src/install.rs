@@ -16,6 +16,7 @@ const CARGO_FUZZ_VERSION: &str = "0.13.2";
 pub(crate) fn everything() -> Result<()> {
     for_the_build()?;
     postgres()?;
+    deploying();
     python()?;
     fakesnow_if_python();
     nisshi();
@@ -70,6 +71,18 @@ pub(crate) fn postgres() -> Result<()> {
     }
 }
 
+/// The edge of a cell without containers, and the reader of deploy.sh. Only the tests of deploying need them, and say so.
+pub(crate) fn deploying() {
+    let missing: Vec<&str> =
+        ["haproxy", "shellcheck"].into_iter().filter(|program| machine::on_path(program).is_none()).collect();
+    if missing.is_empty() {
+        return;
+    }
+    if let Err(error) = packages("what the tests of deploying use", &missing, "brew install haproxy shellcheck") {
+        eprintln!("  {error:#}");
+    }
+}
+
 /// The load generator of the benches.
 pub(crate) fn wrk() -> Result<()> {
     if machine::on_path("wrk").is_some() {
@@ -89,6 +102,28 @@ pub(crate) fn perf() -> Result<()> {
         );
     }
     packages("the profiler perf", &["linux-perf"], "")
+}
+
+/// What looks shell scripts over.
+pub(crate) fn shellcheck() -> Result<()> {
+    if machine::on_path("shellcheck").is_some() {
+        return Ok(());
+    }
+    packages("shellcheck", &["shellcheck"], "brew install shellcheck")
+}
+
+/// What makes a Debian system in a folder.
+pub(crate) fn debootstrap() -> Result<()> {
+    if machine::on_path("debootstrap").is_some() || Path::new("/usr/sbin/debootstrap").is_file() {
+        return Ok(());
+    }
+    packages("debootstrap", &["debootstrap"], "pull the images from a registry instead")
+}
+
+/// The broker, compiled now where it is not here yet.
+pub(crate) fn compiled_nisshi() -> Option<PathBuf> {
+    nisshi();
+    nisshi_path()
 }
 
 /// Python with the means to make a virtual environment.

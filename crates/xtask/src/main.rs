@@ -1,6 +1,7 @@
 //! `cargo xtask`: what a person does in this repository, each as one command that installs what it lacks and says what
 //! it is doing. It depends on next to nothing, so that it is built in seconds on an empty machine.
 
+mod docker;
 mod install;
 mod machine;
 mod run;
@@ -42,10 +43,18 @@ enum Command {
     Tools,
     /// Install everything, then run every test of the workspace, the short form of each soak among them.
     Test {
+        /// Instead: build the image, and play the runbook (deploy, logs, rollback, all under load) with a Docker engine.
+        #[arg(long)]
+        docker: bool,
         /// Only these tests: passed to `cargo test`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Make stand-ins for the images of others, where no registry can be reached, and name them in .env.
+    ///
+    /// Debian by debootstrap; Rust from this machine's toolchain; PostgreSQL, HAProxy and Prometheus from Debian's packages;
+    /// nisshi in Redpanda's place. Then `docker build -t myapp:prod .` and the compose file work as they stand.
+    Images,
     /// Run one long acceptance run, or its short form.
     Soak {
         /// Which one.
@@ -153,9 +162,18 @@ fn act(command: Command) -> Result<ExitCode> {
             install::everything()?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Test { args } => {
+        Command::Test { docker: true, args: _ } => {
+            install::for_the_build()?;
+            docker::rehearse(&cargo)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Test { docker: false, args } => {
             install::everything()?;
             test(&cargo, &args)
+        }
+        Command::Images => {
+            docker::images(&cargo, cargo.root())?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Soak { name, short } => {
             install::for_the_build()?;
@@ -198,6 +216,11 @@ fn act(command: Command) -> Result<ExitCode> {
             run::step("Building the documentation", doc.env("RUSTDOCFLAGS", "-D warnings"))?;
             deny(&cargo)?;
             fuzz(&cargo, FUZZ_IN_CI_S, &[])?;
+            if docker::answers() {
+                docker::rehearse(&cargo)?;
+            } else {
+                docker::not_run();
+            }
             test(&cargo, &[])
         }
     }

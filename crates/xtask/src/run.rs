@@ -25,6 +25,11 @@ impl Cargo {
         Ok(Self { program, root })
     }
 
+    /// The top of the repository.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// A cargo command at the top of the repository.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> CommandLine {
         self.tool(&self.program).args(args)

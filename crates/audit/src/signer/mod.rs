@@ -145,17 +145,25 @@ impl Signer {
         let region = self.log.region().to_string();
         let alarm = gauge!("domicile_signer_refuses", "region" => region.clone());
         let signed_size = gauge!("domicile_signed_size", "region" => region.clone());
+        let age = gauge!("domicile_checkpoint_age_seconds", "region" => region.clone());
         alarm.set(0.0);
         info!(region, key = %self.key.public(), "The region log is signed; this is the key to verify it with");
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut told_at, mut thin_at): (Option<Instant>, _) = (None, Instant::now());
+        // When the newest checkpoint was last seen to cover the whole log. A process that does not sign has no age.
+        let mut covered_at = Instant::now();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            match self.step().await {
+            let step = self.step().await;
+            if step.is_ok() {
+                covered_at = Instant::now();
+            }
+            age.set(covered_at.elapsed().as_secs_f64());
+            match step {
                 Ok(step) => {
                     if told_at.take().is_some() {
                         info!(region, "The region log is signed again");

@@ -2,9 +2,11 @@
 //! codes mean.
 
 mod audit;
+mod backup;
 mod config;
 mod init;
 mod keys;
+mod ops;
 mod policy;
 mod registers;
 mod serve;
@@ -15,9 +17,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::audit::*;
+pub(crate) use self::backup::*;
 pub(crate) use self::config::*;
 pub(crate) use self::init::*;
 pub(crate) use self::keys::*;
+pub(crate) use self::ops::*;
 pub(crate) use self::policy::*;
 pub(crate) use self::registers::*;
 pub(crate) use self::serve::*;
@@ -86,6 +90,14 @@ pub(crate) enum Command {
     /// Ask a running process whether it is well: for container health checks
     #[command(after_help = HEALTH_HELP)]
     Health(Health),
+    /// Prove that a gateway works: a synthetic subject per region, written, read, and in its region only
+    #[command(after_help = ops::SMOKE_HELP)]
+    Smoke(Smoke),
+    /// Deploy, roll back, and look after a cell: what deploy.sh calls
+    #[command(subcommand, after_help = ops::OPS_HELP)]
+    Ops(Ops),
+    /// Which program this is, and which schema it knows
+    Version(Version),
 }
 
 /// Where the configuration is.
@@ -106,6 +118,17 @@ pub(crate) struct Health {
     /// Ask whether it is ready for requests, not only alive
     #[arg(long)]
     pub ready: bool,
+    /// Print what another path of the admin listener answers: its status in a line, then the body
+    #[arg(long, value_name = "PATH", conflicts_with = "ready")]
+    pub get: Option<String>,
+}
+
+/// `domicile version`.
+#[derive(Debug, Args)]
+pub(crate) struct Version {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 const HEALTH_HELP: &str = "\

@@ -49,6 +49,8 @@ pub(crate) struct Config {
     pub served: BTreeMap<Region, Served>,
     /// The URLs of regions, for a 421.
     pub home_urls: BTreeMap<Region, String>,
+    /// What holds for all backups.
+    pub backup: Backups,
     /// How the region log is carried.
     pub events: raw::Events,
     /// Logs, traces, metrics.
@@ -118,6 +120,7 @@ pub(crate) struct Postgres {
 pub(crate) struct Directory {
     pub postgres: Postgres,
     pub cache_pins_max: u64,
+    pub backup: Option<Box<Backup>>,
     /// Number of the pepper for new digests.
     pub current_pepper: u16,
     pub peppers: Vec<(u16, SecretString)>,
@@ -156,8 +159,35 @@ pub(crate) struct Served {
     pub retention: audit::Retention,
     pub reader_connections: u32,
     pub committer_connections: u32,
+    pub backup: Option<Box<Backup>>,
     pub redpanda: Option<Redpanda>,
     pub snowflake: Option<Snowflake>,
+}
+
+/// What holds for all backups.
+#[derive(Debug, Clone)]
+pub(crate) struct Backups {
+    pub pg_bin: Option<PathBuf>,
+    pub retention: ops::backup::Retention,
+    pub run_max: Duration,
+    pub verified_age_max: Duration,
+    #[expect(dead_code, reason = "drills read it")]
+    pub drill_age_max: Duration,
+    #[expect(dead_code, reason = "drills read it")]
+    pub state_folder: Option<PathBuf>,
+}
+
+/// The backups of one database. Secrets are references still.
+#[derive(Debug, Clone)]
+pub(crate) struct Backup {
+    pub folder: PathBuf,
+    pub jurisdiction: Jurisdiction,
+    pub place: ops::backup::Place,
+    pub recipients: ops::backup::Recipients,
+    pub key: String,
+    pub scratch_postgres: Option<String>,
+    /// What relative references are relative to.
+    pub settings_folder: PathBuf,
 }
 
 /// The signer of a region's audit log.
@@ -318,6 +348,10 @@ pub(crate) fn redact(root: &mut raw::Root) {
     hide_url(&mut root.directory.postgres);
     hide_url(&mut root.directory.postgres_owner);
     hide(&mut root.directory.postgres_password);
+    for backup in root.directory.backup.iter_mut().chain(root.regions.values_mut().filter_map(|r| r.backup.as_mut())) {
+        hide(&mut backup.key);
+        hide_url(&mut backup.scratch_postgres);
+    }
     root.directory.peppers.iter_mut().for_each(|pepper| hide(&mut pepper.secret));
     for region in root.regions.values_mut() {
         hide_url(&mut region.postgres);
@@ -393,9 +427,17 @@ pub(crate) fn policy_texts(file: &Path) -> anyhow::Result<[String; 3]> {
 /// # Errors
 /// A sentence why it cannot be had.
 pub(crate) fn secret_by_reference(reference: &str) -> Result<String, String> {
+    secret_beside(Path::new("."), reference)
+}
+
+/// The same, where `file:…` is relative to a folder.
+///
+/// # Errors
+/// A sentence why it cannot be had.
+pub(crate) fn secret_beside(folder: &Path, reference: &str) -> Result<String, String> {
     use secrecy::ExposeSecret as _;
     let variables = environment();
-    let secrets = secret::Secrets { folder: Path::new("."), variables: &variables };
+    let secrets = secret::Secrets { folder, variables: &variables };
     let found = secrets.resolve(reference).map_err(|trouble| format!("{} {}", trouble.message, trouble.fix))?;
     Ok(found.secret.expose_secret().to_owned())
 }

@@ -1,5 +1,5 @@
-//! Makes databases and logins. The only place of the crate where SQL is put together from parts; the
-//! server itself quotes them.
+//! Makes databases and logins. SQL is put together from parts here and, with the same function, where scratch
+//! databases come and go; the server itself quotes them.
 
 use std::fmt;
 
@@ -137,7 +137,11 @@ pub async fn create_login_role(
 
 /// Runs a statement whose names (`%I`) and texts (`%L`) the server quotes by its own rules: what a
 /// driver's parameters cannot do for statements like `CREATE ROLE`.
-async fn run(connection: &mut PgConnection, template: &'static str, parts: &[&str]) -> Result<(), sqlx::Error> {
+pub(super) async fn run(
+    connection: &mut PgConnection,
+    template: &'static str,
+    parts: &[&str],
+) -> Result<(), sqlx::Error> {
     let statement: String = sqlx::query_scalar("SELECT format($1, VARIADIC $2)")
         .bind(template)
         .bind(parts)

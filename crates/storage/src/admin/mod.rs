@@ -3,12 +3,19 @@
 //! database; a gateway never holds one.
 
 mod databases;
+mod header;
+mod lease;
+mod level;
+mod libpq;
 mod lint;
 mod migrate;
 mod prune;
+mod restored;
 mod retire;
 mod scram;
+mod scratch;
 mod set;
+mod snapshot;
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -20,11 +27,24 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
 
 pub use databases::{LoginName, Membership, create_database_if_absent, create_login_role};
+pub use header::Phase;
+pub use lease::{Lease, LeaseError};
+pub use level::{SchemaLevel, holds_subject, schema_level};
+pub(crate) use level::{read as level_of, too_new};
+pub use libpq::{libpq_environment, with_database};
 pub use lint::{Finding, lint};
-pub use migrate::{Migrated, Options, Progress, Step, migrate, migrate_directory, migrate_region, status};
+pub use migrate::{
+    Migrated, Options, Progress, Step, migrate, migrate_directory, migrate_region, migrate_region_with, status,
+};
 pub use prune::{LogPartition, full_partitions, hindrances, prune};
+pub use restored::{
+    LogRecovery, Opened, Replayed, close_restored, ensure_groups, let_in, log_root_at, open_restored,
+    replay_departures, restored_from, whereabouts,
+};
 pub use retire::{Retired, retire_key};
+pub use scratch::{Scratch, drop_leftovers};
 pub use set::{MigrationState, Set};
+pub use snapshot::{BackupLock, DatabaseState, RegionState, Snapshot, TableSum};
 
 /// How long a server may take to accept an operator's connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,6 +79,9 @@ pub enum Error {
         /// What the database said.
         source: sqlx::migrate::MigrateError,
     },
+    /// Another deployer has taken the lease since.
+    #[error("another deployer has taken over this database; nothing was changed in it")]
+    Fenced,
     /// A migration that was applied long ago has another text here: one of the two was tampered with.
     #[error("migration {version} ({description}) of the {set} set was applied with another text than this program's")]
     Changed {
@@ -94,6 +117,12 @@ pub enum Error {
     /// A password that cannot be used.
     #[error("a login's password must be 12 to 256 printable ASCII characters")]
     Password,
+    /// A database cannot be called this.
+    #[error("a database's name is 1 to 63 bytes long")]
+    DatabaseName,
+    /// The head row of the log and its frontier do not fit each other.
+    #[error("the head of the region log contradicts itself: the database is damaged")]
+    BrokenHead,
     /// The database refused a statement.
     #[error("the database refused to {what}")]
     Refused {
@@ -112,7 +141,16 @@ fn refused(what: &'static str) -> impl FnOnce(sqlx::Error) -> Error {
 /// Opens one connection for an operator's deed. Statements are kept out of the driver's log: one of
 /// them may hold a login's password verifier.
 async fn connect(dsn: &SecretString) -> Result<PgConnection, Error> {
+    connect_to(dsn, None).await
+}
+
+/// The same, to another database of that server.
+async fn connect_to(dsn: &SecretString, database: Option<&str>) -> Result<PgConnection, Error> {
     let options = PgConnectOptions::from_str(dsn.expose_secret()).map_err(|_| Error::Dsn)?;
+    let options = match database {
+        Some(database) => options.database(database),
+        None => options,
+    };
     let options = options.application_name("domicile-admin").disable_statement_logging();
     match timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options)).await {
         Ok(connected) => connected.map_err(Error::Unreachable),

@@ -1,18 +1,25 @@
 //! Who goes into the next batch: whatever has queued, in the order of arrival, without a timer.
 //!
-//! An idle committer takes one deed at once, a busy one finds thousands. The deeds of one subject stay in
+//! An idle committer takes one deed at once, a busy one finds thousands. Only leaves that nobody waits for gather
+//! for a moment, so that they do not cost a commit for every handful. The deeds of one subject stay in
 //! their order although several committers work at a time: while some of them are under way, the next
 //! ones wait. Leaves of reads and denials wait for nobody.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex as Latch, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 
 use super::entry::{Entry, number};
 use crate::error::Error;
 use crate::limits::Limits;
+
+/// How long leaves that nobody waits for may gather.
+const GATHER_MAX: Duration = Duration::from_millis(20);
+
+/// So many of them are a commit's worth.
+const GATHER_LEAVES: usize = 512;
 
 /// The queue of a region's committers.
 #[derive(Debug)]
@@ -30,6 +37,25 @@ pub(super) struct Collector {
 struct Line {
     arrivals: mpsc::UnboundedReceiver<Vec<Entry>>,
     waiting: VecDeque<Entry>,
+    /// Whether somebody may be waiting for one of these.
+    awaited: bool,
+    /// Since when leaves that nobody waits for have been gathering.
+    gathering: Option<Instant>,
+}
+
+impl Line {
+    fn join(&mut self, entries: Vec<Entry>) {
+        self.awaited = self.awaited || entries.iter().any(Entry::is_awaited);
+        self.waiting.extend(entries);
+    }
+
+    /// How much longer to gather before a commit.
+    fn patience(&mut self) -> Duration {
+        if self.awaited || self.waiting.is_empty() || self.waiting.len() >= GATHER_LEAVES {
+            return Duration::ZERO;
+        }
+        GATHER_MAX.saturating_sub(self.gathering.get_or_insert_with(Instant::now).elapsed())
+    }
 }
 
 /// Entries to be committed together, with the subjects that they keep busy.
@@ -52,7 +78,7 @@ pub(super) enum Next {
 impl Collector {
     pub(super) fn new(arrivals: mpsc::UnboundedReceiver<Vec<Entry>>, limits: &Limits) -> Self {
         Self {
-            line: Mutex::new(Line { arrivals, waiting: VecDeque::new() }),
+            line: Mutex::new(Line { arrivals, waiting: VecDeque::new(), awaited: false, gathering: None }),
             busy: Latch::default(),
             freed: Notify::new(),
             deeds_max: limits.batch_deeds_max.max(1),
@@ -64,27 +90,39 @@ impl Collector {
     pub(super) async fn next(&self, idle: Duration, closing: &mut watch::Receiver<bool>) -> Next {
         let mut line = self.line.lock().await;
         loop {
-            let Line { arrivals, waiting } = &mut *line;
-            while let Ok(entries) = arrivals.try_recv() {
-                waiting.extend(entries);
+            while let Ok(entries) = line.arrivals.try_recv() {
+                line.join(entries);
             }
-            let batch = self.take(waiting);
-            if !batch.entries.is_empty() {
-                return Next::Batch(batch);
+            let patience = if *closing.borrow() { Duration::ZERO } else { line.patience() };
+            if patience.is_zero() {
+                let batch = self.take(&mut line.waiting);
+                // What is left waits for a subject whose deeds are under way.
+                line.awaited = !line.waiting.is_empty();
+                line.gathering = None;
+                if !batch.entries.is_empty() {
+                    return Next::Batch(batch);
+                }
+                if line.waiting.is_empty() && *closing.borrow() {
+                    return Next::Idle;
+                }
             }
-            if waiting.is_empty() && *closing.borrow() {
-                return Next::Idle;
-            }
+            let pause = if patience.is_zero() { idle } else { patience };
             tokio::select! {
-                arrived = arrivals.recv() => match arrived {
-                    Some(entries) => waiting.extend(entries),
-                    None if waiting.is_empty() => return Next::Closed,
+                arrived = line.arrivals.recv() => match arrived {
+                    Some(entries) => line.join(entries),
+                    None if line.waiting.is_empty() => return Next::Closed,
+                    // Nobody comes any more who could be waited for.
+                    None if !patience.is_zero() => line.awaited = true,
                     // The last ones wait for a batch under way.
                     None => self.freed.notified().await,
                 },
                 () = self.freed.notified() => {}
                 _ = closing.changed() => {}
-                () = tokio::time::sleep(idle) => return Next::Idle,
+                () = tokio::time::sleep(pause) => {
+                    if patience.is_zero() {
+                        return Next::Idle;
+                    }
+                }
             }
         }
     }
@@ -136,6 +174,7 @@ impl Collector {
         for entry in entries.into_iter().rev() {
             line.waiting.push_front(entry);
         }
+        line.awaited = true;
     }
 
     /// The batch's subjects are free again.
@@ -155,11 +194,10 @@ impl Collector {
     /// nobody waits for stay.
     pub(super) fn refuse(&self, error: &Error) {
         let Ok(mut line) = self.line.try_lock() else { return };
-        let Line { arrivals, waiting } = &mut *line;
-        while let Ok(entries) = arrivals.try_recv() {
-            waiting.extend(entries);
+        while let Ok(entries) = line.arrivals.try_recv() {
+            line.join(entries);
         }
-        *waiting = waiting.drain(..).filter_map(|entry| entry.fail(error)).collect();
+        line.waiting = line.waiting.drain(..).filter_map(|entry| entry.fail(error)).collect();
     }
 
     fn busy(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {

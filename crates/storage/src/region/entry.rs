@@ -94,6 +94,14 @@ impl Entry {
         }
     }
 
+    /// Whether somebody waits for it.
+    pub(super) fn is_awaited(&self) -> bool {
+        match self {
+            Self::Deed(_) => true,
+            Self::Note(note) => !matches!(note.reply, Reply::Nobody { .. }),
+        }
+    }
+
     /// What is to be done of it when its turn comes. A change that nobody waits for any more is not made, but its
     /// permit leaves its leaf and a new subject is registered, since its pin stands in the directory already. A read
     /// that nobody waits for disclosed nothing and goes away.

@@ -11,7 +11,10 @@ use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
 
+use super::Shared;
+use super::transaction::all;
 use crate::error::{Cause, Trouble};
+use crate::link::within;
 
 /// One record, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,17 +113,26 @@ pub(super) async fn load(
     Ok(found)
 }
 
+/// Creates, replaces and deletes records, if every one of them is what it was thought to be.
+pub(super) async fn change(
+    shared: &Shared,
+    connection: &mut PgConnection,
+    written: &[Written<'_>],
+) -> Result<(), Trouble> {
+    if written.is_empty() {
+        return Ok(());
+    }
+    let done = within(shared.address.patience(), write(connection, &shared.region, written)).await?;
+    all(done, written.len(), "a record was changed meanwhile")
+}
+
 /// Creates, replaces and deletes records. How many were: a missing one is not there any more, has another
 /// version by now, or was created meanwhile.
 ///
 /// MERGE reads the source first, whatever the statistics say, and so does nothing but one index lookup per
 /// row; a table that was small when the statement was planned would otherwise be scanned whole.
-pub(super) async fn write(
-    connection: &mut PgConnection,
-    region: &Region,
-    written: &[Written<'_>],
-) -> Result<u64, Trouble> {
-    let done = sqlx::query(
+async fn write(connection: &mut PgConnection, region: &Region, written: &[Written<'_>]) -> Result<u64, Trouble> {
+    let query = sqlx::query(
         "MERGE INTO domicile.records AS r \
          USING unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::timestamptz[]) \
                AS w(subject, collection, key, before, version, body, updated_at) \
@@ -131,16 +143,22 @@ pub(super) async fn write(
          WHEN NOT MATCHED AND w.before IS NULL THEN \
              INSERT (region, subject, collection, key, version, body, updated_at) \
              VALUES ($1, w.subject, w.collection, w.key, w.version, w.body::jsonb, w.updated_at)",
-    )
-    .bind(region.as_str())
-    .bind(written.iter().map(|w| w.name.subject).collect::<Vec<_>>())
-    .bind(written.iter().map(|w| w.name.collection).collect::<Vec<_>>())
-    .bind(written.iter().map(|w| w.name.key).collect::<Vec<_>>())
-    .bind(written.iter().map(|w| w.before.map(column)).collect::<Vec<_>>())
-    .bind(written.iter().map(|w| w.after.as_ref().map(|(version, _)| column(*version))).collect::<Vec<_>>())
-    .bind(written.iter().map(|w| w.after.as_ref().map(|(_, body)| &**body)).collect::<Vec<Option<&str>>>())
-    .bind(written.iter().map(|w| w.updated_at).collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
+    );
+    let done = bind(query.bind(region.as_str()), written).execute(connection).await?;
     Ok(done.rows_affected())
+}
+
+/// A statement and its parameters.
+type Query<'a> = sqlx::query::Query<'a, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// Binds what is to be written as columns: subject, collection, key, the version before, version, body, time.
+pub(super) fn bind<'q>(query: Query<'q>, written: &'q [Written<'_>]) -> Query<'q> {
+    query
+        .bind(written.iter().map(|w| w.name.subject).collect::<Vec<_>>())
+        .bind(written.iter().map(|w| w.name.collection).collect::<Vec<_>>())
+        .bind(written.iter().map(|w| w.name.key).collect::<Vec<_>>())
+        .bind(written.iter().map(|w| w.before.map(column)).collect::<Vec<_>>())
+        .bind(written.iter().map(|w| w.after.as_ref().map(|(version, _)| column(*version))).collect::<Vec<_>>())
+        .bind(written.iter().map(|w| w.after.as_ref().map(|(_, body)| &**body)).collect::<Vec<Option<&str>>>())
+        .bind(written.iter().map(|w| w.updated_at).collect::<Vec<_>>())
 }

@@ -215,7 +215,7 @@ async fn gaps(connection: &mut PgConnection, level: u8, from: u64, full: u64) ->
     gaps.into_iter().map(version).collect()
 }
 
-async fn write(connection: &mut PgConnection, filled: &Filled) -> Result<(), Trouble> {
+pub(super) async fn write(connection: &mut PgConnection, filled: &Filled) -> Result<(), Trouble> {
     sqlx::query(
         "INSERT INTO domicile.tiles (level, n, hashes, root) \
          SELECT t.level, t.n, t.hashes, t.root \

@@ -10,8 +10,9 @@ use tlog::leaf_hash;
 use super::draft::{Draft, Outcome};
 use super::entry::{Deed, Entry};
 use super::erasures::{self, Erasing};
-use super::head::{self, Page, Stop};
+use super::head::{self, Stop};
 use super::outbox::Columns;
+use super::page::Page;
 use super::subjects::{self, Fresh};
 use super::wants::{Home, Homes, Loaded, Wants};
 use super::{Shared, idempotency, records, zero_party};
@@ -68,11 +69,15 @@ pub(super) async fn transact(
         }
     };
     let draft = Draft::fold(shared, entries, &homes, &wants, loaded);
-    let changes = draft.changes();
-    if changes && !careful {
-        head::begin(shared, connection).await?;
+    // A few records and nothing else are written by the statement that appends their leaves.
+    let records: &[records::Written<'_>] = if !careful && draft.only_few_records() { &draft.records } else { &[] };
+    let changes = draft.changes() && records.is_empty();
+    if changes {
+        if !careful {
+            head::begin(shared, connection).await?;
+        }
+        write(shared, connection, &draft).await?;
     }
-    write(shared, connection, &draft).await?;
     let numbers = shared.numbers.take(draft.leaves.iter().filter(|said| said.is_unnumbered()).count());
     let (text, ends, details) = draft.lines(shared, &numbers)?;
     let mut start = 0;
@@ -84,7 +89,7 @@ pub(super) async fn transact(
     let hashes: Vec<[u8; 32]> = lines.iter().map(|line| leaf_hash(line.as_bytes())).collect();
     let at_us = entries.first().map_or(0, Entry::at_us);
     let erasing = erasing.as_ref().map(|erasing| (erasing, behind));
-    let page = Page { lines, hashes, events: Columns::of(&draft.events), details, fence, at_us, erasing };
+    let page = Page { lines, hashes, events: Columns::of(&draft.events), records, details, fence, at_us, erasing };
     let appended = head::append(shared, connection, &page, careful || changes).await;
     let hashes = page.hashes;
     let registered = draft.registered.iter().map(|(subject, fresh)| ((*subject).clone(), Arc::clone(fresh))).collect();
@@ -213,10 +218,7 @@ async fn write(shared: &Shared, connection: &mut PgConnection, draft: &Draft<'_>
         let done = within(patience, subjects::lift_floors(connection, &draft.floors)).await?;
         all(done, draft.floors.len(), "a subject is missing")?;
     }
-    if !draft.records.is_empty() {
-        let done = within(patience, records::write(connection, region, &draft.records)).await?;
-        all(done, draft.records.len(), "a record was changed meanwhile")?;
-    }
+    records::change(shared, connection, &draft.records).await?;
     if !draft.attributes.is_empty() {
         let done = within(patience, zero_party::write(connection, region, &draft.attributes)).await?;
         all(done, draft.attributes.len(), "an attribute was changed meanwhile")?;
@@ -228,6 +230,6 @@ async fn write(shared: &Shared, connection: &mut PgConnection, draft: &Draft<'_>
     Ok(())
 }
 
-fn all(done: u64, expected: usize, otherwise: &'static str) -> Result<(), Trouble> {
+pub(super) fn all(done: u64, expected: usize, otherwise: &'static str) -> Result<(), Trouble> {
     if done == expected as u64 { Ok(()) } else { Err(Trouble::Conflict(Cause::new(otherwise))) }
 }

@@ -155,6 +155,15 @@ impl Server {
         format!("postgres://{role}@localhost:{}/{database}?host={}", self.port, self.folder.path().display())
     }
 
+    /// Runs SQL as the superuser and gives each row as a line, its columns separated by `|`.
+    pub(crate) fn sql(&self, database: &str, sql: &str) -> Vec<String> {
+        let mut psql = Command::new(binaries().join("psql"));
+        psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", &self.dsn(database), "-c", sql]);
+        let output = psql.output().expect("psql starts");
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+    }
+
     /// The folder that holds the socket and the data.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()

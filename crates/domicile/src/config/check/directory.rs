@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use residency::Policy;
 use secrecy::ExposeSecret as _;
 
 use super::Check;
@@ -11,7 +12,7 @@ use crate::config::{Directory, raw};
 const PEPPER_BYTES_MIN: usize = 32;
 
 impl Check<'_> {
-    pub(super) fn directory(&mut self, raw: &raw::Directory) -> Option<Directory> {
+    pub(super) fn directory(&mut self, raw: &raw::Directory, policy: Option<&Policy>) -> Option<Directory> {
         let postgres = self.postgres(
             "directory",
             raw.postgres.as_ref(),
@@ -45,11 +46,16 @@ impl Check<'_> {
                 peppers.push((number, secret));
             }
         }
+        let backup = raw.backup.as_ref().map(|raw| self.backup("directory.backup", raw, policy, None));
         let complete = peppers.len() == raw.peppers.len();
         let current = self.current_pepper(raw);
         Some(Directory {
             postgres: postgres?,
             cache_pins_max: raw.cache_pins_max,
+            backup: match backup {
+                Some(backup) => Some(Box::new(backup?)),
+                None => None,
+            },
             current_pepper: current?,
             peppers: complete.then_some(peppers)?,
         })

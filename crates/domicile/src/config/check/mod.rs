@@ -1,5 +1,6 @@
 //! From shape to meaning: every key is read for what it says, alone and together with the others.
 
+mod backup;
 mod directory;
 mod gateway;
 mod regions;
@@ -19,7 +20,7 @@ use super::dsn::{self, Dsn};
 use super::layers::Layered;
 use super::mistake::{Gravity, Mistake, Mistakes};
 use super::secret::{Secrets, is_reference};
-use super::{Config, Postgres, raw};
+use super::{Backups, Config, Postgres, raw};
 
 /// Checks the meaning of settings whose shape is right; `mistakes` are those of the shape.
 pub(super) fn check(
@@ -35,7 +36,7 @@ pub(super) fn check(
     let policy = check.policy(&root.policy);
     let gateway = check.gateway(&root.gateway, root);
     let geoip = root.geoip.as_ref().map(|raw| check.geoip(raw));
-    let directory = check.directory(&root.directory);
+    let directory = check.directory(&root.directory, policy.as_ref());
     let jwt = root.auth.jwt.as_ref().map(|raw| check.jwt(raw));
     let regions = check.regions(&root.regions, policy.as_ref(), &root.directory);
     let served = regions.as_ref().map(|(served, _)| served);
@@ -57,6 +58,7 @@ pub(super) fn check(
                 jwt: jwt.flatten(),
                 served,
                 home_urls,
+                backup: check_backups(&root.backup, folder),
                 events: root.events.clone(),
                 telemetry,
                 settings: super::fingerprint::of(root),
@@ -74,6 +76,26 @@ pub(super) fn check(
             });
             Err(mistakes)
         }
+    }
+}
+
+/// What holds for all backups.
+fn check_backups(raw: &raw::Backups, folder: &Path) -> Backups {
+    let hours = |hours: u32| std::time::Duration::from_secs(u64::from(hours) * 3_600);
+    let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    Backups {
+        pg_bin: raw.pg_bin.as_ref().map(|path| folder.join(path)),
+        retention: ops::backup::Retention {
+            last: count(raw.keep_last),
+            daily: count(raw.keep_daily),
+            weekly: count(raw.keep_weekly),
+            monthly: count(raw.keep_monthly),
+            age_days_max: raw.age_days_max,
+        },
+        run_max: std::time::Duration::from_secs(u64::from(raw.run_minutes_max) * 60),
+        verified_age_max: hours(raw.verified_age_hours_max),
+        drill_age_max: hours(raw.drill_age_hours_max),
+        state_folder: raw.state_folder.as_ref().map(|path| folder.join(path)),
     }
 }
 

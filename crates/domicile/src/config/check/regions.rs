@@ -121,6 +121,9 @@ impl Check<'_> {
         });
         let signer = raw.signer.as_ref().map(|raw| self.signer(&format!("{table}.signer"), raw, log_origin.as_deref()));
         let retention = self.retention(table, &raw.retention);
+        let law = jurisdiction.as_ref();
+        let backup = raw.backup.as_ref().filter(|_| law.is_some());
+        let backup = backup.map(|raw| self.backup(&format!("{table}.backup"), raw, policy, law));
         let redpanda = raw.redpanda.as_ref().map(|raw| self.redpanda(&format!("{table}.redpanda"), raw, ground));
         let snowflake = raw.snowflake.as_ref().map(|raw| self.snowflake(&format!("{table}.snowflake"), raw, ground));
         Some(Served {
@@ -137,6 +140,10 @@ impl Check<'_> {
             retention,
             reader_connections: raw.reader_connections,
             committer_connections: raw.committer_connections,
+            backup: match backup {
+                Some(backup) => Some(Box::new(backup?)),
+                None => None,
+            },
             redpanda: match redpanda {
                 Some(redpanda) => Some(redpanda?),
                 None => None,

@@ -3,6 +3,7 @@
 //!
 //! Nothing here means anything yet: [`super::check`] turns it into [`super::Config`].
 
+mod backup;
 mod gateway;
 mod regions;
 mod telemetry;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::backup::{Backup, Backups};
 pub(crate) use self::gateway::{
     Algorithm, AuditDetail, Auth, Claims, Forwarding, ForwardingSource, Gateway, Jwt, Limits,
 };
@@ -41,6 +43,8 @@ pub(crate) struct Root {
     pub regions: BTreeMap<String, Region>,
     /// How the region log is carried to Redpanda and Snowflake.
     pub events: Events,
+    /// What holds for the backups of all databases.
+    pub backup: Backups,
     /// Logs, traces and metrics. Nothing personal is ever in them.
     pub telemetry: Telemetry,
 }
@@ -109,6 +113,8 @@ pub(crate) struct Directory {
     /// Pins kept in memory.
     #[schemars(range(min = 0, max = 100_000_000))]
     pub cache_pins_max: u64,
+    /// Its backups. Without it `domicile ops backup` passes it by.
+    pub backup: Option<Backup>,
     /// The keyed peppers of the subject digests; exactly one is current, older ones stay readable.
     pub peppers: Vec<Pepper>,
 }
@@ -120,6 +126,7 @@ impl Default for Directory {
             postgres_password: None,
             postgres_owner: None,
             cache_pins_max: 100_000,
+            backup: None,
             peppers: Vec::new(),
         }
     }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Backup;
+
 /// One region: either served here (`postgres`, `log_origin`) or elsewhere (`home_url`).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -42,6 +44,8 @@ pub(crate) struct Region {
     /// Connections of the committer: two overlap building and flushing.
     #[schemars(range(min = 1, max = 8))]
     pub committer_connections: u32,
+    /// Its backups. Without it `domicile ops backup` passes it by.
+    pub backup: Option<Backup>,
     /// The region's Redpanda. Without it events wait in the region log.
     pub redpanda: Option<Redpanda>,
     /// The region's Snowflake. Without it zero-party data waits in the region log.
@@ -65,6 +69,7 @@ impl Default for Region {
             retention: Vec::new(),
             reader_connections: 2,
             committer_connections: 2,
+            backup: None,
             redpanda: None,
             snowflake: None,
         }

@@ -1,0 +1,112 @@
+//! A log that lost its end: what is left of it goes on under another name, behind every position that others know. At
+//! the place of each entry that was lost stands an entry that says so, so that positions keep their meaning for the
+//! cursors, the topics and the warehouse.
+
+use sqlx::Row;
+use sqlx::postgres::PgConnection;
+use tlog::{Frontier, leaf_hash};
+
+use super::events::instant;
+use super::head;
+use super::records::column;
+use super::tiles::{self, Edge};
+use crate::admin::LogRecovery;
+use crate::error::{Cause, Trouble};
+
+/// Entries in one statement.
+const BATCH_MAX: u64 = 4_096;
+/// The most entries that may have been lost: a longer gap is a matter for a person.
+pub(crate) const LOST_MAX: u64 = 1 << 24;
+
+/// How many entries the log has, with its head held.
+pub(crate) async fn head_size(connection: &mut PgConnection) -> Result<u64, Trouble> {
+    Ok(head::lock(connection).await?.size())
+}
+
+/// Appends the entries that stand for what was lost, up to and with `behind`, in the caller's transaction. Returns
+/// the new size.
+pub(crate) async fn go_on(connection: &mut PgConnection, recovery: &LogRecovery) -> Result<u64, Trouble> {
+    let tip = head::lock(connection).await?;
+    let (from, to) = (tip.size(), recovery.behind.saturating_add(1).max(tip.size() + 1));
+    if to - from > LOST_MAX {
+        return Err(Trouble::Internal(Cause::new("more of the log was lost than can be stood for")));
+    }
+    let mut frontier = tip.frontier.clone();
+    let mut edge = Edge::default();
+    let mut at = from;
+    while at < to {
+        let upto = to.min(at + BATCH_MAX);
+        let lines: Vec<String> = (at..upto).map(|seq| line(recovery, seq - from, from..to)).collect();
+        let hashes: Vec<[u8; 32]> = lines.iter().map(|line| leaf_hash(line.as_bytes())).collect();
+        let (filled, next) = tiles::grow(connection, at, &edge, &hashes).await?;
+        edge = next;
+        for hash in &hashes {
+            frontier.push(*hash);
+        }
+        sqlx::query(
+            "INSERT INTO domicile.leaves (seq, hash, line) \
+             SELECT $1 + l.ord - 1, l.hash, l.line FROM unnest($2::bytea[], $3::text[]) WITH ORDINALITY AS l(hash, line, ord)",
+        )
+        .bind(column(at))
+        .bind(&hashes)
+        .bind(&lines)
+        .execute(&mut *connection)
+        .await?;
+        if !filled.is_empty() {
+            tiles::write(connection, &filled).await?;
+        }
+        at = upto;
+    }
+    sqlx::query("UPDATE domicile.head SET size = $1, frontier = $2 WHERE only_row")
+        .bind(column(frontier.size()))
+        .bind(frontier.to_bytes())
+        .execute(connection)
+        .await?;
+    Ok(frontier.size())
+}
+
+/// The root at a size, from the stored leaves; `None` when there are fewer.
+pub(crate) async fn root_at(connection: &mut PgConnection, size: u64) -> Result<Option<[u8; 32]>, Trouble> {
+    let mut frontier = Frontier::new();
+    while frontier.size() < size {
+        let rows =
+            sqlx::query("SELECT hash FROM domicile.leaves WHERE seq >= $1 AND seq < $2 ORDER BY seq LIMIT 16384")
+                .bind(column(frontier.size()))
+                .bind(column(size))
+                .fetch_all(&mut *connection)
+                .await?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        for row in rows {
+            frontier.push(row.try_get(0)?);
+        }
+    }
+    Ok(Some(frontier.root()))
+}
+
+/// `log.recover`: the entries that are gone, and the log as it was signed. Canonical, like every line.
+fn line(recovery: &LogRecovery, nth: u64, lost: std::ops::Range<u64>) -> String {
+    let at = instant(recovery.at_us);
+    let (size, root) = recovery.signed.unwrap_or((lost.start, [0; 32]));
+    format!(
+        concat!(
+            r#"{{"act":{},"gseq":{},"gw":"recovery/{:08x}","k":"log.recover","lost":[{},{}],"root":"{}","size":{},"#,
+            r#""ts":"{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z","v":1,"why":"restored from a backup"}}"#
+        ),
+        serde_json::Value::from(recovery.actor.as_str()),
+        nth + 1,
+        (recovery.at_us.cast_unsigned() / 1_000_000) & 0xffff_ffff,
+        lost.start,
+        lost.end,
+        hex::encode(root),
+        size,
+        at.year(),
+        u8::from(at.month()),
+        at.day(),
+        at.hour(),
+        at.minute(),
+        at.second(),
+        at.microsecond(),
+    )
+}
