@@ -72,7 +72,7 @@ pub enum NotExported {
     #[error("the log could not be read")]
     Unread(#[from] storage::Error),
     /// A leaf of the range is not there.
-    #[error("the log does not hold its entry {0}: it lost a part of itself, or an old part was pruned")]
+    #[error("the log does not hold its entry {0}: it lost a part of itself")]
     Missing(u64),
     /// The rows could not be written in this form.
     #[error("the rows could not be written")]
@@ -121,7 +121,9 @@ impl Export {
     pub async fn begin(log: Log, asked: Asked) -> Result<Self, NotExported> {
         let size = log.head().await?.size;
         let to = asked.range.end.min(size);
-        let range = asked.range.start.min(to)..to;
+        // Of a log whose old entries were let go it begins with the oldest that is left, and says so by its range.
+        let oldest = log.leaves(asked.range.start.min(to), 1).await?.first().map_or(to, |row| row.seq);
+        let range = oldest.min(to)..to;
         let writer = match asked.format {
             Format::Jsonl => Writer::Jsonl,
             Format::Csv => Writer::Csv { begun: false },
