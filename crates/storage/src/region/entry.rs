@@ -97,7 +97,7 @@ impl Entry {
     /// Whether somebody waits for it.
     pub(super) fn is_awaited(&self) -> bool {
         match self {
-            Self::Deed(_) => true,
+            Self::Deed(_) | Self::Fact(_) => true,
             Self::Note(note) => !matches!(note.reply, Reply::Nobody { .. }),
         }
     }
