@@ -51,12 +51,11 @@ impl Office {
         self.auditor.send(request.query(&query)).await.unwrap()
     }
 
-    /// Waits until everything that is committed now is in the registers.
+    /// Waits until the registers have caught up, but for the leaves of these very readings.
     async fn registered(&self) {
         until("the registers are complete", PATIENCE, || async {
             let page = self.get("/v1/audit/violations").await.json();
             let regions = page["regions"].as_array().unwrap();
-            // The leaves of these very readings are always behind.
             regions.len() == 2
                 && regions.iter().all(|region| region["behind"].as_u64().is_some_and(|behind| behind <= 4))
         })
@@ -207,7 +206,7 @@ for name, reader in (("parquet", "read_parquet"), ("csv", "read_csv")):
     options = "" if name == "parquet" else ", header = true, all_varchar = true"
     rows = duckdb.sql(f"SELECT CAST(seq AS BIGINT), leaf_hash, kind, line FROM {reader}('{sys.argv[1]}/again.{name}'{options}) ORDER BY 1").fetchall()
     seen[name] = [list(row) for row in rows]
-typed = duckdb.sql(f"SELECT count(*), min(epoch_us(ts)) > 1600000000000000, sum(bytes) >= 0, count(evidence) FROM read_parquet('{sys.argv[1]}/again.parquet')").fetchone()
+typed = duckdb.sql(f"SELECT count(*), min(epoch_us(ts)) > 1600000000000000, sum(bytes) >= 0, count(evidence) FROM read_parquet('{sys.argv[1]}/again.parquet')").fetchall()[0]
 print(json.dumps({"seen": seen, "typed": list(typed)}))
 "#;
     let output = Command::new(python).args(["-c", script]).arg(office.folder.path()).output().await.unwrap();
@@ -234,7 +233,12 @@ async fn a_denied_attempt_is_in_the_register_and_somebody_answers_for_it() {
             .expect(451)
             .unwrap();
     }
-    office.registered().await;
+    until("all three are registered", PATIENCE, || async {
+        let page = office.get("/v1/audit/violations?rule=denied").await.json();
+        page["items"].as_array().unwrap().len() == 3
+    })
+    .await
+    .unwrap();
     // Page by page, newest first.
     let (mut seen, mut path) = (Vec::new(), "/v1/audit/violations?rule=denied&limit=1".to_owned());
     loop {
