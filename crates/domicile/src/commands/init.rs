@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 use tlog::{KeyKind, SigningKey};
 
@@ -83,6 +84,12 @@ pub(crate) fn found(dir: &Path, cell: &str) -> Result<Founded, Failure> {
         )?;
         if let (Some(signer), Some(origin)) = (&region.signer, &region.log_origin) {
             founding.log_key(signer.key.as_deref(), origin)?;
+        }
+    }
+    let backups = settings.regions.iter().map(|(name, region)| (name.as_str(), region.backup.as_ref()));
+    for (name, backup) in backups.chain([("directory", directory.backup.as_ref())]) {
+        if let Some(backup) = backup {
+            founding.backup(name, backup)?;
         }
     }
     founding.file("secrets/grafana/password", &random())?;
@@ -164,6 +171,30 @@ impl Founding<'_> {
         let text = self.file(&path, &key.to_secret_text())?;
         let key: SigningKey = text.trim_end().parse().with_context(|| format!("{path} holds no private key"))?;
         self.done.log_keys.push(key.public().to_string());
+        Ok(())
+    }
+
+    /// The key that signs a database's backups, and the two that open them: these are needed in an emergency only, and are
+    /// mounted nowhere.
+    fn backup(&mut self, name: &str, backup: &raw::Backup) -> anyhow::Result<()> {
+        if let Some(path) = backup.key.as_deref().and_then(mounted) {
+            let key = SigningKey::new(&format!("{name}.backup"), KeyKind::Log, &rand::random())?;
+            self.file(&path, &key.to_secret_text())?;
+        }
+        let Some(path) = backup.recipients.first().and_then(|reference| mounted(reference)) else { return Ok(()) };
+        if self.dir.join(&path).exists() {
+            self.done.kept += 1;
+            return Ok(());
+        }
+        let mut recipients =
+            format!("# Who can open the backups of {name}: its verifier, and the key for emergencies.\n");
+        for purpose in ["verify", "emergency"] {
+            let (private, recipient) = ops::backup::new_pair();
+            self.file(&format!("secrets/offline/{name}-backup-{purpose}"), private.expose_secret())?;
+            recipients.push_str(&recipient);
+            recipients.push('\n');
+        }
+        self.file(&path, &recipients)?;
         Ok(())
     }
 
