@@ -57,7 +57,11 @@ impl Row {
         let said: Said = serde_json::from_str(&row.line).unwrap_or_default();
         let transfer: Transfer =
             said.xf.as_ref().and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
-        let (policy, rule) = said.pol.map_or((None, None), |(policy, rule)| (Some(policy), Some(rule)));
+        let (policy, rule) = match said.pol {
+            None => (None, None),
+            Some(Pol::Decided(policy, rule)) => (Some(policy), Some(rule)),
+            Some(Pol::InForce(policy)) => (Some(policy), None),
+        };
         let raw = |raw: Option<Box<RawValue>>| Value::Text(raw.map(|raw| raw.get().to_owned()));
         Self(vec![
             number(Some(row.seq)),
@@ -116,7 +120,7 @@ struct Said {
     k: Option<String>,
     op: Option<String>,
     out: Option<String>,
-    pol: Option<(String, String)>,
+    pol: Option<Pol>,
     res: Option<String>,
     rows: Option<u64>,
     sub: Option<String>,
@@ -124,6 +128,14 @@ struct Said {
     via: Option<String>,
     why: Option<String>,
     xf: Option<Box<RawValue>>,
+}
+
+/// The policy that decided, with its rule; or, in a leaf about no decision, the one in force.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Pol {
+    Decided(String, String),
+    InForce(String),
 }
 
 /// What crossed a border.
@@ -145,4 +157,25 @@ fn number(number: Option<u64>) -> Value {
 fn micros(ts: &str) -> Option<i64> {
     let at = OffsetDateTime::parse(ts, &Rfc3339).ok()?;
     i64::try_from(at.unix_timestamp_nanos() / 1_000).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(line: &str, name: &str) -> Value {
+        let row = Row::of(&DecisionRow { seq: 7, leaf_hash: [1; 32], line: line.to_owned() });
+        row.0[COLUMNS.iter().position(|column| column.name == name).expect("a column")].clone()
+    }
+
+    #[test]
+    fn a_fact_and_a_decision_fill_their_columns_and_what_is_no_leaf_is_a_row_all_the_same() {
+        let text = |said: &str| Value::Text(Some(said.to_owned()));
+        let fact =
+            r#"{"gseq":1,"gw":"g/0000000a","k":"gateway.start","pol":"ab","ts":"2026-11-22T20:42:36.000042Z","v":1}"#;
+        assert_eq!((cell(fact, "kind"), cell(fact, "policy_sha256")), (text("gateway.start"), text("ab")));
+        let decision = crate::explain::tests::LINE;
+        assert_eq!((cell(decision, "rule"), cell(decision, "bytes")), (text("existing-pin"), Value::Number(Some(96))));
+        assert_eq!((cell("junk", "kind"), cell("junk", "line")), (Value::Text(None), text("junk")));
+    }
 }
