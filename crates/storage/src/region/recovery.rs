@@ -2,9 +2,8 @@
 //! the place of each entry that was lost stands an entry that says so, so that positions keep their meaning for the
 //! cursors, the topics and the warehouse.
 
-use sqlx::Row;
 use sqlx::postgres::PgConnection;
-use tlog::{Frontier, leaf_hash};
+use tlog::{TileSet, empty_root, leaf_hash, tiles_for_root};
 
 use super::events::instant;
 use super::head;
@@ -65,24 +64,20 @@ pub(crate) async fn go_on(connection: &mut PgConnection, recovery: &LogRecovery)
     Ok(frontier.size())
 }
 
-/// The root at a size, from the stored leaves; `None` when there are fewer.
+/// The root at a size that the log has passed, from its tiles; `None` when the log is shorter, or does not hold them.
 pub(crate) async fn root_at(connection: &mut PgConnection, size: u64) -> Result<Option<[u8; 32]>, Trouble> {
-    let mut frontier = Frontier::new();
-    while frontier.size() < size {
-        let rows =
-            sqlx::query("SELECT hash FROM domicile.leaves WHERE seq >= $1 AND seq < $2 ORDER BY seq LIMIT 16384")
-                .bind(column(frontier.size()))
-                .bind(column(size))
-                .fetch_all(&mut *connection)
-                .await?;
-        if rows.is_empty() {
+    if size == 0 {
+        return Ok(Some(empty_root()));
+    }
+    let Ok(needed) = tiles_for_root(size) else { return Ok(None) };
+    let mut set = TileSet::new(size);
+    for tile in needed {
+        let Some(hashes) = tiles::read(connection, tile).await? else { return Ok(None) };
+        if !set.insert(tile, hashes) {
             return Ok(None);
         }
-        for row in rows {
-            frontier.push(row.try_get(0)?);
-        }
     }
-    Ok(Some(frontier.root()))
+    Ok(set.root().ok())
 }
 
 /// `log.recover`: the entries that are gone, and the log as it was signed. Canonical, like every line.
