@@ -30,6 +30,8 @@ pub const LOG_TILE: &str = "/v1/audit/{region}/tile/{*tile}";
 pub const LOG_PROOF: &str = "/v1/audit/{region}/proof/{seq}";
 /// The policies under which a region's decisions were taken.
 pub const LOG_POLICIES: &str = "/v1/audit/{region}/policies";
+/// Identifying details of one entry.
+pub const LOG_DETAILS: &str = "/v1/audit/{region}/details/{seq}";
 /// The API's description, OpenAPI 3.1.
 pub const OPENAPI: &str = "/openapi.json";
 /// The same, to be read by people.

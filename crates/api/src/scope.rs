@@ -25,6 +25,8 @@ pub enum Scope {
     ZeroPartyWrite,
     /// Search and explain decisions.
     AuditRead,
+    /// See the identifying details of one decision.
+    AuditDetails,
     /// Open the console.
     ConsoleRead,
     /// Be believed about the person's network address.
@@ -37,7 +39,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Classify,
         Self::SubjectsRead,
         Self::SubjectsWrite,
@@ -49,6 +51,7 @@ impl Scope {
         Self::ZeroPartyRead,
         Self::ZeroPartyWrite,
         Self::AuditRead,
+        Self::AuditDetails,
         Self::ConsoleRead,
         Self::EvidenceClientAddress,
         Self::EvidenceTenant,
@@ -70,6 +73,7 @@ impl Scope {
             Self::ZeroPartyRead => "zero-party:read",
             Self::ZeroPartyWrite => "zero-party:write",
             Self::AuditRead => "audit:read",
+            Self::AuditDetails => "audit:details",
             Self::ConsoleRead => "console:read",
             Self::EvidenceClientAddress => "evidence:client-address",
             Self::EvidenceTenant => "evidence:tenant",

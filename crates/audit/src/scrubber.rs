@@ -129,6 +129,15 @@ impl Scrubber {
         let mut frontier = Frontier::new();
         let pace = self.pace(size);
         let (mut at, mut renewed) = (0, Instant::now());
+        // Of what was let go the hashes are left, which the root still speaks for. Lines that are there are read all the
+        // same: the leaf that says what goes is older than its going.
+        let pruned = self.log.pruned_to().await?.min(size);
+        while at < pruned && self.log.leaves(at, 1).await?.first().is_none_or(|row| row.seq != at) {
+            let Some(tile) = Tile::new(0, at / u64::from(TILE_WIDTH), TILE_WIDTH) else { break };
+            let Some(hashes) = self.log.tile(tile).await? else { return Ok(Some(Damage::Gone { seq: at })) };
+            hashes.into_iter().for_each(|hash| frontier.push(hash));
+            at += u64::from(TILE_WIDTH);
+        }
         while at < size {
             let begun = Instant::now();
             if let Some(damage) = self.step(at, size, &mut frontier).await? {

@@ -44,6 +44,8 @@ fn line(gseq: u64) -> Vec<u8> {
         rule: RuleId::new("eea"),
         policy_hash: [0xab; 32],
         geoip_built_s: None,
+        transfer: None,
+        stated: None,
     };
     let leaf = Leaf {
         decision: &decision,
@@ -56,6 +58,7 @@ fn line(gseq: u64) -> Vec<u8> {
         why: None,
         rows: 1,
         bytes: 96,
+        details: None,
     };
     let mut line = Vec::new();
     leaf.encode_into(&mut line);

@@ -56,6 +56,7 @@ pub(crate) fn region(config: &Config, region: &Region, gateway: &GatewayId) -> a
             raw::AuditReads::Durable => storage::AuditReads::Durable,
             raw::AuditReads::Buffered => storage::AuditReads::Buffered,
         },
+        keeps_details: !config.gateway.audit_details.is_empty(),
         gateway: gateway.clone(),
         peppers: peppers(&config.directory)?,
         reader_connections: served.reader_connections,

@@ -28,6 +28,6 @@ pub use health::Health;
 pub use keys::*;
 pub use limits::Limits;
 pub use region::{
-    AuditReads, Channel, CursorLease, CursorState, DecisionFilter, DecisionRow, Head, Identity, KeptPolicy, Log,
-    OutboxRow, PublishedCheckpoint, RegionSettings, RegionStore, topic_of,
+    AuditReads, Channel, CursorLease, CursorState, DecisionFilter, DecisionRow, DetailedLeaf, FactFilter, Head,
+    Identity, KeptPolicy, Log, OutboxRow, PublishedCheckpoint, RegionSettings, RegionStore, topic_of,
 };

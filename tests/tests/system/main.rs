@@ -4,11 +4,13 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a scene that cannot be set is a failed test")]
 
 mod backups;
+mod alarms;
 mod callers;
 mod decisions;
 mod erasure;
 mod evidence;
 mod input;
+mod ledger;
 mod outage;
 mod pinned;
 mod proof;

@@ -5,12 +5,15 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod databases;
+mod details;
 mod packs;
 mod proofs;
+mod retention;
 #[path = "../../../storage/tests/region/scene.rs"]
 #[expect(dead_code, reason = "the scene of the storage tests; these play on a part of it")]
 mod scene;
 mod stage;
 #[path = "../../../storage/tests/support/mod.rs"]
 mod support;
+mod transfers;
 mod watchers;

@@ -55,6 +55,12 @@ pub(crate) enum Audit {
     /// Make an evidence pack: a part of a log with everything that verifies it offline
     #[command(after_help = AUDIT_PACK_HELP)]
     Pack(AuditPack),
+    /// Let go of old lines of a log, as its retention says; their hashes stay
+    #[command(after_help = AUDIT_PRUNE_HELP)]
+    Prune(AuditPrune),
+    /// The identifying details beside one entry, held against what the entry committed to
+    #[command(after_help = AUDIT_DETAILS_HELP)]
+    Details(AuditDetails),
 }
 
 const AUDIT_VERIFY_HELP: &str = "\
@@ -97,6 +103,13 @@ pub(crate) struct AuditVerify {
     /// How many of the witnesses must have cosigned; all of them by default
     #[arg(long, value_name = "K")]
     pub quorum: Option<usize>,
+    /// The log of another region, as a pack or a URL: transfers between the two must stand in both; several times for
+    /// several
+    #[arg(long = "other", value_name = "SOURCE")]
+    pub others: Vec<String>,
+    /// The public key of each other log, in the same order
+    #[arg(long = "other-key", value_name = "VKEY", requires = "others")]
+    pub other_keys: Vec<String>,
     /// A policy that was in force, to take its decisions again; several times for several
     #[arg(long = "policy", value_name = "FILE")]
     pub policies: Vec<PathBuf>,
@@ -180,6 +193,58 @@ pub(crate) struct AuditPack {
     pub json: bool,
     #[command(flatten)]
     pub config: ConfigFile,
+}
+
+const AUDIT_PRUNE_HELP: &str = "\
+The retention ([[regions.<name>.retention]]) says how long entries of each kind are kept. Lines go by whole
+partitions, the oldest first, once every entry in one has been kept for long enough, its events are in their topics
+and it is signed. First an entry says in the log what goes; then the partitions are dropped, by the owner's login
+(postgres_owner). Tiles and checkpoints stay: the log verifies as before, and says how much of it was pruned.
+
+Examples:
+  domicile audit prune --region eu-central --dry-run
+  domicile audit prune --region eu-central --apply";
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditPrune {
+    /// The region whose log it is; it must be served by this configuration
+    #[arg(long)]
+    pub region: String,
+    /// Only say what may go
+    #[arg(long, conflicts_with = "apply", required_unless_present = "apply")]
+    pub dry_run: bool,
+    /// Let it go
+    #[arg(long)]
+    pub apply: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub config: ConfigFile,
+}
+
+const AUDIT_DETAILS_HELP: &str = "\
+What identifies somebody is no part of the log: it lies sealed beside it, where the configuration wants it
+(audit_details), until the subject is erased. An entry only holds a commitment. Asking for details needs the scope
+audit:details and is itself logged. What was answered can be kept and checked again offline; that the entry is in the
+log is for a receipt or a proof to show.
+
+Exit codes: 0 the entry committed to these details; 11 it did not; 1 they could not be read.
+
+Examples:
+  domicile audit details https://eu.data.example.com/v1/audit/eu-central/details/42 --token env:AUDITOR
+  domicile audit details 42.json";
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditDetails {
+    /// The URL of an entry's details, `https://…/v1/audit/REGION/details/SEQ`, or a file with such an answer
+    pub source: String,
+    /// The API key or token for a URL, as file:… or env:NAME; it needs the scope audit:details
+    #[arg(long, value_name = "REFERENCE", default_value = "env:DOMICILE_TOKEN")]
+    pub token: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,8 +1,10 @@
 //! `domicile audit`: the region logs as proof.
 
+mod details;
 mod http;
 pub(super) mod key;
 mod pack;
+mod prune;
 mod receipt;
 mod verify;
 
@@ -23,6 +25,8 @@ pub(crate) async fn run(command: cli::Audit) -> Result<ExitCode, Failure> {
         cli::Audit::Verify(args) => verify::run(args).await,
         cli::Audit::Receipt(cli::AuditReceipt::Check(args)) => receipt::check(&args),
         cli::Audit::Pack(args) => Box::pin(pack::run(&args)).await,
+        cli::Audit::Prune(args) => Box::pin(prune::run(&args)).await,
+        cli::Audit::Details(args) => Box::pin(details::run(&args)).await,
     }
 }
 
