@@ -143,6 +143,7 @@ impl Scene {
             dsn: self.cluster.dsn(database).into(),
             log_origin: origin.into(),
             audit_reads: AuditReads::Durable,
+            keeps_details: false,
             gateway: leaf::GatewayId::new("gateway-1", 1).expect("a gateway"),
             peppers: self.peppers.clone(),
             reader_connections: 1,
