@@ -45,6 +45,10 @@ pub(super) struct Facts {
     pub(super) pruned: Vec<(Range<u64>, u64)>,
     /// Transfers across a border.
     pub(super) transfers: Vec<Crossed>,
+    /// The first leaf names another log.
+    pub(super) foreign: bool,
+    /// A leaf says that the log goes on after a loss.
+    pub(super) recovered: bool,
 }
 
 /// What the order of the log must make sense of.
@@ -209,6 +213,7 @@ impl Facts {
                 of: fact.count("seq").zip(of),
             });
         }
+        self.recovered |= fact.kind() == FactKind::LogRecover;
         if fact.kind() == FactKind::LogPrune {
             self.pruned.extend(fact.range("at").map(|range| (range, seq)));
         }
@@ -234,7 +239,7 @@ impl Facts {
             let sentence = "a log has one first leaf, and it is the first".to_owned();
             self.fails(seq, "wrong_genesis", sentence);
         } else if first && common.origin.as_deref() != Some(origin) {
-            self.fails(seq, "wrong_genesis", "the first leaf names another log".to_owned());
+            self.foreign = true;
         }
         self.lines.push(Line { seq, gateway: common.gw.as_str().into(), gseq: common.gseq, at_us, sign: None });
     }

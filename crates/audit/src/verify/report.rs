@@ -221,6 +221,8 @@ pub(super) struct Notebook {
     span_us: (i64, i64),
     transfers: Vec<Crossed>,
     pruned: u64,
+    foreign: bool,
+    recovered: bool,
 }
 
 impl Notebook {
@@ -236,6 +238,8 @@ impl Notebook {
         self.decisions += facts.decisions;
         self.replayed += facts.replayed;
         self.home = self.home.take().or(facts.home);
+        self.foreign |= facts.foreign;
+        self.recovered |= facts.recovered;
         let room = TRANSFERS_MAX.saturating_sub(self.transfers.len());
         self.transfers.extend(facts.transfers.into_iter().take(room));
         facts.findings.into_iter().for_each(|finding| self.find(finding));
@@ -273,7 +277,12 @@ impl Notebook {
         self.policies = count;
     }
 
-    pub(super) fn close(self, origin: &str, size: u64, range: Range<u64>) -> Report {
+    pub(super) fn close(mut self, origin: &str, size: u64, range: Range<u64>) -> Report {
+        // A log that lost its end goes on under another name, and a leaf says so; nothing else explains another name.
+        if self.foreign && !self.recovered {
+            let sentence = "the first leaf names another log".to_owned();
+            self.find(Finding::of_leaf(Check::WellFormed, "wrong_genesis", 0, sentence));
+        }
         let verdicts = Check::ALL.map(|check| self.verdict(check)).to_vec();
         Report {
             origin: origin.to_owned(),
