@@ -224,6 +224,7 @@ mod tests {
             "/v1/audit/{region}/tile/{tile}",
             api::paths::LOG_PROOF,
             api::paths::LOG_POLICIES,
+            api::paths::LOG_DETAILS,
             api::paths::LOG_EXPORT,
             api::paths::VIOLATIONS,
             api::paths::VIOLATION_ACKNOWLEDGE,
@@ -231,7 +232,7 @@ mod tests {
         ] {
             assert!(described.iter().any(|known| *known == path), "{path}");
         }
-        assert_eq!(described.len(), 19);
+        assert_eq!(described.len(), 20);
     }
 
     #[test]
