@@ -12,6 +12,7 @@ const FAKESNOW_VERSION: &str = "0.12.1";
 /// The Kafka client of the example in Python.
 const CONFLUENT_KAFKA_VERSION: &str = "2.12.2";
 const CARGO_DENY_VERSION: &str = "0.20.2";
+const CARGO_FUZZ_VERSION: &str = "0.13.2";
 
 /// Everything that the demo and the tests can use.
 pub(crate) fn everything() -> Result<()> {
@@ -236,6 +237,24 @@ pub(crate) fn cargo_deny() -> Option<PathBuf> {
     if let Err(error) = compile(told, "cargo-deny", CARGO_DENY_VERSION, &[]) {
         eprintln!("  cargo-deny could not be installed ({error:#})");
         return machine::on_path("cargo-deny");
+    }
+    Some(cached)
+}
+
+/// What drives the readers with libFuzzer; `None` where it, or a nightly toolchain, cannot be had, which is told and not fatal.
+pub(crate) fn cargo_fuzz() -> Option<PathBuf> {
+    if !succeeds("rustup", ["run", "nightly", "rustc", "--version"]) {
+        eprintln!("» There is no nightly toolchain here (rustup toolchain install nightly)");
+        return None;
+    }
+    let cached = machine::tools_dir().join(format!("cargo-fuzz-{CARGO_FUZZ_VERSION}/bin/cargo-fuzz"));
+    if cached.is_file() {
+        return Some(cached);
+    }
+    let told = "Compiling cargo-fuzz (once; about 1 minute on two cores)";
+    if let Err(error) = compile(told, "cargo-fuzz", CARGO_FUZZ_VERSION, &[]) {
+        eprintln!("  cargo-fuzz could not be installed ({error:#})");
+        return machine::on_path("cargo-fuzz");
     }
     Some(cached)
 }

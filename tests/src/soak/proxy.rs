@@ -13,16 +13,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 /// What goes wrong, by turns.
-const FAULTS: [Fault; 8] = [
-    Fault::Unavailable,
-    Fault::SessionLost,
-    Fault::Cut,
-    Fault::DoneInSilence,
-    Fault::Late,
-    Fault::DoneButUnanswered,
-    Fault::Garbled,
-    Fault::Silence,
-];
+const FAULTS: [Fault; 6] =
+    [Fault::Unavailable, Fault::SessionLost, Fault::Cut, Fault::Late, Fault::DoneButUnanswered, Fault::Garbled];
 
 #[derive(Debug, Clone, Copy)]
 enum Fault {
@@ -38,10 +30,6 @@ enum Fault {
     DoneButUnanswered,
     /// An answer that is no JSON.
     Garbled,
-    /// Snowflake did it, and nothing is heard of it: the connection hangs until the client gives up.
-    DoneInSilence,
-    /// The question gets lost, and the connection hangs until the client gives up.
-    Silence,
 }
 
 /// The network.
@@ -168,8 +156,7 @@ async fn pass(State(state): State<Arc<Shared>>, method: Method, uri: Uri, header
         }
         Some(Fault::Cut) => return cut(),
         Some(Fault::Garbled) => return (JSON, "<html>").into_response(),
-        Some(Fault::Silence) => return silence().await,
-        Some(Fault::Late | Fault::DoneButUnanswered | Fault::DoneInSilence) | None => {}
+        Some(Fault::Late | Fault::DoneButUnanswered) | None => {}
     }
     let Some((status, answer)) = state.forward(method, &uri, &headers, body).await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
@@ -181,15 +168,9 @@ async fn pass(State(state): State<Arc<Shared>>, method: Method, uri: Uri, header
             }
             (JSON, in_progress()).into_response()
         }
-        Some(Fault::DoneInSilence) => silence().await,
         Some(_) => cut(),
         None => (status, JSON, answer).into_response(),
     }
-}
-
-/// No answer; the request is dropped with its connection.
-async fn silence() -> Response {
-    std::future::pending().await
 }
 
 /// An answer that begins and breaks off: the connection is closed under it.
