@@ -179,13 +179,13 @@ async fn every_of(wanted: &[Group], plan: &Plan, progress: &Progress) -> Result<
                 Group::Latency => latency::one_at_a_time(plan, &scene, progress).await?,
                 Group::Overload => overload::three_times(plan, &scene, progress).await?,
                 Group::Leaves => leaves::durable(plan, &scene, progress).await?,
-<<<<<<< HEAD
-                Group::Batch | Group::Decision | Group::Memory | Group::Scale | Group::Outage | Group::Streams => {
-=======
-                Group::Batch | Group::Decision | Group::Proof | Group::Memory | Group::Scale | Group::Outage => {
->>>>>>> main
-                    Vec::new()
-                }
+                Group::Batch
+                | Group::Decision
+                | Group::Proof
+                | Group::Memory
+                | Group::Scale
+                | Group::Outage
+                | Group::Streams => Vec::new(),
             });
         }
         scene.world.shutdown().await;

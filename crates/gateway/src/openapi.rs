@@ -124,15 +124,9 @@ fn applies(code: Code, tag: &str, about_a_subject: bool, with_body: bool, condit
         Code::SubjectMismatch | Code::TenantMismatch => decided || tag == "classify",
         Code::HeaderRepeated | Code::HeaderMalformed => decided || with_body,
         Code::HeaderMisplaced => matches!(tag, "batch" | "classify"),
-<<<<<<< HEAD
-        Code::MalformedPath => decided || matches!(tag, "decisions" | "proof"),
-        Code::MalformedQuery => matches!(tag, "decisions" | "records" | "subjects" | "zero-party"),
-        Code::MalformedCursor => matches!(tag, "decisions" | "records" | "zero-party"),
-=======
         Code::MalformedPath => decided || matches!(tag, "decisions" | "proof" | "registers"),
-        Code::MalformedQuery => matches!(tag, "decisions" | "records" | "registers" | "subjects"),
-        Code::MalformedCursor => matches!(tag, "decisions" | "records" | "registers"),
->>>>>>> main
+        Code::MalformedQuery => matches!(tag, "decisions" | "records" | "registers" | "subjects" | "zero-party"),
+        Code::MalformedCursor => matches!(tag, "decisions" | "records" | "registers" | "zero-party"),
         Code::MalformedJson | Code::InvalidBody | Code::BodyUnreadable | Code::BodyTooSlow => {
             with_body && tag != "batch"
         }
@@ -239,11 +233,7 @@ mod tests {
         ] {
             assert!(described.iter().any(|known| *known == path), "{path}");
         }
-<<<<<<< HEAD
-        assert_eq!(described.len(), 16);
-=======
-        assert_eq!(described.len(), 20);
->>>>>>> main
+        assert_eq!(described.len(), 21);
     }
 
     #[test]

@@ -12,15 +12,12 @@ const CHARS_MAX: usize = 4_096;
 const RECORDS: u8 = 1;
 /// The same for decisions.
 const DECISIONS: u8 = 2;
-<<<<<<< HEAD
 /// The same for an attribute's history.
-const HISTORY: u8 = 3;
-=======
+const HISTORY: u8 = 5;
 /// For violations.
 const VIOLATIONS: u8 = 3;
 /// And for transfers.
 const TRANSFERS: u8 = 4;
->>>>>>> main
 
 /// The cursor behind the last key of a page.
 pub(crate) fn after_key(key: &RecordKey) -> String {
@@ -48,7 +45,6 @@ pub(crate) fn decisions(cursor: &str) -> Result<audit::Cursor, Error> {
     decode(DECISIONS, cursor)?.parse().map_err(|_| Error::Cursor)
 }
 
-<<<<<<< HEAD
 /// The cursor behind a page of an attribute's history, which ended at this log position.
 pub(crate) fn before_seq(seq: u64) -> String {
     encode(HISTORY, &seq.to_string())
@@ -60,7 +56,8 @@ pub(crate) fn before_seq(seq: u64) -> String {
 /// [`Error::Cursor`] when we did not make it.
 pub(crate) fn seq(cursor: &str) -> Result<u64, Error> {
     decode(HISTORY, cursor)?.parse().map_err(|_| Error::Cursor)
-=======
+}
+
 /// The cursor behind a page of violations.
 pub(crate) fn after_violations(cursor: &audit::Cursor) -> String {
     encode(VIOLATIONS, &cursor.to_string())
@@ -85,7 +82,6 @@ pub(crate) fn after_transfers(cursor: &audit::Cursor) -> String {
 /// [`Error::Cursor`] when we did not make it.
 pub(crate) fn transfers(cursor: &str) -> Result<audit::Cursor, Error> {
     decode(TRANSFERS, cursor)?.parse().map_err(|_| Error::Cursor)
->>>>>>> main
 }
 
 fn encode(form: u8, text: &str) -> String {
