@@ -104,7 +104,7 @@ pub(super) async fn forwarded(
 /// How long ago the oldest erasure was decided that no sink has followed yet, by the database's clock.
 pub(super) async fn oldest_open(connection: &mut PgConnection) -> Result<Option<f64>, Trouble> {
     Ok(sqlx::query_scalar(
-        "SELECT greatest(extract(epoch FROM now() - min(erased_at)), 0)::float8 FROM domicile.erasures \
+        "SELECT extract(epoch FROM now() - min(erased_at))::float8 FROM domicile.erasures \
          WHERE forwarded_at IS NULL AND digest = events_digest",
     )
     .fetch_one(connection)
