@@ -1,4 +1,5 @@
--- expand-only: yes
+-- domicile:phase expand
+-- domicile:level 1
 -- The directory: which region is home to whom, and nothing else (no name, no country, no time).
 -- A subject appears only as HMAC-SHA-256 under a secret pepper that this database never sees.
 

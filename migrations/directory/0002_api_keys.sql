@@ -1,4 +1,5 @@
--- expand-only: yes
+-- domicile:phase expand
+-- domicile:level 2
 -- API keys of calling services. Only a hash of the secret rests here, so that a copy of this table opens nothing.
 
 DO $$

@@ -1,4 +1,5 @@
--- expand-only: yes
+-- domicile:phase expand
+-- domicile:level 3
 -- The tombstones of erased subjects: a digest, a region and a time. They outlive the region's database, so that a backup
 -- which is older than an erasure can be told what to forget before it serves anybody.
 

@@ -1,4 +1,5 @@
--- expand-only: yes
+-- domicile:phase expand
+-- domicile:level 1
 -- A region's database: who it is, its subjects and their data, and its log. It is founded for one
 -- region, once, by domicile.found; before that it holds no partition and takes no row.
 

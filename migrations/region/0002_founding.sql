@@ -1,4 +1,5 @@
--- expand-only: yes
+-- domicile:phase expand
+-- domicile:level 2
 -- The functions that make partitions: founding a region, and giving its log room ahead of need.
 
 -- Makes sure that the log has room up to and beyond its present end, and says up to which seq. Log

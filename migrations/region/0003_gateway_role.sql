@@ -1,4 +1,5 @@
--- expand-only: yes
+-- domicile:phase expand
+-- domicile:level 3
 -- What a gateway may do here, and no more: it cannot change or take back a leaf, an event or a tile, nor
 -- make or detach a partition. Roles belong to the whole cluster, so another database may have made this one.
 

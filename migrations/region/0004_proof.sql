@@ -1,4 +1,5 @@
--- expand-only: yes
+-- domicile:phase expand
+-- domicile:level 4
 -- What makes the region log a proof: the root of every full Merkle tile, and the signed checkpoints.
 
 -- Hashes do not compress, and a reader of roots has no use for them.

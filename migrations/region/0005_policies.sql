@@ -1,4 +1,5 @@
--- expand-only: yes
+-- domicile:phase expand
+-- domicile:level 5
 -- The policies under which decisions of this log were taken, so that an auditor can take them again. A leaf
 -- names a policy by the SHA-256 of its text; the tables that the text chooses from are kept beside it.
 

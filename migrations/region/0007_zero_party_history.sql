@@ -1,4 +1,5 @@
--- expand-only: yes
+-- domicile:phase expand
+-- domicile:level 7
 -- What each attribute was, and what people agreed to when, under which notice: one row per change, derived from its
 -- event in the very commit, so that no writer can forget it. `zero_party` is the current state. When an attribute is
 -- taken back, its values go from here too; that it was declared, with which consents, and when it was taken back,

@@ -1,4 +1,5 @@
--- expand-only: yes
+-- domicile:phase expand
+-- domicile:level 8
 -- Erasing a subject. What rests about it goes in one transaction; what stays is that somebody, named by a keyed digest
 -- only, was erased and when: the region's own memory, which refuses a later write and outlives a stale cache. Whoever
 -- keeps something about subjects in a table of its own lets an insert into `erasures` take it along.

@@ -55,7 +55,9 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Relay(command) => commands::streams::run(commands::streams::Kind::Relay, &command).await,
         Command::Forwarder(command) => commands::streams::run(commands::streams::Kind::Forwarder, &command).await,
         Command::Demo(args) => Ok(Box::pin(demo::run(args)).await?),
-        Command::Ops(command) => Box::pin(commands::ops::run(command)).await,
         Command::Health(args) => commands::health::run(&args).await,
+        Command::Smoke(args) => commands::smoke::run(&args).await,
+        Command::Ops(command) => Box::pin(commands::ops::run(command)).await,
+        Command::Version(args) => commands::version::run(&args),
     }
 }

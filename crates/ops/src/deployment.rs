@@ -64,6 +64,12 @@ impl Database {
         &self.name
     }
 
+    /// How its owner reaches it.
+    #[must_use]
+    pub fn owner_dsn(&self) -> &SecretString {
+        &self.owner_dsn
+    }
+
     /// The migrations that belong in it.
     #[must_use]
     pub fn set(&self) -> Set {

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use storage::admin::{self, Error, Migrated, MigrationState, Step};
+use storage::admin::{self, Error, Migrated, MigrationState, Options, SchemaLevel, Set, Step};
 
 use crate::deployment::{Database, DatabaseName, Deployment};
 
@@ -17,6 +17,8 @@ pub struct Planned {
     pub database: DatabaseName,
     /// How each migration stands, by number; or why that cannot be said.
     pub migrations: Result<Vec<MigrationState>, Error>,
+    /// How far its schema is, and how old a program may be that uses it.
+    pub schema: SchemaLevel,
 }
 
 impl Planned {
@@ -78,17 +80,26 @@ pub struct Outcome {
 pub async fn plan(deployment: &Deployment) -> Vec<Planned> {
     let mut plan = Vec::with_capacity(deployment.databases().len());
     for database in deployment.databases() {
-        let migrations = admin::status(&database.owner_dsn, database.set()).await;
-        plan.push(Planned { database: database.name.clone(), migrations });
+        let (dsn, set) = (&database.owner_dsn, database.set());
+        let mut migrations = admin::status(dsn, set).await;
+        let schema = match &migrations {
+            Ok(_) => admin::schema_level(dsn, set).await,
+            Err(_) => Ok(SchemaLevel::default()),
+        };
+        let schema = schema.unwrap_or_else(|error| {
+            migrations = Err(error);
+            SchemaLevel::default()
+        });
+        plan.push(Planned { database: database.name.clone(), migrations, schema });
     }
     plan
 }
 
 /// Migrates one database after the other and founds the regions. Doing it again changes nothing.
-pub async fn run(deployment: &Deployment, progress: Progress<'_>) -> Vec<Outcome> {
+pub async fn run(deployment: &Deployment, options: &Options, progress: Progress<'_>) -> Vec<Outcome> {
     let mut outcomes = Vec::with_capacity(deployment.databases().len());
     for database in deployment.databases() {
-        let migrated = migrate(database, progress).await;
+        let migrated = migrate(database, options, progress).await;
         if let Err(error) = &migrated {
             tracing::error!(database = %database.name, %error, "The database {} was not migrated", database.name);
         }
@@ -97,13 +108,13 @@ pub async fn run(deployment: &Deployment, progress: Progress<'_>) -> Vec<Outcome
     outcomes
 }
 
-async fn migrate(database: &Database, progress: Progress<'_>) -> Result<Migrated, Error> {
+async fn migrate(database: &Database, options: &Options, progress: Progress<'_>) -> Result<Migrated, Error> {
     let step = |step: Step| progress(&database.name, step);
     match &database.home {
-        None => admin::migrate_directory(&database.owner_dsn, &step).await,
+        None => admin::migrate(&database.owner_dsn, Set::Directory, options, &step).await,
         Some(home) => {
             let (region, law, origin) = (&home.region, &home.jurisdiction, home.log_origin.as_str());
-            admin::migrate_region(&database.owner_dsn, region, law, origin, &step).await
+            admin::migrate_region_with(&database.owner_dsn, region, law, origin, options, &step).await
         }
     }
 }
@@ -113,7 +124,8 @@ mod tests {
     use super::*;
 
     fn migration(version: i64, applied: bool, expand_only: bool, known: bool) -> MigrationState {
-        MigrationState { version, description: format!("number {version}"), applied, expand_only, known }
+        let description = format!("number {version}");
+        MigrationState { version, description, applied, expand_only, known, assured: Vec::new() }
     }
 
     #[test]
@@ -127,6 +139,7 @@ mod tests {
                 migration(4, false, true, true),
                 migration(9, true, false, false),
             ]),
+            schema: SchemaLevel { level: 9, floor: 0 },
         };
         assert_eq!(planned.pending().map(|one| one.version).collect::<Vec<_>>(), [2]);
         assert_eq!(planned.held().map(|one| one.version).collect::<Vec<_>>(), [3, 4]);
@@ -141,7 +154,8 @@ mod tests {
 
     #[test]
     fn a_database_that_cannot_be_read_is_not_up_to_date() {
-        let planned = Planned { database: DatabaseName::Directory, migrations: Err(Error::Dsn) };
+        let planned =
+            Planned { database: DatabaseName::Directory, migrations: Err(Error::Dsn), schema: SchemaLevel::default() };
         assert!(!planned.is_up_to_date());
         assert!(planned.to_string().starts_with("directory: the connection string is not"));
     }

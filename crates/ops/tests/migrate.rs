@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use ops::{DatabaseName, Deployment, migrate};
 use residency::{Jurisdiction, Region};
 use secrecy::SecretString;
-use storage::admin::{self, Error};
+use storage::admin::{self, Error, Options};
 use support::Cluster;
 
 async fn owner_dsn(cluster: &Cluster, database: &str) -> SecretString {
@@ -34,8 +34,10 @@ async fn a_deployment_is_planned_migrated_and_then_up_to_date() {
     assert_eq!(again[0].pending().count(), plan[0].pending().count(), "a plan changes nothing");
 
     let told = Mutex::new(Vec::new());
-    let outcomes =
-        migrate::run(&deployment, &|name, step| told.lock().expect("steps").push(format!("{name}: {step}"))).await;
+    let outcomes = migrate::run(&deployment, &Options::default(), &|name, step| {
+        told.lock().expect("steps").push(format!("{name}: {step}"))
+    })
+    .await;
     for (outcome, planned) in outcomes.iter().zip(&plan) {
         let applied = &outcome.migrated.as_ref().expect("a migration").applied;
         assert_eq!(*applied, planned.pending().map(|one| one.version).collect::<Vec<_>>(), "{}", outcome.database);
@@ -54,7 +56,7 @@ async fn a_database_that_fails_does_not_keep_the_others_waiting() {
     // The same database by mistake: the second region must not move in with the first.
     let deployment = with_region(deployment, "us-east", "us", cluster.dsn("eu").into());
 
-    let outcomes = migrate::run(&deployment, &|_, _| {}).await;
+    let outcomes = migrate::run(&deployment, &Options::default(), &|_, _| {}).await;
     let names: Vec<_> = outcomes.iter().map(|outcome| outcome.database.to_string()).collect();
     assert_eq!(names, ["directory", "eu-central", "us-east"]);
     assert_eq!(outcomes[0].database, DatabaseName::Directory);

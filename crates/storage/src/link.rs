@@ -16,6 +16,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{ConnectOptions, Connection, Row};
 use tokio::time::{sleep, timeout};
 
+use crate::admin::{SchemaLevel, Set, level_of, too_new};
 use crate::error::{Cause, Trouble};
 use crate::health::HealthCell;
 use crate::limits::Limits;
@@ -97,6 +98,10 @@ impl Address {
         if let Some(expected) = &self.expected {
             let identity = identify(&mut connection).await?;
             identity.compare(expected).map_err(Trouble::Misplaced)?;
+        }
+        let set = if self.expected.is_some() { Set::Region } else { Set::Directory };
+        if let Some(reason) = too_new(&mut connection, set).await? {
+            return Err(Trouble::Misplaced(reason));
         }
         Ok(connection)
     }
@@ -183,6 +188,13 @@ pub(crate) async fn identify(connection: &mut PgConnection) -> Result<Identity, 
         server_version: row.try_get(5)?,
         restoring: row.try_get(6)?,
     })
+}
+
+/// Asks a database now, on a connection of its own: who it is, whether this program may use it, how far its schema is.
+pub(crate) async fn ask(address: &Arc<Address>, set: Set) -> Result<SchemaLevel, Trouble> {
+    let mut link = Link::new(Arc::clone(address), Work::Occasional);
+    let connection = link.connection().await?;
+    within(address.patience(), async { Ok(level_of(connection, set).await?) }).await
 }
 
 /// A connection, or the wish for one.

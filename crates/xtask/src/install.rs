@@ -15,6 +15,7 @@ const CARGO_DENY_VERSION: &str = "0.20.2";
 pub(crate) fn everything() -> Result<()> {
     for_the_build()?;
     postgres()?;
+    deploying();
     python()?;
     fakesnow_if_python();
     nisshi();
@@ -66,6 +67,18 @@ pub(crate) fn postgres() -> Result<()> {
              https://www.postgresql.org/download/, then name its programs' folder in PG_BIN",
             found.map_or("none".into(), |major| format!("version {major}"))
         ),
+    }
+}
+
+/// The edge of a cell without containers, and the reader of deploy.sh. Only the tests of deploying need them, and say so.
+pub(crate) fn deploying() {
+    let missing: Vec<&str> =
+        ["haproxy", "shellcheck"].into_iter().filter(|program| machine::on_path(program).is_none()).collect();
+    if missing.is_empty() {
+        return;
+    }
+    if let Err(error) = packages("what the tests of deploying use", &missing, "brew install haproxy shellcheck") {
+        eprintln!("  {error:#}");
     }
 }
 

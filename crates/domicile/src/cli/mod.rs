@@ -85,12 +85,17 @@ pub(crate) enum Command {
     /// The regions' Snowflake accounts: database, tables, roles and grants
     #[command(subcommand)]
     Snowflake(Snowflake),
-    /// What an operator does to a deployment: backups
-    #[command(subcommand)]
-    Ops(Ops),
     /// Ask a running process whether it is well: for container health checks
     #[command(after_help = HEALTH_HELP)]
     Health(Health),
+    /// Prove that a gateway works: a synthetic subject per region, written, read, and in its region only
+    #[command(after_help = ops::SMOKE_HELP)]
+    Smoke(Smoke),
+    /// Deploy, roll back, and look after a cell: what deploy.sh calls
+    #[command(subcommand, after_help = ops::OPS_HELP)]
+    Ops(Ops),
+    /// Which program this is, and which schema it knows
+    Version(Version),
 }
 
 /// Where the configuration is.
@@ -111,6 +116,17 @@ pub(crate) struct Health {
     /// Ask whether it is ready for requests, not only alive
     #[arg(long)]
     pub ready: bool,
+    /// Print what another path of the admin listener answers: its status in a line, then the body
+    #[arg(long, value_name = "PATH", conflicts_with = "ready")]
+    pub get: Option<String>,
+}
+
+/// `domicile version`.
+#[derive(Debug, Args)]
+pub(crate) struct Version {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 const HEALTH_HELP: &str = "\

@@ -49,6 +49,12 @@ pub(crate) struct Migrate {
     /// Also create missing databases, and the logins that the configuration's URLs name
     #[arg(long, conflicts_with = "dry_run")]
     pub create: bool,
+    /// Only while this lease is the newest: given by `domicile ops`
+    #[arg(long, value_name = "TOKEN", hide = true)]
+    pub lease_token: Option<i64>,
+    /// Apply files that take something away, too: given by `domicile ops migrate contract`, which looks first
+    #[arg(long, hide = true)]
+    pub contract: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

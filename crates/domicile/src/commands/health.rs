@@ -12,6 +12,8 @@ use crate::print;
 
 /// A process that does not answer within this is not well.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Deep readiness asks every store, each with a deadline of its own.
+const PATIENCE_DEEP: Duration = Duration::from_secs(30);
 
 /// Asks, and says what the answer was.
 pub(crate) async fn run(args: &cli::Health) -> Result<ExitCode, Failure> {
@@ -19,8 +21,17 @@ pub(crate) async fn run(args: &cli::Health) -> Result<ExitCode, Failure> {
         Some(admin) => admin.clone(),
         None => configured(args)?,
     };
-    let url = format!("http://{admin}/{}", if args.ready { "readyz" } else { "healthz" });
-    let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().context("no HTTP client")?;
+    let path = args.get.as_deref().unwrap_or(if args.ready { "readyz" } else { "healthz" });
+    let url = format!("http://{admin}/{}", path.trim_start_matches('/'));
+    let patience = if args.get.is_some() { PATIENCE_DEEP } else { PATIENCE };
+    let client = reqwest::Client::builder().timeout(patience).no_proxy().build().context("no HTTP client")?;
+    if args.get.is_some() {
+        let answer = client.get(&url).send().await.with_context(|| format!("{url} did not answer"))?;
+        let status = answer.status().as_u16();
+        let body = answer.text().await.with_context(|| format!("{url} did not answer to the end"))?;
+        print::line(format!("{status}\n{body}"));
+        return Ok(ExitCode::SUCCESS);
+    }
     match client.get(&url).send().await {
         Ok(answer) if answer.status().is_success() => {
             print::line("well");

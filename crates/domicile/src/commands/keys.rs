@@ -28,7 +28,7 @@ async fn create(args: &cli::KeysCreate) -> Result<ExitCode, Failure> {
     let config = load(&args.config)?;
     let scopes = scopes(&args.scopes)?;
     let tenant = args.tenant.as_deref().map(Tenant::new).transpose().map_err(anyhow::Error::from)?;
-    let key = keys(&config)?.create(&args.name, &scopes, tenant.as_ref()).await.context("no key was created")?;
+    let key = owned(&config)?.create(&args.name, &scopes, tenant.as_ref()).await.context("no key was created")?;
     let token = key.token.expose_secret();
     if args.json {
         print::json(&json!({ "id": key.id, "name": args.name, "scopes": scopes, "token": token }))?;
@@ -41,7 +41,7 @@ async fn create(args: &cli::KeysCreate) -> Result<ExitCode, Failure> {
 }
 
 async fn list(args: &cli::KeysList) -> Result<ExitCode, Failure> {
-    let keys = keys(&load(&args.config)?)?.list().await.context("the keys cannot be listed")?;
+    let keys = owned(&load(&args.config)?)?.list().await.context("the keys cannot be listed")?;
     let tenant = |key: &storage::ApiKey| key.tenant.as_ref().map(ToString::to_string);
     if args.json {
         let rows = keys.iter().map(|key| {
@@ -63,7 +63,7 @@ async fn list(args: &cli::KeysList) -> Result<ExitCode, Failure> {
 }
 
 async fn revoke(args: &cli::KeysRevoke) -> Result<ExitCode, Failure> {
-    let keys = keys(&load(&args.config)?)?;
+    let keys = owned(&load(&args.config)?)?;
     let now = keys.revoke(&args.id).await.with_context(|| format!("key {} was not revoked", args.id))?;
     print::line(match now {
         true => format!("Key {} is revoked; every gateway refuses it within two seconds.", args.id),
@@ -73,7 +73,7 @@ async fn revoke(args: &cli::KeysRevoke) -> Result<ExitCode, Failure> {
 }
 
 /// The keys of the directory, by the owner's login: a gateway's own cannot make keys.
-fn keys(config: &Config) -> anyhow::Result<ApiKeys> {
+pub(super) fn owned(config: &Config) -> anyhow::Result<ApiKeys> {
     let mut settings = rooms::directory(config)?;
     settings.dsn = config.directory.postgres.owner_dsn.clone();
     Ok(Directory::open(settings).keys())

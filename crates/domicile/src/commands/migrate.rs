@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow, bail};
 use ops::{DatabaseName, Deployment};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::json;
+use serde_json::{Value, json};
 use storage::admin::{self, LoginName, Membership};
 
 use super::{FAILED, Failure, load};
@@ -14,11 +14,14 @@ use crate::config::{Config, Dsn, Postgres};
 use crate::{cli, print};
 
 /// What was done to one database, or would be.
+#[derive(Default)]
 struct Done {
     /// Numbers of the files applied, or pending.
     migrations: Vec<i64>,
     /// Numbers of files that take something away and wait for a release in which nobody needs it.
     held: Vec<i64>,
+    /// In a dry run, what is known beyond the numbers: for the deployer's plan.
+    details: serde_json::Map<String, Value>,
 }
 
 type Outcome = (DatabaseName, anyhow::Result<Done>);
@@ -26,7 +29,9 @@ type Outcome = (DatabaseName, anyhow::Result<Done>);
 /// Migrates one database after the other; a failure does not keep the next one waiting.
 pub(crate) async fn run(args: &cli::Migrate) -> Result<ExitCode, Failure> {
     let config = load(&args.config)?;
-    let outcomes = if args.dry_run { plan(&config).await } else { migrate(&config, args.create).await };
+    let options =
+        admin::Options { lease_token: args.lease_token, contract: args.contract, ..admin::Options::default() };
+    let outcomes = if args.dry_run { plan(&config).await } else { migrate(&config, args.create, &options).await };
     for (name, outcome) in &outcomes {
         if let Err(error) = outcome {
             let sentence = format!("{error:#}");
@@ -39,7 +44,12 @@ pub(crate) async fn run(args: &cli::Migrate) -> Result<ExitCode, Failure> {
     if args.json {
         let rows = outcomes.iter().map(|(name, outcome)| match outcome {
             Ok(done) => {
-                json!({ "database": name.to_string(), "ok": true, "migrations": done.migrations, "held": done.held })
+                let mut row = done.details.clone();
+                row.insert("database".into(), name.to_string().into());
+                row.insert("ok".into(), true.into());
+                row.insert("migrations".into(), json!(done.migrations));
+                row.insert("held".into(), json!(done.held));
+                Value::Object(row)
             }
             Err(error) => json!({ "database": name.to_string(), "ok": false, "error": format!("{error:#}") }),
         });
@@ -66,7 +76,7 @@ impl Done {
 }
 
 /// The databases, as their owner reaches them.
-fn deployment(config: &Config) -> Deployment {
+pub(super) fn deployment(config: &Config) -> Deployment {
     let directory = Deployment::new(config.directory.postgres.owner_dsn.clone());
     config.served.iter().fold(directory, |deployment, (region, served)| {
         let owner = served.postgres.owner_dsn.clone();
@@ -83,14 +93,35 @@ async fn plan(config: &Config) -> Vec<Outcome> {
         }
         let migrations = planned.pending().map(|migration| migration.version).collect();
         let held = planned.held().map(|migration| migration.version).collect();
-        let outcome = planned.migrations.map(|_| Done { migrations, held });
+        let details = details(&planned);
+        let outcome = planned.migrations.map(|_| Done { migrations, held, details });
         (planned.database, outcome.map_err(anyhow::Error::from))
     });
     told.collect()
 }
 
+/// What the deployer's plan tells of a database.
+fn details(planned: &ops::migrate::Planned) -> serde_json::Map<String, Value> {
+    let told = |migration: &admin::MigrationState| {
+        json!({
+            "version": migration.version, "description": migration.description, "assured": migration.assured,
+        })
+    };
+    let pending: Vec<Value> = planned.pending().map(told).collect();
+    let held_back: Vec<Value> = planned.held().map(told).collect();
+    [
+        ("pending", json!(pending)),
+        ("held_back", json!(held_back)),
+        ("level", json!(planned.schema.level)),
+        ("floor", json!(planned.schema.floor)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into_iter()
+    .collect()
+}
+
 /// Does it; with `create`, makes databases before and logins after.
-async fn migrate(config: &Config, create: bool) -> Vec<Outcome> {
+async fn migrate(config: &Config, create: bool, options: &admin::Options) -> Vec<Outcome> {
     if create {
         for (name, postgres) in databases(config) {
             if let Err(error) = create_database(&name, &postgres.owner_dsn).await {
@@ -99,14 +130,15 @@ async fn migrate(config: &Config, create: bool) -> Vec<Outcome> {
         }
     }
     let progress = |name: &DatabaseName, step: admin::Step| print::note(format!("{name}: {step}"));
-    let migrated = ops::migrate::run(&deployment(config), &progress).await;
+    let migrated = ops::migrate::run(&deployment(config), options, &progress).await;
     let mut outcomes = Vec::with_capacity(migrated.len());
     for (one, (name, postgres)) in migrated.into_iter().zip(databases(config)) {
         let mut outcome = one.migrated.map_err(anyhow::Error::from);
         if create && outcome.is_ok() {
             outcome = create_login(&name, postgres).await.and(outcome);
         }
-        outcomes.push((name, outcome.map(|done| Done { migrations: done.applied, held: done.held })));
+        outcomes
+            .push((name, outcome.map(|done| Done { migrations: done.applied, held: done.held, ..Done::default() })));
     }
     outcomes
 }

@@ -8,8 +8,10 @@ pub(crate) mod keys;
 pub(crate) mod migrate;
 pub(crate) mod ops;
 pub(crate) mod policy;
+pub(crate) mod smoke;
 pub(crate) mod snowflake;
 pub(crate) mod streams;
+pub(crate) mod version;
 pub(crate) mod witness;
 
 use std::process::ExitCode;

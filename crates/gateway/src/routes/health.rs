@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use api::{media, paths};
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde::Serialize;
 use storage::Health;
+use storage::admin::{SchemaLevel, Set};
 
 use crate::app::App;
 
@@ -37,7 +38,13 @@ pub(crate) async fn healthz() -> Response {
 
 /// Whether balancers should send requests here. A region that is down does not make the gateway
 /// unready: its other regions are served, and its own requests get a clear 503.
-async fn readyz(State(app): State<App>) -> Response {
+///
+/// With `?deep=1`, for a deployer's gate: every store is asked now, on a new connection, and all of them must answer, be
+/// the right one, and have a schema that this program knows how to use.
+async fn readyz(State(app): State<App>, RawQuery(query): RawQuery) -> Response {
+    if query.is_some_and(|query| query.split('&').any(|pair| pair == "deep=1")) {
+        return deep(&app).await;
+    }
     let regions: Vec<_> = app
         .routing
         .regions()
@@ -51,6 +58,41 @@ async fn readyz(State(app): State<App>) -> Response {
     // Words and booleans can always be written.
     let body = serde_json::to_vec(&readiness).unwrap_or_default();
     (status, [(CONTENT_TYPE, media::JSON), (CACHE_CONTROL, "no-store")], body).into_response()
+}
+
+async fn deep(app: &App) -> Response {
+    let usable = |asked: Result<SchemaLevel, storage::Error>, set: Set| match asked {
+        Ok(SchemaLevel { level, .. }) if level < set.level() => {
+            format!("its schema has level {level} and this program needs {}: `domicile migrate`", set.level())
+        }
+        Ok(_) => UP.to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let directory = usable(app.routing.directory().schema_level().await, Set::Directory);
+    let mut regions = Vec::new();
+    for store in app.routing.regions() {
+        let state = usable(store.schema_level().await, Set::Region);
+        regions.push(DeepRegion { region: store.region().to_string(), state });
+    }
+    let draining = app.is_draining();
+    let ready = !draining && directory == UP && regions.iter().all(|region| region.state == UP);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = serde_json::to_vec(&DeepReadiness { ready, draining, directory, regions }).unwrap_or_default();
+    (status, [(CONTENT_TYPE, media::JSON), (CACHE_CONTROL, "no-store")], body).into_response()
+}
+
+#[derive(Serialize)]
+struct DeepReadiness {
+    ready: bool,
+    draining: bool,
+    directory: String,
+    regions: Vec<DeepRegion>,
+}
+
+#[derive(Serialize)]
+struct DeepRegion {
+    region: String,
+    state: String,
 }
 
 #[derive(Serialize)]

@@ -1,17 +1,27 @@
 //! Reads a migration as a reviewer would: it must say whether it only adds, and if it says so, it
 //! must be true. Only then may it run while the version before it still serves.
+//!
+//! A statement that looks worse than it is gets a comment before it: `-- domicile:assured "reason"`. The reason is
+//! shown in the plan of a deployment.
 
-/// The first line of a file that only adds.
-pub(super) const EXPAND: &str = "-- expand-only: yes";
+use super::header::{self, Phase};
 
-/// The first line of a file that takes something away, once nobody uses it any more.
-pub(super) const CONTRACT: &str = "-- expand-only: contract";
+/// How a statement is vouched for.
+const ASSURED: &str = "-- domicile:assured ";
 
 /// What is wrong with a migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// The first line is neither `-- expand-only: yes` nor `-- expand-only: contract`.
-    NoHeader,
+    /// The first lines do not say what the file is.
+    Header {
+        /// What is missing, as the end of a sentence.
+        reason: &'static str,
+    },
+    /// The file's level is not its number.
+    Level {
+        /// What it says.
+        level: i64,
+    },
     /// A file that claims to only add holds a statement that would break the version before it.
     TakesAway {
         /// Why, as a sentence.
@@ -24,21 +34,51 @@ pub enum Finding {
 /// Everything wrong with a migration's text. It looks into function bodies too, and not into comments
 /// and quoted strings.
 #[must_use]
-pub fn lint(sql: &str) -> Vec<Finding> {
-    match sql.lines().next() {
-        Some(EXPAND) => {}
-        Some(CONTRACT) => return Vec::new(),
-        _ => return vec![Finding::NoHeader],
+pub fn lint(number: i64, sql: &str) -> Vec<Finding> {
+    let header = match header::read(sql) {
+        Ok(header) => header,
+        Err(reason) => return vec![Finding::Header { reason }],
+    };
+    let mut findings = Vec::new();
+    if header.level != number && header.level != 0 {
+        findings.push(Finding::Level { level: header.level });
     }
-    let words = without_comments_and_strings(sql).to_uppercase();
+    if header.phase == Phase::Contract {
+        return findings;
+    }
+    let no_transaction = sql.lines().take_while(|line| line.starts_with("--")).any(|line| line == "-- no-transaction");
+    let assured = marked(sql);
+    let words = without_comments_and_strings(&assured).to_uppercase();
     let statements = words.split(';').map(|statement| statement.split_whitespace().collect::<Vec<_>>());
-    statements
-        .filter_map(|statement| {
-            let reason = breaks_older(&statement)?;
-            let beginning = statement.iter().take(8).copied().collect::<Vec<_>>().join(" ");
-            Some(Finding::TakesAway { reason, statement: beginning })
-        })
-        .collect()
+    findings.extend(statements.filter(|statement| !statement.contains(&MARK)).filter_map(|statement| {
+        let reason = breaks_older(&statement).or_else(|| concurrent(&statement, no_transaction))?;
+        let beginning = statement.iter().take(8).copied().collect::<Vec<_>>().join(" ");
+        Some(Finding::TakesAway { reason, statement: beginning })
+    }));
+    findings
+}
+
+/// What is vouched for in a file, as its author wrote it: for the plan.
+pub(super) fn assurances(sql: &str) -> impl Iterator<Item = &str> {
+    sql.lines().filter_map(|line| line.trim().strip_prefix(ASSURED)).map(|reason| reason.trim_matches('"'))
+}
+
+/// A word that no migration has; it stands where a statement is vouched for.
+const MARK: &str = "DOMICILE_ASSURED_STATEMENT";
+
+/// The text with a mark in place of each vouching comment that has a reason.
+fn marked(sql: &str) -> String {
+    let lines = sql.lines().map(|line| match line.trim().strip_prefix(ASSURED) {
+        Some(reason) if reason.trim_matches(['"', ' ']).len() > 8 => MARK,
+        _ => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// `CONCURRENTLY` cannot run in a transaction, and an index on a table in use must be made by it.
+fn concurrent(statement: &[&str], no_transaction: bool) -> Option<&'static str> {
+    (statement.contains(&"CONCURRENTLY") && !no_transaction)
+        .then_some("it needs a line `-- no-transaction` in the header, since it cannot run in a transaction")
 }
 
 /// Why a statement would break a program that knows only the schema before it.
@@ -57,6 +97,25 @@ fn breaks_older(statement: &[&str]) -> Option<&'static str> {
         Some("it demands a value that an older gateway does not give")
     } else if has("ALTER") && has("ADD") && follows("NOT", "NULL") && !has("DEFAULT") && !has("GENERATED") {
         Some("it adds a column without a default that an older gateway does not fill")
+    } else if has("ALTER")
+        && has("ADD")
+        && has("DEFAULT")
+        && (has("RANDOM") || has("GEN_RANDOM_UUID") || has("CLOCK_TIMESTAMP"))
+    {
+        Some("its default differs from row to row, which rewrites the table under an exclusive lock")
+    } else if statement.starts_with(&["ALTER", "TABLE"])
+        && has("ADD")
+        && (has("UNIQUE") || has("FOREIGN"))
+        && !has("USING")
+        && !follows("NOT", "VALID")
+    {
+        Some(
+            "it reads the whole table under a lock: make the index first (USING INDEX), or add the constraint NOT VALID",
+        )
+    } else if has("REVOKE") && !has("PUBLIC") {
+        Some("it takes a right away that an older gateway may still use")
+    } else if has("VACUUM") || has("CLUSTER") || (has("LOCK") && has("TABLE")) {
+        Some("it locks a whole table")
     } else {
         None
     }
@@ -90,8 +149,11 @@ mod tests {
     use super::super::Set;
     use super::*;
 
+    const EXPAND: &str = "-- domicile:phase expand\n-- domicile:level 7";
+    const CONTRACT: &str = "-- domicile:phase contract\n-- domicile:level 7\n-- domicile:floor 6";
+
     fn findings(body: &str) -> usize {
-        lint(&format!("{EXPAND}\n{body}")).len()
+        lint(7, &format!("{EXPAND}\n{body}")).len()
     }
 
     #[test]
@@ -99,16 +161,27 @@ mod tests {
         for set in [Set::Directory, Set::Region] {
             assert!(!set.files().is_empty(), "the {set} set has no files");
             for file in set.files() {
-                assert_eq!(lint(file.sql), [], "{set} {} {}", file.version, file.description);
+                assert_eq!(lint(file.version, file.sql), [], "{set} {} {}", file.version, file.description);
             }
         }
     }
 
     #[test]
     fn a_file_without_the_header_is_refused() {
-        for sql in ["", "CREATE TABLE a ();", " -- expand-only: yes", "--expand-only: yes", "-- expand-only: maybe"] {
-            assert_eq!(lint(sql), [Finding::NoHeader], "{sql:?}");
+        let headers = [
+            "",
+            "CREATE TABLE a ();",
+            " -- domicile:phase expand\n-- domicile:level 7",
+            "-- domicile:phase maybe\n-- domicile:level 7",
+            "-- domicile:phase expand\nCREATE TABLE a ();",
+            "-- domicile:phase expand\n-- domicile:level seven",
+            "-- domicile:phase contract\n-- domicile:level 7\nDROP TABLE a;",
+            "-- domicile:phase contract\n-- domicile:level 7\n-- domicile:floor 8",
+        ];
+        for sql in headers {
+            assert!(matches!(lint(7, sql)[..], [Finding::Header { .. }]), "{sql:?}");
         }
+        assert_eq!(lint(8, &format!("{EXPAND}\nCREATE TABLE a ();")), [Finding::Level { level: 7 }]);
     }
 
     #[test]
@@ -122,11 +195,17 @@ mod tests {
             "ALTER TABLE a ALTER COLUMN b SET NOT NULL;",
             "ALTER TABLE a ADD COLUMN b int NOT NULL;",
             "TRUNCATE a;",
+            "ALTER TABLE a ADD COLUMN b uuid DEFAULT gen_random_uuid();",
+            "ALTER TABLE a ADD CONSTRAINT one UNIQUE (b);",
+            "ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES c;",
+            "REVOKE SELECT ON a FROM domicile_gateway;",
+            "CREATE INDEX CONCURRENTLY i ON a (b);",
+            "-- domicile:assured \"\"\nDROP TABLE a;",
             "DO $$ BEGIN DROP TABLE a; END $$;",
             "CREATE TABLE a ();DROP/**/TABLE b",
         ] {
             assert_eq!(findings(body), 1, "{body}");
-            assert_eq!(lint(&format!("{CONTRACT}\n{body}")), [], "{body}");
+            assert_eq!(lint(7, &format!("{CONTRACT}\n{body}")), [], "{body}");
         }
     }
 
@@ -139,6 +218,10 @@ mod tests {
             "CREATE TYPE mood AS ENUM ('ok');",
             "ALTER TABLE a ADD COLUMN b int NOT NULL DEFAULT 0;",
             "ALTER TABLE a ADD COLUMN event_type text;",
+            "ALTER TABLE a ADD CONSTRAINT one UNIQUE USING INDEX i;",
+            "ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES c NOT VALID;",
+            "REVOKE ALL ON FUNCTION f() FROM PUBLIC;",
+            "-- domicile:assured \"no release ever read this table\"\nDROP TABLE a;",
         ] {
             assert_eq!(findings(body), 0, "{body}");
         }

@@ -13,7 +13,7 @@ use sqlx::{Connection, Row};
 use tokio::time::sleep;
 
 use super::set::Embedded;
-use super::{Error, MigrationState, Set, connect, refused, seconds};
+use super::{Error, MigrationState, Set, connect, lease, level, lint, refused, seconds};
 
 /// The advisory lock of all migrations of a database: the bytes of `domicile`.
 const LOCK: i64 = 0x646f_6d69_6369_6c65;
@@ -36,11 +36,18 @@ pub struct Options {
     pub lock_timeout: Duration,
     /// Whether files that take something away are applied too. Only after every older gateway has gone.
     pub contract: bool,
+    /// The deployer's lease under which this is done: somebody else's newer one ends it.
+    pub lease_token: Option<i64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lock_wait_max: Duration::from_secs(60), lock_timeout: Duration::from_secs(3), contract: false }
+        Self {
+            lock_wait_max: Duration::from_secs(60),
+            lock_timeout: Duration::from_secs(3),
+            contract: false,
+            lease_token: None,
+        }
     }
 }
 
@@ -141,9 +148,23 @@ pub async fn migrate_region(
     origin: &str,
     progress: Progress<'_>,
 ) -> Result<Migrated, Error> {
-    let options = Options::default();
+    migrate_region_with(dsn, region, jurisdiction, origin, &Options::default(), progress).await
+}
+
+/// The same with other [`Options`].
+///
+/// # Errors
+/// See [`migrate_region`].
+pub async fn migrate_region_with(
+    dsn: &SecretString,
+    region: &Region,
+    jurisdiction: &Jurisdiction,
+    origin: &str,
+    options: &Options,
+    progress: Progress<'_>,
+) -> Result<Migrated, Error> {
     let mut connection = connect(dsn).await?;
-    let migrated = migrate_on(&mut connection, Set::Region, &options, progress).await?;
+    let migrated = migrate_on(&mut connection, Set::Region, options, progress).await?;
     found(&mut connection, region, jurisdiction, origin).await?;
     progress(Step::Founded { region: region.clone() });
     drop(connection.close().await);
@@ -185,6 +206,7 @@ pub async fn status(dsn: &SecretString, set: Set) -> Result<Vec<MigrationState>,
             applied: applied.contains_key(&file.version),
             expand_only: file.expand_only(),
             known: true,
+            assured: lint::assurances(file.sql).map(str::to_owned).collect(),
         })
         .collect();
     let newer = applied.into_iter().filter(|(version, _)| set.files().iter().all(|file| file.version != *version));
@@ -194,6 +216,7 @@ pub async fn status(dsn: &SecretString, set: Set) -> Result<Vec<MigrationState>,
         applied: true,
         expand_only: false,
         known: false,
+        assured: Vec::new(),
     }));
     states.sort_by_key(|state| state.version);
     Ok(states)
@@ -207,6 +230,9 @@ async fn migrate_on(
 ) -> Result<Migrated, Error> {
     prepare_session(connection, options).await?;
     lock(connection, options, progress).await?;
+    if let Some(token) = options.lease_token {
+        lease::still_held(connection, token).await?;
+    }
     let outcome = apply_pending(connection, set, options, progress).await;
     // Closing the session frees the lock as well, so a failure here is not worth a word.
     drop(sqlx::query("SELECT pg_advisory_unlock($1)").bind(LOCK).execute(connection).await);
@@ -276,11 +302,14 @@ async fn apply_pending(
             migrated.held.push(version);
         } else {
             progress(Step::Applying { version, description });
+            // Before something is taken away, so that a program which needs it is refused from now on.
+            level::raise_floor(connection, set, file.floor()).await?;
             let took = apply(connection, set, file, progress).await?;
             progress(Step::Applied { version, description, took });
             migrated.applied.push(version);
         }
     }
+    level::raise_level(connection, set).await?;
     Ok(migrated)
 }
 

@@ -3,6 +3,9 @@
 //! database; a gateway never holds one.
 
 mod databases;
+mod header;
+mod lease;
+mod level;
 mod libpq;
 mod lint;
 mod migrate;
@@ -23,9 +26,15 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
 
 pub use databases::{LoginName, Membership, create_database_if_absent, create_login_role};
+pub use header::Phase;
+pub use lease::{Lease, LeaseError};
+pub use level::{SchemaLevel, holds_subject, schema_level};
+pub(crate) use level::{read as level_of, too_new};
 pub use libpq::{libpq_environment, with_database};
 pub use lint::{Finding, lint};
-pub use migrate::{Migrated, Options, Progress, Step, migrate, migrate_directory, migrate_region, status};
+pub use migrate::{
+    Migrated, Options, Progress, Step, migrate, migrate_directory, migrate_region, migrate_region_with, status,
+};
 pub use restored::{
     LogRecovery, Opened, Replayed, close_restored, ensure_groups, let_in, log_root_at, open_restored,
     replay_departures, restored_from, whereabouts,
@@ -68,6 +77,9 @@ pub enum Error {
         /// What the database said.
         source: sqlx::migrate::MigrateError,
     },
+    /// Another deployer has taken the lease since.
+    #[error("another deployer has taken over this database; nothing was changed in it")]
+    Fenced,
     /// A migration that was applied long ago has another text here: one of the two was tampered with.
     #[error("migration {version} ({description}) of the {set} set was applied with another text than this program's")]
     Changed {

@@ -5,6 +5,8 @@ use std::fmt;
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType};
 
+use super::header::{self, Phase};
+
 include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
 
 /// A set of migrations: what a database is for.
@@ -23,6 +25,13 @@ impl Set {
             Self::Directory => DIRECTORY,
             Self::Region => REGION,
         }
+    }
+
+    /// How far this program's schema goes: the number of its newest file. It may use a database whose floor is
+    /// not above that.
+    #[must_use]
+    pub fn level(self) -> i64 {
+        self.files().last().map_or(0, |file| file.version)
     }
 
     /// Where a database remembers which files it has seen. One name for each set, so that a small
@@ -55,7 +64,12 @@ pub(super) struct Embedded {
 impl Embedded {
     /// Whether the file only adds, so that the version before it runs on unharmed beside it.
     pub(super) fn expand_only(&self) -> bool {
-        self.sql.lines().next() == Some(super::lint::EXPAND)
+        header::read(self.sql).is_ok_and(|header| header.phase == Phase::Expand)
+    }
+
+    /// The level of the oldest program that can use the schema after this file; 0 where every one can.
+    pub(super) fn floor(&self) -> i64 {
+        header::read(self.sql).map_or(0, |header| header.floor)
     }
 
     /// The form in which the driver applies it. A file that must run outside a transaction
@@ -80,4 +94,6 @@ pub struct MigrationState {
     pub expand_only: bool,
     /// Whether this program knows it; one that it does not was applied by a newer program.
     pub known: bool,
+    /// What its author vouches for, where a statement looks worse than it is.
+    pub assured: Vec<String>,
 }

@@ -22,13 +22,14 @@ use metrics::{Counter, counter};
 use residency::{Pin, Region, SubjectId};
 use secrecy::SecretString;
 
+use crate::admin::{SchemaLevel, Set};
 use crate::deeds::Erasure;
 use crate::digest::{Peppers, SubjectDigest};
 use crate::error::Error;
 use crate::health::Health;
 use crate::keys::ApiKeys;
 use crate::limits::Limits;
-use crate::link::{Address, Link, Work, within};
+use crate::link::{Address, Link, Work, ask, within};
 use cache::Cache;
 use pins::{Bid, Pinned};
 use post::{Claims, Lookups, Office};
@@ -218,6 +219,14 @@ impl Directory {
     #[must_use]
     pub fn health(&self) -> Health {
         self.0.address.health.get()
+    }
+
+    /// Asks the database now whether this program may use it, and how far its schema is.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it does not answer, [`Error::Internal`] when its schema is too new.
+    pub async fn schema_level(&self) -> Result<SchemaLevel, Error> {
+        ask(&self.0.address, Set::Directory).await.map_err(|trouble| trouble.into_error(None))
     }
 
     /// The API keys, which live in the same database.

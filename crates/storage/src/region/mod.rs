@@ -48,12 +48,13 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::warn;
 
+use crate::admin::{SchemaLevel, Set};
 use crate::deeds::{Answer, Change, Effect, Found, LogPosition, Lookup};
 use crate::digest::Peppers;
 use crate::error::{Cause, Error};
 use crate::health::Health;
 use crate::limits::Limits;
-use crate::link::{Address, Expected, Link, Work, identify, within};
+use crate::link::{Address, Expected, Link, Work, ask, identify, within};
 
 pub use self::checkpoints::PublishedCheckpoint;
 pub use self::cursors::{CursorLease, CursorState};
@@ -217,6 +218,15 @@ impl RegionStore {
             Err(trouble) => Err(trouble),
         };
         outcome.map_err(|trouble| trouble.into_error(Some(&shared.region)))
+    }
+
+    /// Asks the database now whether this program may use it, and how far its schema is.
+    ///
+    /// # Errors
+    /// [`Error::Misplaced`] when it is another one or too new, [`Error::Unavailable`] when it does not answer.
+    pub async fn schema_level(&self) -> Result<SchemaLevel, Error> {
+        let shared = &self.0.shared;
+        ask(&shared.address, Set::Region).await.map_err(|trouble| trouble.into_error(Some(&shared.region)))
     }
 
     /// Looks something up about the permit's subject.

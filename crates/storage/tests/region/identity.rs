@@ -65,6 +65,23 @@ async fn a_database_on_another_cluster_than_it_was_founded_on_is_refused() {
 }
 
 #[tokio::test]
+async fn a_program_older_than_the_schemas_floor_is_refused_and_told_why() {
+    let scene = Scene::new().await;
+    let level = storage::admin::Set::Region.level();
+    let store = scene.open();
+    assert_eq!(store.schema_level().await.expect("a level").level, level);
+    let mut superuser = scene.outside().await;
+    superuser.execute("UPDATE domicile.schema_level SET level = 9999, floor = 1").await.unwrap();
+    assert!(scene.open().schema_level().await.is_ok(), "a newer schema that only added is fine");
+    superuser.execute("UPDATE domicile.schema_level SET floor = 9999").await.unwrap();
+    let refused = scene.open().schema_level().await;
+    assert!(
+        matches!(&refused, Err(Error::Misplaced { reason, .. }) if reason.contains("deploy a newer release")),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_gateway_cannot_change_or_take_back_what_is_in_the_log() {
     let scene = Scene::new().await;
     let store = scene.open();

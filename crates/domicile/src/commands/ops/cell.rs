@@ -1,0 +1,95 @@
+//! From the arguments to a cell: its folder, its runtime, its edge.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use ops::deploy::{Deployer, Holder, Pace as _, Store, SystemPace};
+use ops::edge::HaProxy;
+use ops::runtime::compose::{self, ComposeRuntime};
+use ops::runtime::process::ProcessRuntime;
+use ops::runtime::{Runtime, Service};
+use ops::{Exit, Trouble};
+
+use super::Speaker;
+use crate::cli;
+
+/// A cell, ready to be worked on.
+pub(super) struct Opened {
+    pub(super) project: String,
+    pub(super) store: Store,
+    pub(super) json: bool,
+    pub(super) compose: Option<ComposeRuntime>,
+    process: Option<ProcessRuntime>,
+    edge: HaProxy,
+    speaker: Speaker,
+    pace: SystemPace,
+}
+
+/// The variables' files: those that are named, or the cell folder's own.
+pub(super) fn env_files(cell: &cli::Cell) -> Vec<PathBuf> {
+    if cell.env_files.is_empty() { vec![cell.folder.join(".env")] } else { cell.env_files.clone() }
+}
+
+impl Opened {
+    pub(super) fn open(cell: &cli::Cell, env_file: &Path) -> Result<Self, Trouble> {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let (folder, env_file) = (absolute(&cell.folder), absolute(env_file));
+        let text = std::fs::read_to_string(&env_file).unwrap_or_default();
+        let project = compose::project_of(&compose::variables(&text));
+        let store = Store::open(folder.join(".domicile").join(&project))?;
+        let (mut compose, mut process) = (None, None);
+        match cell.runtime {
+            cli::RuntimeKind::Compose => {
+                let made_by = store.state()?.runtime;
+                compose = Some(ComposeRuntime::open(&folder, &env_file, made_by.as_deref())?);
+            }
+            cli::RuntimeKind::Process => {
+                let what = "--runtime process needs --config, the configuration of every process";
+                let config = cell.config.as_deref().ok_or_else(|| Trouble::of(Exit::Usage, what))?;
+                process = Some(ProcessRuntime {
+                    root: store.root().to_owned(),
+                    config: absolute(config),
+                    edge_listen: cell.edge_listen.clone(),
+                    edge_config: absolute(&cell.edge_config),
+                    roles: cell.roles.iter().filter_map(service).collect(),
+                });
+            }
+        }
+        let edge = HaProxy::in_folder(store.root().join("edge"));
+        let (json, pace) = (cell.json, SystemPace::start());
+        Ok(Self { project, store, json, compose, process, edge, speaker: Speaker { json }, pace })
+    }
+
+    /// The deployer of this cell, at work for `command`.
+    pub(super) fn deployer<'a>(&'a self, interrupted: &'a AtomicBool, command: &str) -> Deployer<'a> {
+        Deployer {
+            project: &self.project,
+            runtime: self.runtime(),
+            edge: &self.edge,
+            store: &self.store,
+            teller: &self.speaker,
+            pace: &self.pace,
+            interrupted,
+            holder: Holder::this_process(command, self.pace.wall()),
+        }
+    }
+
+    /// Where its releases run.
+    pub(super) fn runtime(&self) -> &dyn Runtime {
+        match (&self.compose, &self.process) {
+            (Some(compose), _) => compose,
+            (None, Some(process)) => process,
+            (None, None) => unreachable!("a cell is opened with a runtime"),
+        }
+    }
+}
+
+/// The gateway is there in any case.
+fn service(role: &cli::Role) -> Option<Service> {
+    match role {
+        cli::Role::Relay => Some(Service::Relay),
+        cli::Role::Forwarder => Some(Service::Forwarder),
+        cli::Role::Signer => Some(Service::Signer),
+        cli::Role::All | cli::Role::Gateway => None,
+    }
+}

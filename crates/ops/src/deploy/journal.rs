@@ -1,0 +1,170 @@
+//! The write-ahead journal of one operation: a line before each step, a line after it, each on the disk before the
+//! next thing is done. After a crash, `resume` and `abort` read what was under way.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::Kind;
+use super::release::{Abilities, ReleaseId, Serving};
+use super::state::{Store, append};
+use super::step::Step;
+use crate::exit::Trouble;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "snake_case")]
+pub enum Entry {
+    /// The operation begins: everything that its steps need to know.
+    Began(Box<Begun>),
+    /// A step begins.
+    Begin {
+        /// Which.
+        step: Step,
+    },
+    /// A step is done.
+    Done {
+        /// Which.
+        step: Step,
+    },
+    /// It is given up: from here on everything is put back.
+    Turned {
+        /// Why.
+        why: String,
+    },
+    /// It has ended, with this outcome.
+    Ended {
+        /// `committed`, `undone` or `aborted`.
+        outcome: String,
+    },
+}
+
+/// What an operation is about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Begun {
+    /// Its name: the time it began and the release.
+    pub op: String,
+    /// A deployment or a rollback.
+    pub kind: Kind,
+    /// The release that is to serve.
+    pub release: ReleaseId,
+    /// The image of that release, as it was named.
+    pub reference: String,
+    /// Its identity.
+    pub image_id: String,
+    /// The tag that keeps it.
+    pub tag: String,
+    /// What its program can do.
+    pub abilities: Abilities,
+    /// What serves before it.
+    pub from: Option<Serving>,
+    /// What was kept warm from earlier.
+    pub warm: Option<Serving>,
+    /// How many instances.
+    pub instances: u32,
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+    /// How it is to be done.
+    pub settings: super::plan::Settings,
+    /// When it began, RFC 3339.
+    pub at: String,
+    /// Who began it.
+    pub by: String,
+}
+
+/// The journal of one operation.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+}
+
+/// An operation as its journal tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told {
+    /// What it is about.
+    pub begun: Begun,
+    /// The steps that are done.
+    pub done: Vec<Step>,
+    /// The step under way, if one was.
+    pub under_way: Option<Step>,
+    /// Why it was given up, if it was.
+    pub turned: Option<String>,
+    /// How it ended, if it has.
+    pub ended: Option<String>,
+}
+
+impl Told {
+    /// Whether the release has been proven, and what served before is being or has been taken away.
+    #[must_use]
+    pub fn is_past_return(&self) -> bool {
+        self.turned.is_none() && (self.done.iter().chain(&self.under_way)).any(|step| step.is_past_return())
+    }
+}
+
+impl Journal {
+    /// Begins the journal of an operation.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin(store: &Store, begun: &Begun) -> Result<Self, Trouble> {
+        let journal = Self::of(store, &begun.op);
+        journal.write(&Entry::Began(Box::new(begun.clone())))?;
+        Ok(journal)
+    }
+
+    /// The journal of an operation that began earlier.
+    #[must_use]
+    pub fn of(store: &Store, op: &str) -> Self {
+        Self { path: store.root().join("journal").join(format!("{op}.jsonl")) }
+    }
+
+    /// Writes a line and waits until it is on the disk.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, entry: &Entry) -> Result<(), Trouble> {
+        append(&self.path, &serde_json::to_string(entry)?).map_err(|trouble| trouble.while_doing("writing the journal"))
+    }
+
+    /// Reads it. `None` when not even its first line is whole: then nothing had begun.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn read(&self) -> Result<Option<Told>, Trouble> {
+        let text = fs::read_to_string(&self.path)?;
+        // The last line may have been torn by the crash; then what it says had not begun.
+        let mut entries = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let Some(Entry::Began(begun)) = entries.next() else { return Ok(None) };
+        let mut told = Told { begun: *begun, done: Vec::new(), under_way: None, turned: None, ended: None };
+        for entry in entries {
+            match entry {
+                Entry::Began(_) => return Err(Trouble::new(format!("{} begins twice", self.path.display()))),
+                Entry::Begin { step } => told.under_way = Some(step),
+                Entry::Done { step } => {
+                    told.under_way = None;
+                    told.done.push(step);
+                }
+                Entry::Turned { why } => told.turned = Some(why),
+                Entry::Ended { outcome } => told.ended = Some(outcome),
+            }
+        }
+        Ok(Some(told))
+    }
+}
+
+/// The operation that has not ended, if there is one. A journal without a first line is swept away.
+///
+/// # Errors
+/// When a journal cannot be read.
+pub fn unfinished(store: &Store) -> Result<Option<Told>, Trouble> {
+    for op in store.journals()?.into_iter().rev() {
+        let journal = Journal::of(store, &op);
+        match journal.read()? {
+            Some(told) if told.ended.is_none() => return Ok(Some(told)),
+            Some(_) => {}
+            None => fs::remove_file(&journal.path)?,
+        }
+    }
+    Ok(None)
+}

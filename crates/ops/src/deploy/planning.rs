@@ -1,0 +1,174 @@
+//! Looking before anything is done: what stands in the way, what would be done, and whether there is a way back.
+
+use serde::Deserialize;
+
+use super::plan::{DatabaseState, Kind, Plan, Settings};
+use super::release::{Release, ReleaseId};
+use super::state::State;
+use super::step::Step;
+use super::{Deployer, LOOK_MAX, unfinished};
+use crate::exit::{Exit, Trouble};
+
+/// What `domicile migrate --dry-run --json` prints.
+#[derive(Debug, Deserialize)]
+struct Told {
+    databases: Vec<DatabaseState>,
+}
+
+impl Deployer<'_> {
+    /// What a deployment of an image would do. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Exit::Unchanged`] when something stands in the way; the sentence names all of it.
+    pub fn plan_deploy(&self, reference: &str, settings: &Settings) -> Result<Plan, Trouble> {
+        let state = self.look_around(settings)?;
+        let image = self.runtime.image(reference)?;
+        let databases = self.databases(reference, state.serving.is_some())?;
+        let refusals: Vec<String> = databases.iter().filter_map(|one| one.refuses(&image.abilities)).collect();
+        if !refusals.is_empty() {
+            let what = format!("{reference} is too old for what the databases have become:\n{}", refusals.join("\n"));
+            return Err(Trouble::of(Exit::Unchanged, what));
+        }
+        let serving = self.kept(&state)?;
+        let same = serving.as_ref().is_some_and(|release| release.image_id == image.id);
+        let unchanged = same && databases.iter().all(|one| one.pending.is_empty());
+        Ok(Plan {
+            kind: Kind::Deploy,
+            project: self.project.to_owned(),
+            from: state.serving.as_ref().map(|serving| serving.release),
+            to: None,
+            reference: reference.to_owned(),
+            image_id: image.id,
+            abilities: image.abilities,
+            runtime: self.runtime.in_words(),
+            no_way_back: way_back(serving.as_ref(), &databases),
+            databases,
+            instant: false,
+            unchanged,
+            steps: Step::DEPLOY.to_vec(),
+            settings: settings.clone(),
+        })
+    }
+
+    /// What a rollback would do: to `to`, or to the last release that served before this one. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Exit::NotFound`] when there is no such release, [`Exit::Unchanged`] when it cannot use the databases any more.
+    pub fn plan_rollback(&self, to: Option<ReleaseId>, settings: &Settings) -> Result<Plan, Trouble> {
+        let state = self.look_around(settings)?;
+        let Some(serving) = &state.serving else {
+            return Err(Trouble::of(Exit::NotFound, "nothing serves here yet, so there is nothing to come back to"));
+        };
+        let target = self.target(&state, to)?;
+        let databases = self.databases(&serving.tag, true)?;
+        let refusals: Vec<String> = databases.iter().filter_map(|one| one.refuses(&target.abilities)).collect();
+        if !refusals.is_empty() {
+            let what = format!("{} cannot serve any more:\n{}", target.release, refusals.join("\n"));
+            return Err(Trouble::of(Exit::Unchanged, what));
+        }
+        let instant = state.warm.as_ref().is_some_and(|warm| warm.release == target.release);
+        let current = self.kept(&state)?;
+        Ok(Plan {
+            kind: Kind::Rollback,
+            project: self.project.to_owned(),
+            from: Some(serving.release),
+            to: Some(target.release),
+            reference: target.reference.clone(),
+            image_id: target.image_id.clone(),
+            abilities: target.abilities.clone(),
+            runtime: self.runtime.in_words(),
+            no_way_back: way_back(current.as_ref(), &databases),
+            databases,
+            instant,
+            unchanged: target.release == serving.release,
+            steps: Step::ROLLBACK.to_vec(),
+            // One jump: the release has served before.
+            settings: Settings { shares: vec![100], ..settings.clone() },
+        })
+    }
+
+    fn look_around(&self, settings: &Settings) -> Result<State, Trouble> {
+        if let Some(mistake) = settings.mistake() {
+            return Err(Trouble::of(Exit::Usage, mistake));
+        }
+        let state = self.store.state()?;
+        let mut obstacles = self.runtime.obstacles()?;
+        if let Some(made_by) = state.runtime.as_ref().filter(|made_by| **made_by != self.runtime.name()) {
+            let name = self.runtime.name();
+            obstacles.push(format!("what runs was made by {made_by}, and this is {name}, which would recreate it"));
+        }
+        if let Some(told) = unfinished(self.store)? {
+            obstacles.push(format!("{} has not ended: deploy.sh resume, or deploy.sh abort", told.begun.op));
+        }
+        match obstacles.is_empty() {
+            true => Ok(state),
+            false => Err(Trouble::of(Exit::Unchanged, obstacles.join("\n"))),
+        }
+    }
+
+    /// The databases as the program of `tag` sees them. Before the first release they need not be there.
+    fn databases(&self, tag: &str, must_be_there: bool) -> Result<Vec<DatabaseState>, Trouble> {
+        let ran = self.runtime.run(tag, &["migrate", "--dry-run", "--json"], LOOK_MAX);
+        let told = ran.and_then(|ran| match serde_json::from_str::<Told>(&ran.stdout) {
+            Ok(told) => Ok(told.databases),
+            Err(_) => Err(Trouble::of(Exit::Unreachable, ran.last_words())),
+        });
+        match told {
+            Ok(databases) => match databases.iter().find(|one| !one.ok).filter(|_| must_be_there) {
+                Some(one) => {
+                    let why = one.error.as_deref().unwrap_or("no answer");
+                    Err(Trouble::of(Exit::Unreachable, format!("the database {}: {why}", one.database)))
+                }
+                None => Ok(databases),
+            },
+            Err(trouble) if must_be_there => Err(trouble.while_doing("the databases cannot be asked")),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    fn kept(&self, state: &State) -> Result<Option<Release>, Trouble> {
+        match &state.serving {
+            Some(serving) => self.store.release(serving.release),
+            None => Ok(None),
+        }
+    }
+
+    /// The releases that served before and are still kept, the newest first.
+    ///
+    /// # Errors
+    /// When what is remembered cannot be read.
+    pub fn targets(&self, state: &State) -> Result<Vec<Release>, Trouble> {
+        let history = self.store.history()?;
+        let served = |release: ReleaseId| history.iter().any(|d| d.release == release && d.outcome == "committed");
+        let serving = state.serving.as_ref().map(|serving| serving.release);
+        let mut targets = self.store.releases()?;
+        targets.retain(|release| served(release.release) && Some(release.release) != serving);
+        targets.reverse();
+        Ok(targets)
+    }
+
+    fn target(&self, state: &State, to: Option<ReleaseId>) -> Result<Release, Trouble> {
+        let serving = state.serving.as_ref().map(|serving| serving.release);
+        let targets = self.targets(state)?;
+        let found = match to {
+            Some(wanted) if Some(wanted) == serving => self.kept(state)?,
+            Some(wanted) => targets.into_iter().find(|release| release.release == wanted),
+            // By number, never by time: the last one below what serves.
+            None => targets.into_iter().find(|release| Some(release.release) < serving),
+        };
+        found.ok_or_else(|| {
+            let what = match to {
+                Some(wanted) => format!("{wanted} has never served here, or is no longer kept"),
+                None => "no release that served before this one is kept".to_owned(),
+            };
+            Trouble::of(Exit::NotFound, what)
+        })
+    }
+}
+
+/// Why what serves could not come back after the migrations: only files that take something away raise the floor, and a
+/// deployment runs none, so the floor stays as it is.
+fn way_back(serving: Option<&Release>, databases: &[DatabaseState]) -> Vec<String> {
+    let Some(serving) = serving else { return Vec::new() };
+    databases.iter().filter_map(|database| database.refuses(&serving.abilities)).collect()
+}

@@ -1,0 +1,92 @@
+//! Which releases nobody can want back.
+
+use std::collections::BTreeSet;
+
+use super::release::{Release, ReleaseId};
+use super::state::{Deed, State};
+
+/// The releases that may go: not among the newest `kept` that ever served, not named in the state. One that never
+/// served goes as soon as a later one does.
+#[must_use]
+pub fn prunable(releases: &[Release], history: &[Deed], state: &State, kept: usize) -> Vec<ReleaseId> {
+    let named: BTreeSet<ReleaseId> = state.serving.iter().chain(&state.warm).map(|one| one.release).collect();
+    let served: BTreeSet<ReleaseId> =
+        history.iter().filter(|deed| deed.outcome == "committed").map(|deed| deed.release).collect();
+    let newest: BTreeSet<ReleaseId> = served.iter().rev().take(kept).copied().collect();
+    let highest = served.last().copied();
+    releases
+        .iter()
+        .map(|release| release.release)
+        .filter(|release| !named.contains(release) && !newest.contains(release))
+        .filter(|release| served.contains(release) || highest.is_some_and(|highest| *release < highest))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::release::{Abilities, Serving};
+    use super::*;
+
+    fn release(number: u64) -> Release {
+        Release {
+            release: ReleaseId(number),
+            image_id: number.to_string(),
+            reference: "myapp:prod".into(),
+            tag: format!("myapp:rel-{number}"),
+            abilities: Abilities::default(),
+            pinned_at: String::new(),
+        }
+    }
+
+    fn deed(number: u64, outcome: &str) -> Deed {
+        Deed {
+            at: String::new(),
+            op: String::new(),
+            kind: "deploy".into(),
+            release: ReleaseId(number),
+            from: None,
+            outcome: outcome.into(),
+            by: String::new(),
+            why: None,
+            previous: String::new(),
+        }
+    }
+
+    fn serving(number: u64) -> Serving {
+        Serving { release: ReleaseId(number), tag: String::new(), instances: Vec::new() }
+    }
+
+    proptest! {
+        #[test]
+        fn prune_never_removes_a_release_that_the_state_names_or_a_rollback_may_want(
+            deeds in proptest::collection::vec((1..30_u64, any::<bool>()), 0..60),
+            serves in 1..30_u64,
+            warm in proptest::option::of(1..30_u64),
+            kept in 0..8_usize,
+        ) {
+            let releases: Vec<Release> = (1..30).map(release).collect();
+            let history: Vec<Deed> =
+                deeds.iter().map(|(n, ok)| deed(*n, if *ok { "committed" } else { "undone" })).collect();
+            let state = State { serving: Some(serving(serves)), warm: warm.map(serving), ..State::default() };
+            let gone = prunable(&releases, &history, &state, kept);
+            prop_assert!(!gone.contains(&ReleaseId(serves)));
+            prop_assert!(warm.is_none_or(|warm| !gone.contains(&ReleaseId(warm))));
+            let mut served: Vec<u64> = deeds.iter().filter(|(_, ok)| *ok).map(|(n, _)| *n).collect();
+            served.sort_unstable();
+            served.dedup();
+            for wanted in served.iter().rev().take(kept) {
+                prop_assert!(!gone.contains(&ReleaseId(*wanted)), "rel-{wanted} is a rollback's target");
+            }
+        }
+    }
+
+    #[test]
+    fn old_releases_go_and_the_newest_stay() {
+        let releases: Vec<Release> = (1..=4).map(release).collect();
+        let history = [deed(1, "committed"), deed(2, "undone"), deed(3, "committed"), deed(4, "committed")];
+        let state = State { serving: Some(serving(4)), ..State::default() };
+        assert_eq!(prunable(&releases, &history, &state, 2), [ReleaseId(1), ReleaseId(2)]);
+    }
+}

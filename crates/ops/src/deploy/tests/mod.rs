@@ -1,0 +1,5 @@
+//! The pipeline against a model of a cell: every promise that needs no containers, and a crash at every single effect.
+
+mod crash;
+mod model;
+mod outcomes;

@@ -1,0 +1,139 @@
+//! What a deployment or a rollback comes to, and what it says.
+
+use std::sync::atomic::Ordering;
+
+use super::super::*;
+use super::model::{Flaw, Model};
+use crate::exit::Exit;
+use crate::runtime::Service;
+
+fn served(count: u64) -> (Model, Settings) {
+    let model = Model::new();
+    let settings = Settings::default();
+    for number in 1..=count {
+        model.build("myapp:prod", &format!("content{number}"), None);
+        assert_eq!(model.deploy(&settings).expect("it serves"), ReleaseId(number));
+        model.watch();
+    }
+    (model, settings)
+}
+
+#[test]
+fn deployments_follow_each_other_without_a_gap_and_without_an_unproven_target() {
+    let (model, _) = served(4);
+    assert_eq!(model.assert_exactly_one_serves("four releases"), ReleaseId(4));
+    assert_eq!(model.complaints(), Vec::<String>::new());
+    let outcomes: Vec<String> = model.store.history().expect("read").into_iter().map(|deed| deed.outcome).collect();
+    assert_eq!(outcomes, ["committed"; 4]);
+}
+
+#[test]
+fn a_bad_release_is_undone_by_itself_with_a_code_and_a_last_line_that_tell_so() {
+    for flaw in [Flaw::NeverReady, Flaw::FivePercent, Flaw::Dies, Flaw::Leaks, Flaw::BadMigration] {
+        let (model, settings) = served(1);
+        if flaw == Flaw::Dies {
+            model.stop_watching(); // who dies while serving leaves requests unanswered until it is noticed
+        }
+        model.build("myapp:prod", "bad", Some(flaw));
+        let failure = model.deploy(&settings).expect_err("it is bad");
+        assert_eq!(failure.exit, Exit::Undone, "{flaw:?}: {failure}");
+        let told = failure.to_string();
+        let last = told.lines().last().unwrap_or_default();
+        assert!(last.starts_with("Serving now: rel-1. Data: "), "{flaw:?}: {last}");
+        assert!(last.contains("Next: "), "{flaw:?}: {last}");
+        assert_eq!(model.assert_exactly_one_serves("undone"), ReleaseId(1));
+        assert_eq!(model.complaints(), Vec::<String>::new(), "{flaw:?}");
+        let deed = model.store.history().expect("read").pop().expect("a deed");
+        assert_eq!((deed.outcome.as_str(), deed.why.is_some()), ("undone", true));
+        // The number of a failed release is not given again.
+        model.build("myapp:prod", "good", None);
+        assert_eq!(model.deploy(&settings).expect("it serves"), ReleaseId(3));
+    }
+}
+
+#[test]
+fn the_same_image_again_changes_nothing() {
+    let (model, settings) = served(1);
+    assert!(model.deployer().plan_deploy("myapp:prod", &settings).expect("a plan").unchanged);
+}
+
+#[test]
+fn a_rollback_leads_to_the_release_below_and_then_to_the_one_below_that() {
+    let (model, settings) = served(3);
+    assert_eq!(model.rollback(None, &settings).expect("it serves"), ReleaseId(2));
+    assert_eq!(model.rollback(None, &settings).expect("it serves"), ReleaseId(1));
+    assert_eq!(model.rollback(None, &settings).expect_err("there is none").exit, Exit::NotFound);
+    assert_eq!(model.rollback(Some(ReleaseId(3)), &settings).expect("forward again"), ReleaseId(3));
+    assert_eq!(model.rollback(Some(ReleaseId(9)), &settings).expect_err("there is none").exit, Exit::NotFound);
+    model.assert_exactly_one_serves("rolled");
+    assert_eq!(model.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn a_warm_release_comes_back_without_being_started() {
+    let (model, settings) = served(1);
+    model.build("myapp:prod", "second", None);
+    model.deploy(&Settings { keep_warm: true, ..settings.clone() }).expect("it serves");
+    assert_eq!(model.running(Service::Web).len(), 2, "the old one runs on");
+    let before = model.deployer().runtime.instances(Service::Web).expect("instances");
+    assert!(model.deployer().plan_rollback(None, &settings).expect("a plan").instant);
+    assert_eq!(model.rollback(None, &settings).expect("it serves"), ReleaseId(1));
+    let after = model.deployer().runtime.instances(Service::Web).expect("instances");
+    assert!(after.iter().all(|instance| before.contains(instance)), "nobody was started");
+    model.assert_exactly_one_serves("back");
+}
+
+#[test]
+fn a_release_below_the_floor_is_refused_before_anything_is_changed() {
+    let (model, settings) = served(2);
+    model.raise_floor(10);
+    let failure = model.rollback(None, &settings).expect_err("too old");
+    assert_eq!(failure.exit, Exit::Unchanged);
+    assert!(failure.what.contains("floor is 10"), "{failure}");
+    assert_eq!(model.assert_exactly_one_serves("unchanged"), ReleaseId(2));
+}
+
+#[test]
+fn whoever_asks_to_stop_gets_the_old_release_back() {
+    let (model, settings) = served(1);
+    model.build("myapp:prod", "second", None);
+    model.interrupted.store(true, Ordering::Relaxed);
+    assert_eq!(model.deploy(&settings).expect_err("stopped").exit, Exit::Aborted);
+    assert_eq!(model.assert_exactly_one_serves("stopped"), ReleaseId(1));
+}
+
+#[test]
+fn somebody_elses_lease_keeps_us_out_and_a_lost_one_turns_us_back() {
+    let (model, settings) = served(1);
+    model.build("myapp:prod", "second", None);
+    model.lose_the_lease();
+    let failure = model.deploy(&settings).expect_err("lost");
+    assert!(failure.what.contains("lease"), "{failure}");
+    assert_eq!(model.assert_exactly_one_serves("turned back"), ReleaseId(1));
+    model.somebody_is_at_work();
+    let failure = model.deploy(&settings).expect_err("held");
+    assert_eq!((failure.exit, failure.data.as_str()), (Exit::Locked, "unchanged"));
+}
+
+#[test]
+fn an_operation_that_has_not_ended_keeps_the_next_one_out() {
+    let (model, settings) = served(1);
+    model.build("myapp:prod", "second", None);
+    assert!(model.dying_at(30, || model.deploy(&settings).is_ok()).is_none());
+    let failure = model.deploy(&settings).expect_err("not ended");
+    assert_eq!(failure.exit, Exit::Unchanged);
+    assert!(failure.what.contains("resume"), "{failure}");
+}
+
+#[test]
+fn old_releases_are_removed_and_rollback_targets_stay() {
+    let model = Model::new();
+    let settings = Settings { releases_kept: 2, ..Settings::default() };
+    for number in 1..=5 {
+        model.build("myapp:prod", &format!("content{number}"), None);
+        model.deploy(&settings).expect("it serves");
+    }
+    let kept: Vec<u64> = model.store.releases().expect("read").iter().map(|release| release.release.0).collect();
+    assert_eq!(kept, [4, 5]);
+    assert_eq!(model.rollback(None, &settings).expect("it serves"), ReleaseId(4));
+}

@@ -1,0 +1,192 @@
+//! Running other programs to their end, with a deadline, and keeping one that holds the deployer's lease.
+
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use super::{Held, Ran};
+use crate::exit::{Exit, Trouble};
+
+const POLL: Duration = Duration::from_millis(10);
+/// How often the keeper of the lease is told that we live. It gives the lease back when it hears nothing for some time:
+/// not every wrapper hands the end of our side of a pipe on.
+const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(3);
+/// How long a lease may take to be given.
+const LEASE_MAX: Duration = Duration::from_secs(60);
+
+/// Runs a program to its end.
+pub(super) fn run(mut command: Command, patience: Duration) -> Result<Ran, Trouble> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|e| Trouble::new(format!("{name} cannot be run: {e}")))?;
+    let (out, err) = (reader(child.stdout.take()), reader(child.stderr.take()));
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if begun.elapsed() > patience {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(Trouble::of(Exit::Unreachable, format!("{name} did not end within {} s", patience.as_secs())));
+        }
+        thread::sleep(POLL);
+    };
+    let text = |reader: JoinHandle<String>| reader.join().unwrap_or_default();
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0);
+    Ok(Ran { code: status.code().unwrap_or(128 + signal), stdout: text(out), stderr: text(err) })
+}
+
+fn reader(stream: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut stream) = stream {
+            let _ = stream.read_to_end(&mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// What `ops lease` says, a line at a time.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "lease", rename_all = "snake_case")]
+enum Said {
+    Held { token: Option<i64>, whole: bool },
+    Refused { by: String },
+    Lost { why: String },
+}
+
+/// A child that holds the lease as long as we live.
+struct Keeper {
+    child: Child,
+    token: Option<i64>,
+    whole: bool,
+    lost: Arc<Mutex<Option<String>>>,
+    stop: Arc<AtomicBool>,
+}
+
+/// Starts `ops lease` and waits for its first word.
+pub(super) fn hold(mut command: Command) -> Result<Box<dyn Held>, Trouble> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopping = Arc::clone(&stop);
+    thread::spawn(move || {
+        let Some(mut stdin) = stdin else { return };
+        let mut told = Instant::now();
+        // The pipe closes when this ends, and at our death.
+        while !stopping.load(Ordering::Relaxed) {
+            if told.elapsed() >= SIGN_OF_LIFE_EVERY {
+                told = Instant::now();
+                if stdin.write_all(b"\n").and_then(|()| stdin.flush()).is_err() {
+                    return;
+                }
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let (first, heard) = std::sync::mpsc::channel();
+    let lost = Arc::new(Mutex::new(None));
+    let losing = Arc::clone(&lost);
+    thread::spawn(move || {
+        let Some(stdout) = stdout else { return };
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            match serde_json::from_str::<Said>(&line) {
+                Ok(Said::Lost { why }) => {
+                    *losing.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.clone());
+                    drop(first.send(Said::Lost { why }));
+                }
+                Ok(said) => drop(first.send(said)),
+                Err(_) => {} // a wrapper's own words
+            }
+        }
+        let mut lost = losing.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.get_or_insert_with(|| "whoever held it has ended".to_owned());
+    });
+    let mut keeper = Keeper { child, token: None, whole: false, lost, stop };
+    match heard.recv_timeout(LEASE_MAX) {
+        Ok(Said::Held { token, whole }) => {
+            (keeper.token, keeper.whole) = (token, whole);
+            Ok(Box::new(keeper))
+        }
+        Ok(Said::Refused { by }) => Err(Trouble::of(Exit::Locked, by)),
+        Ok(Said::Lost { why }) => Err(Trouble::new(why)),
+        Err(_) => Err(Trouble::of(Exit::Unreachable, "the databases did not say who is at work")),
+    }
+}
+
+impl Held for Keeper {
+    fn lost(&mut self) -> Option<String> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn token(&self) -> Option<i64> {
+        self.token
+    }
+
+    fn is_whole(&self) -> bool {
+        self.whole
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(10) {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            thread::sleep(POLL);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_program_is_run_to_its_end_with_both_of_its_voices() {
+        let ran = run(shell("echo out; echo err >&2; exit 9"), Duration::from_secs(60)).expect("it runs");
+        assert_eq!((ran.code, ran.stdout.trim(), ran.stderr.trim()), (9, "out", "err"));
+        let ran = run(shell("kill -9 $$"), Duration::from_secs(60)).expect("it runs");
+        assert_eq!(ran.code, 137);
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_ended() {
+        let late = run(shell("sleep 600"), Duration::from_millis(50)).expect_err("it is late");
+        assert_eq!(late.exit, Exit::Unreachable);
+    }
+
+    #[test]
+    fn a_lease_is_held_until_it_is_let_go_or_lost() {
+        let mut held = hold(shell(r#"echo noise; echo '{"lease":"held","token":7,"whole":true}'; cat >/dev/null"#))
+            .expect("it is held");
+        assert_eq!((held.token(), held.is_whole(), held.lost()), (Some(7), true, None));
+        drop(held);
+        let refused = hold(shell(r#"echo '{"lease":"refused","by":"anna is at work"}'"#)).err().expect("refused");
+        assert_eq!((refused.exit, refused.what.as_str()), (Exit::Locked, "anna is at work"));
+        let mut held = hold(shell(r#"echo '{"lease":"held","token":7,"whole":true}'"#)).expect("it is held");
+        let begun = Instant::now();
+        while held.lost().is_none() && begun.elapsed() < Duration::from_secs(120) {
+            thread::sleep(POLL);
+        }
+        assert!(held.lost().is_some(), "its keeper has ended");
+    }
+}

@@ -1,0 +1,406 @@
+//! Releases as plain processes on this machine, behind a HAProxy of our own: the same pipeline without containers.
+//!
+//! A release is a copy of a program. What runs is remembered in a file for each process, with its number and the
+//! time it started, so that a number that was given to somebody else since is not mistaken for ours.
+
+use std::fs::{self, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::{Condition, Held, Image, Ran, Runtime, Service, child};
+use crate::deploy::{Abilities, Instance, write_whole};
+use crate::edge::HaProxy;
+use crate::exit::{Exit, Trouble};
+
+const HOST: &str = "127.0.0.1";
+const POLL: Duration = Duration::from_millis(10);
+/// How long an admin listener may take to answer; deep readiness asks every store.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// How much of an answer is read.
+const ANSWER_BYTES_MAX: u64 = 8 << 20;
+
+/// How the processes of a cell are run.
+#[derive(Debug, Clone)]
+pub struct ProcessRuntime {
+    /// The cell's folder.
+    pub root: PathBuf,
+    /// The configuration of every process.
+    pub config: PathBuf,
+    /// Where callers come in.
+    pub edge_listen: String,
+    /// HAProxy's configuration.
+    pub edge_config: PathBuf,
+    /// The roles that run beside the gateway.
+    pub roles: Vec<Service>,
+}
+
+/// `processes/<id>.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    service: String,
+    instance: Instance,
+    pid: i32,
+    /// Field 22 of `/proc/<pid>/stat`.
+    started: u64,
+}
+
+impl ProcessRuntime {
+    fn folder(&self, name: &str) -> Result<PathBuf, Trouble> {
+        let folder = self.root.join(name);
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// Where the program of a tag lies: pinned, or where its name says.
+    fn program(&self, tag: &str) -> PathBuf {
+        let pinned = self.pinned(tag);
+        if pinned.is_file() { pinned } else { PathBuf::from(tag) }
+    }
+
+    fn pinned(&self, tag: &str) -> PathBuf {
+        let name = tag.rsplit('/').next().unwrap_or(tag).replace(':', "-");
+        self.root.join("images").join(name)
+    }
+
+    fn command(&self, tag: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(self.program(tag));
+        command.args(args).env("DOMICILE_CONFIG", &self.config);
+        command
+    }
+
+    fn kept(&self) -> Result<Vec<Kept>, Trouble> {
+        let mut kept: Vec<Kept> = Vec::new();
+        for entry in fs::read_dir(self.folder("processes")?)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                kept.push(serde_json::from_slice(&fs::read(path)?)?);
+            }
+        }
+        kept.sort_by(|a, b| a.instance.id.cmp(&b.instance.id));
+        Ok(kept)
+    }
+
+    fn one(&self, id: &str) -> Result<Option<Kept>, Trouble> {
+        Ok(self.kept()?.into_iter().find(|kept| kept.instance.id == id))
+    }
+
+    fn file(&self, id: &str) -> PathBuf {
+        self.root.join("processes").join(format!("{id}.json"))
+    }
+
+    fn log(&self, id: &str) -> PathBuf {
+        self.root.join("logs").join(format!("{id}.log"))
+    }
+
+    /// Starts a program that goes on when we end.
+    fn launch(&self, mut command: Command, service: &str, instance: Instance) -> Result<(), Trouble> {
+        self.folder("logs")?;
+        let log = OpenOptions::new().create(true).append(true).open(self.log(&instance.id))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        let child = command.spawn().map_err(|e| Trouble::new(format!("{} cannot be started: {e}", instance.tag)))?;
+        let pid = i32::try_from(child.id()).unwrap_or(0);
+        let started = started(pid).unwrap_or(0);
+        let id = instance.id.clone();
+        let kept = Kept { service: service.to_owned(), instance, pid, started };
+        Ok(write_whole(&self.file(&id), &serde_json::to_vec_pretty(&kept)?)?)
+    }
+
+    fn next_id(&self, service: &str) -> Result<String, Trouble> {
+        let taken = self.kept()?;
+        let number = (1..).find(|n| {
+            let id = format!("{service}-{n}");
+            !taken.iter().any(|kept| kept.instance.id == id) && !self.log(&id).exists()
+        });
+        Ok(format!("{service}-{}", number.unwrap_or(1)))
+    }
+}
+
+impl Runtime for ProcessRuntime {
+    fn name(&self) -> String {
+        "process".into()
+    }
+
+    fn in_words(&self) -> String {
+        "processes on this machine, HAProxy as the edge".into()
+    }
+
+    fn obstacles(&self) -> Result<Vec<String>, Trouble> {
+        let mut obstacles = Vec::new();
+        if !self.config.is_file() {
+            obstacles.push(format!("there is no configuration {}", self.config.display()));
+        }
+        if !self.edge_config.is_file() {
+            obstacles.push(format!("there is no {}; name it with --edge-config", self.edge_config.display()));
+        }
+        let mut version = Command::new("haproxy");
+        version.arg("-v");
+        if child::run(version, ANSWER_MAX).is_err() {
+            obstacles.push("haproxy is not installed (Debian, Ubuntu: apt-get install haproxy)".into());
+        }
+        Ok(obstacles)
+    }
+
+    fn image(&self, reference: &str) -> Result<Image, Trouble> {
+        let program = self.program(reference);
+        let bytes = fs::read(&program).map_err(|e| {
+            Trouble::of(Exit::NotFound, format!("the program {} cannot be read: {e}", program.display()))
+        })?;
+        let id = format!("sha256:{}", hex::encode(Sha256::digest(&bytes)));
+        let ran = child::run(self.command(reference, &["version", "--json"]), ANSWER_MAX)?;
+        let abilities: Abilities = serde_json::from_str(&ran.stdout)
+            .map_err(|_| Trouble::new(format!("{reference} does not say which version it is: {}", ran.last_words())))?;
+        Ok(Image { id, abilities })
+    }
+
+    fn pin(&self, reference: &str, image_id: &str, tag: &str) -> Result<(), Trouble> {
+        let images = self.folder("images")?;
+        let bytes = fs::read(self.program(reference))?;
+        if format!("sha256:{}", hex::encode(Sha256::digest(&bytes))) != image_id {
+            return Err(Trouble::of(Exit::Unchanged, format!("{reference} has changed since the plan was made")));
+        }
+        let scratch = images.join(".part");
+        // Renamed into place, so that nobody runs half of it.
+        fs::write(&scratch, &bytes)?;
+        fs::set_permissions(&scratch, fs::Permissions::from_mode(0o755))?;
+        Ok(fs::rename(scratch, self.pinned(tag))?)
+    }
+
+    fn unpin(&self, tag: &str) -> Result<(), Trouble> {
+        match fs::remove_file(self.pinned(tag)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn ensure_stores(&self, _tag: &str, patience: Duration) -> Result<(), Trouble> {
+        let edge = HaProxy::in_folder(self.root.join("edge"));
+        let runs = self.one("edge")?.is_some_and(|kept| kept.is_alive());
+        if !runs {
+            let state = self.root.join("edge/server-state");
+            if !state.exists() {
+                fs::write(&state, "")?;
+            }
+            let mut command = Command::new("haproxy");
+            command.args(["-W", "-db", "-f"]).arg(&self.edge_config);
+            command.env("EDGE_LISTEN", &self.edge_listen).env("EDGE_DIR", self.root.join("edge"));
+            let instance =
+                Instance { id: "edge".into(), tag: "haproxy".into(), address: HOST.into(), port: 0, admin_port: 0 };
+            self.launch(command, "edge", instance)?;
+        }
+        let begun = Instant::now();
+        while edge.say("show info").is_err() {
+            if begun.elapsed() > patience {
+                let log = fs::read_to_string(self.log("edge")).unwrap_or_default();
+                return Err(Trouble::of(Exit::Unreachable, format!("the edge does not come up:\n{}", end(&log))));
+            }
+            sleep(POLL * 5);
+        }
+        Ok(())
+    }
+
+    fn instances(&self, service: Service) -> Result<Vec<Instance>, Trouble> {
+        let kept = self.kept()?.into_iter().filter(|kept| kept.service == service.name());
+        Ok(kept.map(|kept| kept.instance).collect())
+    }
+
+    fn roles(&self) -> Vec<Service> {
+        self.roles.clone()
+    }
+
+    fn start(&self, service: Service, tag: &str, count: u32) -> Result<(), Trouble> {
+        for _ in 0..count {
+            let id = self.next_id(service.name())?;
+            let (port, admin_port) = (free_port()?, free_port()?);
+            let role = if service == Service::Web { "gateway" } else { service.name() };
+            let mut command = self.command(tag, &["serve", "--role", role]);
+            command
+                .env("DOMICILE__GATEWAY__INSTANCE", &id)
+                .env("DOMICILE__GATEWAY__LISTEN", format!("{HOST}:{port}"))
+                .env("DOMICILE__GATEWAY__ADMIN_LISTEN", format!("{HOST}:{admin_port}"));
+            let instance = Instance { id, tag: tag.to_owned(), address: HOST.into(), port, admin_port };
+            self.launch(command, service.name(), instance)?;
+        }
+        Ok(())
+    }
+
+    fn stop(&self, instance: &Instance, grace: Duration) -> Result<(), Trouble> {
+        let Some(kept) = self.one(&instance.id)? else { return Ok(()) };
+        kept.signal(Signal::TERM);
+        let begun = Instant::now();
+        while kept.is_alive() {
+            if begun.elapsed() > grace {
+                kept.signal(Signal::KILL);
+            }
+            sleep(POLL);
+        }
+        Ok(fs::remove_file(self.file(&instance.id))?)
+    }
+
+    fn condition(&self, instance: &Instance) -> Result<Condition, Trouble> {
+        let alive = self.one(&instance.id)?.is_some_and(|kept| kept.is_alive());
+        if !alive {
+            return Ok(Condition::Ended("its process is gone".into()));
+        }
+        Ok(match self.ask(instance, "/readyz") {
+            Ok((200, _)) => Condition::Healthy,
+            Ok((status, body)) => Condition::Unhealthy(format!("{status} {}", body.trim())),
+            Err(_) => Condition::Starting,
+        })
+    }
+
+    fn last_lines(&self, instance: &Instance) -> String {
+        end(&fs::read_to_string(self.log(&instance.id)).unwrap_or_default())
+    }
+
+    fn ask(&self, instance: &Instance, path: &str) -> Result<(u16, String), Trouble> {
+        get(&instance.address, instance.admin_port, path)
+            .map_err(|e| Trouble::of(Exit::Unreachable, format!("{} does not answer {path}: {e}", instance.id)))
+    }
+
+    fn run(&self, tag: &str, args: &[&str], patience: Duration) -> Result<Ran, Trouble> {
+        child::run(self.command(tag, args), patience)
+    }
+
+    fn hold_lease(&self, tag: &str, holder: &str) -> Result<Box<dyn Held>, Trouble> {
+        child::hold(self.command(tag, &["ops", "lease", "--holder", holder]))
+    }
+
+    fn make_default(&self, tag: &str) -> Result<(), Trouble> {
+        Ok(write_whole(&self.root.join("default"), tag.as_bytes())?)
+    }
+}
+
+impl Kept {
+    fn is_alive(&self) -> bool {
+        started(self.pid) == Some(self.started)
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.is_alive()) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+/// When a process started, in the kernel's ticks; `None` when it has ended, even if nobody has buried it yet.
+fn started(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
+}
+
+fn free_port() -> Result<u16, Trouble> {
+    Ok(TcpListener::bind((HOST, 0))?.local_addr()?.port())
+}
+
+/// The last lines of a log.
+pub(super) fn end(log: &str) -> String {
+    const LINES_MAX: usize = 50;
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(LINES_MAX)..].join("\n")
+}
+
+/// One request in the plainest form that there is.
+fn get(host: &str, port: u16, path: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect((host, port))?;
+    stream.set_read_timeout(Some(ANSWER_MAX))?;
+    stream.set_write_timeout(Some(ANSWER_MAX))?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: {host}\r\n\r\n").as_bytes())?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let garbled = || std::io::Error::new(std::io::ErrorKind::InvalidData, "the answer is not HTTP");
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(garbled)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(garbled)?;
+    Ok((status, body.to_owned()))
+}
+
+/// Ends every process of a cell, the edge last. For a cell that is given up; nothing else stops the edge.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn end_all(root: &Path) -> Result<(), Trouble> {
+    let runtime = ProcessRuntime {
+        root: root.to_owned(),
+        config: PathBuf::new(),
+        edge_listen: String::new(),
+        edge_config: PathBuf::new(),
+        roles: Vec::new(),
+    };
+    let mut kept = runtime.kept()?;
+    kept.sort_by_key(|kept| kept.service == "edge");
+    for one in &kept {
+        runtime.stop(&one.instance, Duration::from_secs(5))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime(root: &Path) -> ProcessRuntime {
+        ProcessRuntime {
+            root: root.to_owned(),
+            config: root.join("domicile.toml"),
+            edge_listen: "127.0.0.1:0".into(),
+            edge_config: root.join("haproxy.cfg"),
+            roles: Vec::new(),
+        }
+    }
+
+    fn program(folder: &Path, script: &str) -> String {
+        let path = folder.join("program");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+        path.to_string_lossy().into_owned()
+    }
+
+    #[test]
+    fn a_release_is_a_copy_that_outlives_its_original() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let runtime = runtime(folder.path());
+        let reference = program(folder.path(), r#"echo '{"version":"7","levels":{"region":9}}'"#);
+        let image = runtime.image(&reference).expect("an image");
+        assert_eq!(image.abilities.levels["region"], 9);
+        let tag = crate::deploy::tag_of(&reference, crate::deploy::ReleaseId(1), &image.id);
+        runtime.pin(&reference, &image.id, &tag).expect("pinned");
+        program(folder.path(), "exit 1");
+        assert_eq!(runtime.image(&tag).expect("it is kept"), image);
+        assert!(runtime.pin(&reference, &image.id, &tag).is_err(), "the original is another one by now");
+        runtime.unpin(&tag).expect("let go");
+        runtime.unpin(&tag).expect("twice is fine");
+    }
+
+    #[test]
+    fn a_process_is_started_found_and_ended_and_its_number_is_not_trusted_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let runtime = runtime(folder.path());
+        let tag = program(folder.path(), "exec sleep 600");
+        runtime.start(Service::Web, &tag, 2).expect("started");
+        let instances = runtime.instances(Service::Web).expect("found");
+        assert_eq!(instances.len(), 2);
+        assert!(matches!(runtime.condition(&instances[0]), Ok(Condition::Starting)), "it runs and does not answer");
+        let mut kept = runtime.one(&instances[0].id).expect("read").expect("kept");
+        assert!(kept.is_alive());
+        kept.started += 1;
+        assert!(!kept.is_alive(), "somebody else has the number now");
+        for instance in &instances {
+            runtime.stop(instance, Duration::from_secs(60)).expect("ended");
+            runtime.stop(instance, Duration::from_secs(60)).expect("twice is fine");
+        }
+        assert!(runtime.instances(Service::Web).expect("found").is_empty());
+    }
+}

@@ -1,0 +1,111 @@
+//! How far a database's schema is, how old a program may be that still uses it, and whether a region's database
+//! holds somebody: what a deployer has to know.
+
+use secrecy::SecretString;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Row};
+
+use super::{Error, Set, connect, refused};
+
+/// A database's level and floor; both 0 for one that is older than levels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SchemaLevel {
+    /// The number of the newest file applied.
+    pub level: i64,
+    /// The level of the oldest program that may use it.
+    pub floor: i64,
+}
+
+/// Asks a database for its level.
+///
+/// # Errors
+/// When it cannot be reached or read.
+pub async fn schema_level(dsn: &SecretString, set: Set) -> Result<SchemaLevel, Error> {
+    let mut connection = connect(dsn).await?;
+    let level = read(&mut connection, set).await.map_err(refused("tell its schema's level"))?;
+    drop(connection.close().await);
+    Ok(level)
+}
+
+/// Why this program may not use a database, if it may not: its schema has lost what this program needs.
+pub(crate) async fn too_new(connection: &mut PgConnection, set: Set) -> Result<Option<String>, sqlx::Error> {
+    let SchemaLevel { floor, .. } = read(connection, set).await?;
+    let ours = set.level();
+    Ok((floor > ours).then(|| {
+        format!("its schema needs a program of level {floor} or newer, and this one has level {ours}: deploy a newer release")
+    }))
+}
+
+/// The same on a connection that is there.
+pub(crate) async fn read(connection: &mut PgConnection, set: Set) -> Result<SchemaLevel, sqlx::Error> {
+    let known: bool = sqlx::query_scalar("SELECT to_regclass('domicile.schema_level') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?;
+    if !known {
+        return Ok(SchemaLevel::default());
+    }
+    let row = sqlx::query("SELECT level, floor FROM domicile.schema_level WHERE migrations = $1")
+        .bind(name(set))
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.map_or_else(SchemaLevel::default, |row| SchemaLevel { level: row.get(0), floor: row.get(1) }))
+}
+
+/// Forbids programs older than `floor`.
+pub(super) async fn raise_floor(connection: &mut PgConnection, set: Set, floor: i64) -> Result<(), Error> {
+    if floor == 0 {
+        return Ok(());
+    }
+    sqlx::query(
+        "UPDATE domicile.schema_level SET floor = greatest(floor, $2), level = greatest(level, $2) WHERE migrations = $1",
+    )
+    .bind(name(set))
+    .bind(floor)
+    .execute(connection)
+    .await
+    .map_err(refused("raise its schema's floor"))?;
+    Ok(())
+}
+
+/// Writes down how far the schema is by now.
+pub(super) async fn raise_level(connection: &mut PgConnection, set: Set) -> Result<(), Error> {
+    let sql = match set {
+        Set::Directory => {
+            "UPDATE domicile.schema_level AS l SET level = m.version \
+             FROM (SELECT max(version) AS version FROM domicile.directory_migrations WHERE success) AS m \
+             WHERE l.migrations = 'directory' AND l.level < m.version"
+        }
+        Set::Region => {
+            "UPDATE domicile.schema_level AS l SET level = m.version \
+             FROM (SELECT max(version) AS version FROM domicile.region_migrations WHERE success) AS m \
+             WHERE l.migrations = 'region' AND l.level < m.version"
+        }
+    };
+    sqlx::query(sql).execute(connection).await.map_err(refused("write down its schema's level"))?;
+    Ok(())
+}
+
+/// Whether a region's database holds anything of a subject: for the proof that it is in its region and nowhere else.
+///
+/// # Errors
+/// When the database cannot be reached or read.
+pub async fn holds_subject(dsn: &SecretString, subject: &str) -> Result<bool, Error> {
+    let mut connection = connect(dsn).await?;
+    let holds: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM domicile.subjects WHERE subject = $1) \
+             OR EXISTS (SELECT FROM domicile.records WHERE subject = $1)",
+    )
+    .bind(subject)
+    .fetch_one(&mut connection)
+    .await
+    .map_err(refused("tell whom it holds"))?;
+    drop(connection.close().await);
+    Ok(holds)
+}
+
+const fn name(set: Set) -> &'static str {
+    match set {
+        Set::Directory => "directory",
+        Set::Region => "region",
+    }
+}

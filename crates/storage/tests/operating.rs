@@ -1,0 +1,94 @@
+//! What a deployer relies on in a database: a lease for one at a time, and a schema that says who may still use it.
+
+mod support;
+
+use std::time::Duration;
+
+use residency::{Jurisdiction, Region};
+use secrecy::SecretString;
+use sqlx::{Connection, PgConnection};
+use storage::admin::{self, Error, Lease, LeaseError, Options, SchemaLevel, Set};
+use support::Cluster;
+
+const LASTS: Duration = Duration::from_secs(600);
+
+async fn directory(stem: &str) -> (Cluster, String, SecretString) {
+    let cluster = Cluster::shared();
+    let name = cluster.unused(stem);
+    admin::create_database_if_absent(&cluster.dsn("postgres").into(), &name).await.expect("a database");
+    let dsn: SecretString = cluster.dsn(&name).into();
+    (cluster, name, dsn)
+}
+
+async fn migrated(stem: &str) -> (Cluster, String, SecretString) {
+    let (cluster, name, dsn) = directory(stem).await;
+    admin::migrate_directory(&dsn, &|_| {}).await.expect("a migration");
+    (cluster, name, dsn)
+}
+
+async fn sql(cluster: &Cluster, name: &str, sql: &'static str) {
+    let mut connection = PgConnection::connect(&cluster.dsn(name)).await.expect("a connection");
+    sqlx::query(sql).execute(&mut connection).await.expect("a statement that works");
+}
+
+#[tokio::test]
+async fn one_deployer_at_a_time_and_the_next_one_has_a_higher_token() {
+    let (_cluster, _, dsn) = migrated("lease").await;
+    let first = Lease::take(&dsn, "anna on one", LASTS).await.expect("a lease").expect("leases are known");
+    let refused = Lease::take(&dsn, "berta on two", LASTS).await;
+    assert!(
+        matches!(&refused, Err(LeaseError::Held { holder, seconds_left }) if holder == "anna on one" && *seconds_left > 0),
+        "{refused:?}"
+    );
+    let token = first.token();
+    first.release().await.expect("given back");
+    let second = Lease::take(&dsn, "berta on two", LASTS).await.expect("a lease").expect("leases are known");
+    assert!(second.token() > token);
+}
+
+#[tokio::test]
+async fn whoever_was_away_too_long_has_lost_the_lease_and_can_migrate_no_more() {
+    let (cluster, name, dsn) = migrated("fenced").await;
+    let mut first = Lease::take(&dsn, "anna", LASTS).await.expect("a lease").expect("leases are known");
+    first.renew().await.expect("it is hers");
+    sql(&cluster, &name, "UPDATE domicile_ops.lease SET expires_at = now() - interval '1 second'").await;
+    first.renew().await.expect("nobody took it meanwhile");
+    sql(&cluster, &name, "UPDATE domicile_ops.lease SET expires_at = now() - interval '1 second'").await;
+    let second = Lease::take(&dsn, "berta", LASTS).await.expect("a lease").expect("leases are known");
+
+    assert!(matches!(first.renew().await, Err(LeaseError::Lost)));
+    let under = |token| Options { lease_token: Some(token), ..Options::default() };
+    let fenced = admin::migrate(&dsn, Set::Directory, &under(first.token()), &|_| {}).await;
+    assert!(matches!(fenced, Err(Error::Fenced)), "{fenced:?}");
+    admin::migrate(&dsn, Set::Directory, &under(second.token()), &|_| {}).await.expect("she has it");
+}
+
+#[tokio::test]
+async fn a_database_without_leases_has_none_to_give() {
+    let (_cluster, _, dsn) = directory("young").await;
+    assert!(Lease::take(&dsn, "anna", LASTS).await.expect("an answer").is_none());
+    assert_eq!(admin::schema_level(&dsn, Set::Directory).await.expect("an answer"), SchemaLevel::default());
+}
+
+#[tokio::test]
+async fn a_schema_says_how_far_it_is() {
+    let (_cluster, _, dsn) = migrated("level").await;
+    let here = admin::schema_level(&dsn, Set::Directory).await.expect("a level");
+    assert_eq!(here, SchemaLevel { level: Set::Directory.level(), floor: 0 });
+}
+
+#[tokio::test]
+async fn a_region_tells_whom_it_holds() {
+    let (cluster, name, dsn) = directory("holder").await;
+    let (home, law) = (Region::new("eu-central").expect("a region"), Jurisdiction::new("eu").expect("a law"));
+    admin::migrate_region(&dsn, &home, &law, "log.example/eu", &|_| {}).await.expect("a region");
+    assert!(!admin::holds_subject(&dsn, "anna").await.expect("an answer"));
+    sql(
+        &cluster,
+        &name,
+        "INSERT INTO domicile.subjects (subject, digest, key_id, state, epoch, secret, registered_at) \
+         VALUES ('anna', decode(repeat('00', 32), 'hex'), 1, 'active', 1, decode(repeat('00', 32), 'hex'), now())",
+    )
+    .await;
+    assert!(admin::holds_subject(&dsn, "anna").await.expect("an answer"));
+}

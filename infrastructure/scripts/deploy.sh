@@ -1,0 +1,78 @@
+#!/bin/sh
+# The operator's door: deploy.sh ARGS… runs `domicile ops ARGS…` in the folder of docker-compose.yml.
+#
+#   ./infrastructure/scripts/deploy.sh deploy | plan | rollback | status | history | doctor | logs
+#   ./infrastructure/scripts/deploy.sh resume | abort | reconcile | lock … | migrate … | backup … | drill …
+#
+# There is no logic here. The deployer is a binary that every image carries: it is taken out of the image with
+# `docker create` and `docker cp`, and the highest version seen is kept, so that a rollback is not driven by the tool
+# of the release that is rolled back to.
+#
+#   DOMICILE_BIN     use this binary instead
+#   DOMICILE_SOURCE  the image to take it from (default: myapp:prod)
+set -eu
+
+top=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd)
+cd "$top"
+
+if [ -n "${DOMICILE_BIN:-}" ]; then
+    exec "$DOMICILE_BIN" ops "$@"
+fi
+
+say() { printf '%s\n' "$*" >&2; }
+
+if ! command -v docker >/dev/null 2>&1; then
+    say "deploy.sh: docker is not installed. Without containers, name the binary: DOMICILE_BIN=/path/to/domicile"
+    say "Serving now: not known. Data: unchanged. Next: install docker, or set DOMICILE_BIN"
+    exit 4
+fi
+
+source_image=${DOMICILE_SOURCE:-myapp:prod}
+kept=.domicile/bin
+mkdir -p "$kept"
+chmod 700 .domicile
+
+# One file per image: an image that was seen before is not unpacked again.
+if id=$(docker image inspect --format '{{.Id}}' "$source_image" 2>/dev/null); then
+    file=$kept/domicile-${id#sha256:}
+    if [ ! -x "$file" ]; then
+        container=$(docker create "$source_image")
+        trap 'docker rm -f "$container" >/dev/null 2>&1 || true' EXIT INT TERM
+        docker cp -q "$container:/usr/local/bin/domicile" "$file.part" 2>/dev/null \
+            || docker cp "$container:/usr/local/bin/domicile" "$file.part"
+        docker rm -f "$container" >/dev/null
+        trap - EXIT INT TERM
+        chmod 755 "$file.part"
+        mv -f "$file.part" "$file"
+    fi
+    candidate=$file
+fi
+
+# The highest version drives; of equal ones the image's own.
+best=$(
+    for file in ${candidate:+"$candidate"} "$kept/current"; do
+        [ -x "$file" ] && printf '%s %s\n' "$("$file" --version 2>/dev/null | cut -d' ' -f2)" "$file"
+    done | sort -s -t. -k1,1nr -k2,2nr -k3,3nr | head -n 1 | cut -d' ' -f2-
+)
+if [ -z "$best" ]; then
+    say "deploy.sh: there is no image $source_image and no deployer from an earlier one."
+    say "Serving now: not known. Data: unchanged. Next: docker build -t $source_image ."
+    exit 4
+fi
+if [ "$best" != "$kept/current" ]; then
+    cp -f "$best" "$kept/current.part"
+    mv -f "$kept/current.part" "$kept/current"
+    find "$kept" -name 'domicile-*' ! -name "${best##*/}" -exec rm -f {} +
+fi
+
+# Backups and drills run where the databases and PostgreSQL's programs are: in the cell's one-shot container.
+case ${1:-} in
+    backup | drill)
+        [ -t 0 ] && [ -t 1 ] || no_terminal=-T
+        if docker compose version >/dev/null 2>&1; then
+            exec docker compose run --rm --no-deps ${no_terminal:+"$no_terminal"} migrate ops "$@"
+        fi
+        exec docker-compose run --rm --no-deps ${no_terminal:+"$no_terminal"} migrate ops "$@"
+        ;;
+esac
+exec "$kept/current" ops "$@"

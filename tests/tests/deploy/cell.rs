@@ -1,0 +1,183 @@
+//! A cell without containers in a world of its own: releases are little programs that run the real one.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::{Child, Command};
+use world::{Client, World, tools};
+
+/// The regions of the scenes: two, so that "and nowhere else" means something.
+const REGIONS: [&str; 2] = ["eu-central", "us-east"];
+
+pub(crate) struct Cell {
+    pub(crate) world: World,
+    folder: tempfile::TempDir,
+    edge: u16,
+    domicile: PathBuf,
+}
+
+/// How `domicile ops` ended.
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+}
+
+impl Cell {
+    pub(crate) async fn new() -> Self {
+        let builder = World::with_regions(REGIONS).gateways_not_started().without_brokers().without_snowflakes();
+        // Country lookups are not what is tried here, and unpacking the database is half of a start.
+        let world = builder.start().await.expect("a world");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let edge = listener.local_addr().expect("an address").port();
+        let domicile = tools::domicile().expect("the program is built");
+        assert!(
+            tools::on_path("haproxy").is_some(),
+            "haproxy is needed here: cargo xtask tools, or apt-get install haproxy"
+        );
+        Self { world, folder: tempfile::tempdir().expect("a folder"), edge, domicile }
+    }
+
+    /// The deployer's own folder.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join(".domicile/domicile")
+    }
+
+    /// A release: a program that differs from every other one by its name.
+    pub(crate) fn release(&self, name: &str) -> PathBuf {
+        self.program(name, &format!("exec {} \"$@\"", self.domicile.display()))
+    }
+
+    /// A release that misbehaves; its requests are counted in the file that is given back.
+    pub(crate) fn flawed(&self, flaw: &str) -> (PathBuf, PathBuf) {
+        let count = self.folder.path().join(format!("{flaw}.count"));
+        let flawed = env!("CARGO_BIN_EXE_flawed");
+        let lines = format!(
+            "export FLAW={flaw} REAL={} COUNT={}\nexec {flawed} \"$@\"",
+            self.domicile.display(),
+            count.display()
+        );
+        (self.program(flaw, &lines), count)
+    }
+
+    /// A release with a later expand migration in every database, which the real program knows nothing of.
+    pub(crate) fn later(&self, level: u32) -> PathBuf {
+        let psql = tools::Postgres::find().expect("PostgreSQL").program("psql");
+        let databases = self.world.regions().iter().map(|region| (region.superuser_dsn(), "region"));
+        let databases = databases.chain([(self.world.directory_dsn(), "directory")]);
+        let mut migrations = String::new();
+        for (dsn, set) in databases {
+            migrations.push_str(&format!(
+                "  {} -q -v ON_ERROR_STOP=1 '{dsn}' -c \"CREATE TABLE domicile.added_{level} (a int)\" \
+                 -c \"INSERT INTO domicile.{set}_migrations (version, description, success, checksum, execution_time) \
+                 VALUES ({level}, 'from the future', true, '', 0)\" \
+                 -c \"UPDATE domicile.schema_level SET level = {level} WHERE migrations = '{set}'\" >&2 || exit 1\n",
+                psql.display()
+            ));
+        }
+        let real = self.domicile.display();
+        let version =
+            format!("{{\"version\":\"9.0.{level}\",\"levels\":{{\"directory\":{level},\"region\":{level}}}}}");
+        self.program(
+            &format!("later-{level}"),
+            &format!(
+                "if [ \"$1\" = version ]; then echo '{version}'; exit 0; fi\n\
+                 if [ \"$1\" = migrate ] && [ \"$2\" != --dry-run ]; then\n  {real} \"$@\" || exit 1\n{migrations}  exit 0\nfi\n\
+                 exec {real} \"$@\""
+            ),
+        )
+    }
+
+    fn program(&self, name: &str, lines: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n# {name}\n{lines}\n")).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+        path
+    }
+
+    /// `domicile ops …` in this cell.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let edge_config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infrastructure/edge/haproxy.cfg");
+        let mut command = Command::new(&self.domicile);
+        command.arg("ops").args(args).args(["--runtime", "process", "--roles", "gateway"]);
+        command.arg("--folder").arg(self.folder.path()).arg("--config").arg(self.world.gateways()[0].config());
+        command.arg("--edge-listen").arg(format!("127.0.0.1:{}", self.edge)).arg("--edge-config").arg(edge_config);
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
+        self.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
+    }
+
+    pub(crate) async fn ops(&self, args: &[&str]) -> Ended {
+        let output = self.command(args).output().await.expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let out = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        Ended { code: output.status.code().unwrap_or(-1), out }
+    }
+
+    /// Deploys quickly: little is watched, and no backup is taken.
+    pub(crate) async fn deploy(&self, release: &Path, more: &[&str]) -> Ended {
+        let release = release.to_string_lossy().into_owned();
+        self.ops(&[&["deploy", "--image", &release][..], &QUICK, more].concat()).await
+    }
+
+    pub(crate) async fn deploys(&self, release: &Path, more: &[&str]) {
+        let ended = self.deploy(release, more).await;
+        assert_eq!(ended.code, 0, "{}", ended.out);
+    }
+
+    pub(crate) async fn rollback(&self, more: &[&str]) -> Ended {
+        self.ops(&[&["rollback"][..], &QUICK[2..], more].concat()).await
+    }
+
+    /// What serves: exactly one release, by the edge and by what is written down.
+    pub(crate) async fn serving(&self) -> String {
+        let ended = self.ops(&["status", "--json"]).await;
+        let line: serde_json::Value = serde_json::from_str(ended.out.lines().next().unwrap_or_default()).expect("JSON");
+        let status = &line["status"];
+        assert_eq!(ended.code, 0, "{}", ended.out);
+        let edge = status["edge"].as_array().expect("a list");
+        assert_eq!(edge.len(), 1, "exactly one release serves: {status}");
+        assert_eq!(edge[0], status["serving"], "{status}");
+        edge[0].as_str().expect("a name").to_owned()
+    }
+
+    /// How many gateways run, whoever gets requests.
+    pub(crate) fn gateways(&self) -> usize {
+        let names = fs::read_dir(self.state().join("processes")).expect("a folder").flatten();
+        names.filter(|entry| entry.file_name().to_string_lossy().starts_with("web-")).count()
+    }
+
+    /// An application service that comes in through the edge.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(&format!("http://127.0.0.1:{}", self.edge), &self.world.keys().service).expect("a client")
+    }
+}
+
+/// How the scenes deploy.
+pub(crate) const QUICK: [&str; 12] = [
+    "--skip-backup",
+    "a scene without anything to lose",
+    "--bake",
+    "3",
+    "--steps",
+    "20,100",
+    "--step-time",
+    "2",
+    "--max-p99-ratio", // no scene demands speed
+    "1000",
+    "--yes",
+    "--json",
+];
+
+impl Drop for Cell {
+    fn drop(&mut self) {
+        // Releases outlive the deployer by design; here they end with the scene.
+        if let Err(trouble) = ops::runtime::process::end_all(&self.state()) {
+            eprintln!("processes of a cell may be left over: {trouble}");
+        }
+    }
+}
