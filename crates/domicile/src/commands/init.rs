@@ -31,17 +31,32 @@ pub(crate) fn run(args: &cli::Init) -> Result<ExitCode, Failure> {
         print::json(&json!({ "made": founded.made, "kept": founded.kept, "log_keys": founded.log_keys }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    for path in &founded.made {
-        print::note(format!("made {path}"));
-    }
+    tell(&founded);
     if founded.kept > 0 {
         print::note(format!("{} files were there already and stay as they are", founded.kept));
     }
-    if !founded.log_keys.is_empty() {
-        print::note("The public keys of the logs, for whoever verifies them:");
-        founded.log_keys.iter().for_each(print::line);
-    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what was made; nothing when nothing was.
+pub(crate) fn tell(founded: &Founded) {
+    if founded.made.is_empty() {
+        return;
+    }
+    for path in &founded.made {
+        print::note(format!("made {path}"));
+    }
+    print::note("The public keys of the logs, for whoever verifies them:");
+    founded.log_keys.iter().for_each(print::line);
+    print::note("Keep copies of the pepper and of the log keys where the backups are not: they cannot be made again.");
+}
+
+/// A failure as one text.
+pub(crate) fn in_words(failure: &Failure) -> String {
+    match failure {
+        Failure::Config(mistakes) => mistakes.to_string(),
+        Failure::Deed(error) => format!("{error:#}"),
+    }
 }
 
 /// What [`found`] did.
