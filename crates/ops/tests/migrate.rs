@@ -35,7 +35,7 @@ async fn a_deployment_is_planned_migrated_and_then_up_to_date() {
 
     let told = Mutex::new(Vec::new());
     let outcomes = migrate::run(&deployment, &Options::default(), &|name, step| {
-        told.lock().expect("steps").push(format!("{name}: {step}"))
+        told.lock().expect("steps").push(format!("{name}: {step}"));
     })
     .await;
     for (outcome, planned) in outcomes.iter().zip(&plan) {
