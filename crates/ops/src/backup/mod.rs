@@ -23,7 +23,7 @@ mod verify;
 
 pub use catalog::{Backup, Catalog, Standing};
 pub use create::{Created, Kind, Order, create};
-pub use crypt::{Identities, Recipients};
+pub use crypt::{Identities, Recipients, new_pair};
 pub use error::{Error, Refusal};
 pub use id::BackupId;
 pub use manifest::{Manifest, Mode, Outcome, TableLine, Verdict};
