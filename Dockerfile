@@ -44,7 +44,7 @@ RUN apt-get -q update \
 RUN groupadd --gid 65532 domicile \
     && useradd --uid 65532 --gid 65532 --home-dir /var/lib/domicile --no-create-home --shell /usr/sbin/nologin domicile \
     && install -d -o 65532 -g 65532 -m 0750 /var/lib/domicile /var/lib/domicile/backups \
-        /var/lib/domicile/forwarder /var/lib/domicile/signed /var/lib/domicile/ops
+        /var/lib/domicile/forwarder /var/lib/domicile/signed
 COPY config/residency.toml /etc/domicile/residency.toml
 COPY config/presets /etc/domicile/presets
 COPY config/geoip /usr/share/domicile/geoip

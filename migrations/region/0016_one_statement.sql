@@ -1,4 +1,5 @@
--- expand-only: yes
+-- domicile:phase expand
+-- domicile:level 16
 -- What a statement calls that finds, in its own middle, that it must not have been begun: somebody else was faster.
 -- It fails as a whole, and the batch is looked at again.
 

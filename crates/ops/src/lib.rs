@@ -8,6 +8,7 @@
 pub mod backup;
 pub mod deploy;
 mod deployment;
+pub mod drill;
 pub mod edge;
 mod exit;
 pub mod migrate;

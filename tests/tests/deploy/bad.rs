@@ -46,3 +46,17 @@ async fn a_release_that_crashes_after_it_was_switched_to_is_undone() {
     let history = cell.ops(&["history"]).await;
     assert!(history.out.contains("undone"), "{}", history.out);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_switched_while_a_subject_is_found_in_another_region_too() {
+    let cell = Cell::new().await;
+    cell.deploys(&cell.release("one"), &[]).await;
+    let stray = "INSERT INTO domicile.subjects (subject, digest, key_id, state, epoch, secret, registered_at) \
+                 VALUES ('domicile-smoke-eu-central', decode(repeat('00', 32), 'hex'), 1, 'active', 1, \
+                 decode(repeat('00', 32), 'hex'), now())";
+    cell.world.region("us-east").sql(stray).await.expect("a stray row");
+    let ended = cell.deploy(&cell.release("two"), &[]).await;
+    assert_eq!(ended.code, 11, "{}", ended.out);
+    assert!(ended.out.contains("is in the database of us-east"), "{}", ended.out);
+    assert_eq!((cell.serving().await.as_str(), cell.gateways()), ("rel-1", 1));
+}

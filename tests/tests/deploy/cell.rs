@@ -16,6 +16,7 @@ pub(crate) struct Cell {
     folder: tempfile::TempDir,
     edge: u16,
     domicile: PathBuf,
+    roles: &'static str,
 }
 
 /// How `domicile ops` ended.
@@ -26,6 +27,11 @@ pub(crate) struct Ended {
 
 impl Cell {
     pub(crate) async fn new() -> Self {
+        Self::with_roles("gateway").await
+    }
+
+    /// A cell in which these roles run, too.
+    pub(crate) async fn with_roles(roles: &'static str) -> Self {
         let builder = World::with_regions(REGIONS).gateways_not_started().without_brokers().without_snowflakes();
         // Country lookups are not what is tried here, and unpacking the database is half of a start.
         let world = builder.start().await.expect("a world");
@@ -36,7 +42,7 @@ impl Cell {
             tools::on_path("haproxy").is_some(),
             "haproxy is needed here: cargo xtask tools, or apt-get install haproxy"
         );
-        Self { world, folder: tempfile::tempdir().expect("a folder"), edge, domicile }
+        Self { world, folder: tempfile::tempdir().expect("a folder"), edge, domicile, roles }
     }
 
     /// The deployer's own folder.
@@ -100,7 +106,7 @@ impl Cell {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let edge_config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infrastructure/edge/haproxy.cfg");
         let mut command = Command::new(&self.domicile);
-        command.arg("ops").args(args).args(["--runtime", "process", "--roles", "gateway"]);
+        command.arg("ops").args(args).args(["--runtime", "process", "--roles", self.roles]);
         command.arg("--folder").arg(self.folder.path()).arg("--config").arg(self.world.gateways()[0].config());
         command.arg("--edge-listen").arg(format!("127.0.0.1:{}", self.edge)).arg("--edge-config").arg(edge_config);
         command.stdin(Stdio::null()).kill_on_drop(true);
@@ -120,8 +126,7 @@ impl Cell {
 
     /// Deploys quickly: little is watched, and no backup is taken.
     pub(crate) async fn deploy(&self, release: &Path, more: &[&str]) -> Ended {
-        let release = release.to_string_lossy().into_owned();
-        self.ops(&[&["deploy", "--image", &release][..], &QUICK, more].concat()).await
+        self.ops(&quickly("deploy", Some(&release.to_string_lossy()), more)).await
     }
 
     pub(crate) async fn deploys(&self, release: &Path, more: &[&str]) {
@@ -130,7 +135,7 @@ impl Cell {
     }
 
     pub(crate) async fn rollback(&self, more: &[&str]) -> Ended {
-        self.ops(&[&["rollback"][..], &QUICK[2..], more].concat()).await
+        self.ops(&quickly("rollback", None, more)).await
     }
 
     /// What serves: exactly one release, by the edge and by what is written down.
@@ -151,27 +156,40 @@ impl Cell {
         names.filter(|entry| entry.file_name().to_string_lossy().starts_with("web-")).count()
     }
 
+    /// The tags that the processes of a service run from.
+    pub(crate) fn tags_of(&self, service: &str) -> Vec<String> {
+        let names = fs::read_dir(self.state().join("processes")).expect("a folder").flatten();
+        let of_service = names.filter(|entry| entry.file_name().to_string_lossy().starts_with(service));
+        let read = |path: PathBuf| -> serde_json::Value {
+            serde_json::from_slice(&fs::read(path).expect("readable")).expect("JSON")
+        };
+        of_service.map(|entry| read(entry.path())["instance"]["tag"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
     /// An application service that comes in through the edge.
     pub(crate) fn client(&self) -> Client {
         Client::new(&format!("http://127.0.0.1:{}", self.edge), &self.world.keys().service).expect("a client")
     }
 }
 
-/// How the scenes deploy.
-pub(crate) const QUICK: [&str; 12] = [
-    "--skip-backup",
-    "a scene without anything to lose",
-    "--bake",
-    "3",
-    "--steps",
-    "20,100",
-    "--step-time",
-    "2",
-    "--max-p99-ratio", // no scene demands speed
-    "1000",
-    "--yes",
-    "--json",
+/// How the scenes deploy: little is watched, and no scene demands speed.
+const QUICK: [(&str, &str); 5] = [
+    ("--skip-backup", "a scene without anything to lose"),
+    ("--bake", "3"),
+    ("--steps", "20,100"),
+    ("--step-time", "2"),
+    ("--max-p99-ratio", "1000"),
 ];
+
+/// The arguments of an operation: `more` goes before what is usual.
+pub(crate) fn quickly<'a>(verb: &'a str, image: Option<&'a str>, more: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec![verb, "--yes", "--json"];
+    args.extend(image.iter().flat_map(|image| ["--image", image]));
+    args.extend(more);
+    let usual = QUICK.iter().filter(|(flag, _)| !more.contains(flag) && (image.is_some() || *flag != "--skip-backup"));
+    args.extend(usual.flat_map(|(flag, value)| [*flag, *value]));
+    args
+}
 
 impl Drop for Cell {
     fn drop(&mut self) {

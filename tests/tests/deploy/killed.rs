@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use system_tests::PATIENCE;
 
-use crate::cell::{Cell, QUICK};
+use crate::cell::{Cell, quickly};
 
 /// The journals of a cell.
 fn journals(cell: &Cell) -> Vec<PathBuf> {
@@ -20,8 +20,8 @@ fn lines(path: &PathBuf) -> usize {
 /// Deploys and kills the deployer as soon as its journal has so many lines. Tells whether it was killed in time.
 async fn deploy_killed_after(cell: &Cell, release: &std::path::Path, wanted: usize) -> bool {
     let before = journals(cell);
-    let release = release.to_string_lossy().into_owned();
-    let mut deployer = cell.start(&[&["deploy", "--image", &release][..], &QUICK].concat());
+    let hurried = ["--bake", "0", "--steps", "100"];
+    let mut deployer = cell.start(&quickly("deploy", Some(&release.to_string_lossy()), &hurried));
     let begun = Instant::now();
     loop {
         let journal = journals(cell).into_iter().find(|path| !before.contains(path));

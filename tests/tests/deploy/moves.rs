@@ -85,7 +85,7 @@ async fn a_rollback_across_two_releases_with_migrations_between_them_restores_no
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_looks_is_told_what_serves_what_was_done_and_what_is_missing() {
-    let cell = Cell::new().await;
+    let cell = Cell::with_roles("gateway,relay,forwarder").await;
     let nothing = cell.rollback(&[]).await;
     assert_eq!(nothing.code, 6, "{}", nothing.out);
     let missing = cell.deploy(std::path::Path::new("/nowhere/at/all"), &[]).await;
@@ -94,6 +94,11 @@ async fn whoever_looks_is_told_what_serves_what_was_done_and_what_is_missing() {
     cell.deploys(&cell.release("one"), &[]).await;
     let again = cell.deploy(&cell.release("one"), &["--detailed-exitcode"]).await;
     assert_eq!(again.code, 0, "the same image: nothing to do. {}", again.out);
+    cell.deploys(&cell.release("two"), &[]).await;
+    for role in ["relay", "forwarder"] {
+        let tags = cell.tags_of(role);
+        assert!(tags.len() == 1 && tags[0].contains(":rel-2-"), "the {role} is the new release's alone: {tags:?}");
+    }
     let history = cell.ops(&["history"]).await;
     assert!(history.code == 0 && history.out.contains("committed"), "{}", history.out);
     let logs = cell.ops(&["logs", "web"]).await;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a scene that cannot be set is a failed test")]
 
+mod backups;
 mod callers;
 mod decisions;
 mod erasure;

@@ -22,7 +22,8 @@ Makes .env from .env.example, and in secrets/ the passwords, the directory's pep
 signed with. What is there already stays as it is. The folder is closed to others; whoever may read what is inside is decided
 by docker-compose.yml, which mounts it service by service.
 
-The pepper and the log keys cannot be made again: keep copies of them where the backups are not.
+The pepper and the log keys cannot be made again: keep copies of them where the backups are not. The keys that open the
+backups (secrets/offline) are mounted nowhere: keep the one for emergencies somewhere else altogether.
 
 Examples:
   domicile init                                 all regions on this host

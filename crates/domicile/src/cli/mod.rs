@@ -4,6 +4,7 @@
 mod audit;
 mod backup;
 mod config;
+mod drill;
 mod init;
 mod keys;
 mod ops;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use self::audit::*;
 pub(crate) use self::backup::*;
 pub(crate) use self::config::*;
+pub(crate) use self::drill::*;
 pub(crate) use self::init::*;
 pub(crate) use self::keys::*;
 pub(crate) use self::ops::*;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::backup::{BACKUP_HELP, Backup};
+use super::drill::{DRILL_HELP, Drill};
 use super::{ConfigFile, Role};
 
 pub(super) const OPS_HELP: &str = "\
@@ -68,6 +69,9 @@ pub(crate) enum Ops {
     /// Backups: make, list, prove, restore, thin out, encrypt anew
     #[command(subcommand, after_help = BACKUP_HELP)]
     Backup(Backup),
+    /// Drills: disasters, rehearsed and measured
+    #[command(subcommand, after_help = DRILL_HELP)]
+    Drill(Drill),
     /// The lease of deployers in the databases: held while standard input is open
     #[command(hide = true)]
     Lease(OpsLease),

@@ -22,8 +22,6 @@ use crate::{cli, print};
 const OWNER: &str = "domicile_owner";
 /// Where the containers see `secrets/`.
 const MOUNTED: &str = "file:/run/secrets/";
-/// The private keys that open backups, each to be kept in another place.
-const RECOVERY_KEYS: [&str; 2] = ["backup-key-1", "backup-key-2"];
 /// Folders that are mounted whether or not there is something in them.
 const FOLDERS: [&str; 6] = ["service", "owner", "signer", "forwarder", "otel", "grafana"];
 
@@ -53,7 +51,7 @@ pub(crate) fn tell(founded: &Founded) {
     founded.log_keys.iter().for_each(print::line);
     print::note(
         "Keep copies of the pepper and of the log keys where the backups are not: they cannot be made again. \
-         Move the two keys of secrets/recovery away from here, and apart: either of them opens the backups.",
+         Move what is in secrets/offline away from here, and apart: it opens the backups.",
     );
 }
 
@@ -106,9 +104,12 @@ pub(crate) fn found(dir: &Path, cell: &str) -> Result<Founded, Failure> {
             founding.log_key(signer.key.as_deref(), origin)?;
         }
     }
-    let regions = settings.regions.iter().map(|(name, region)| (name.as_str(), region.backup.as_ref()));
-    let kept = std::iter::once(("directory", directory.backup.as_ref())).chain(regions);
-    founding.backups(kept.filter_map(|(name, backup)| Some((name, backup?))))?;
+    let backups = settings.regions.iter().map(|(name, region)| (name.as_str(), region.backup.as_ref()));
+    for (name, backup) in backups.chain([("directory", directory.backup.as_ref())]) {
+        if let Some(backup) = backup {
+            founding.backup(name, backup)?;
+        }
+    }
     founding.file("secrets/grafana/password", &random())?;
     founding.state()?;
     Ok(founding.done)
@@ -191,39 +192,28 @@ impl Founding<'_> {
         Ok(())
     }
 
-    /// Who can open the backups, and the keys that sign them. The private keys that open them are made here and belong
-    /// elsewhere: nothing mounts them.
-    fn backups<'b>(&mut self, databases: impl Iterator<Item = (&'b str, &'b raw::Backup)>) -> anyhow::Result<()> {
-        let mut recipients = Vec::with_capacity(RECOVERY_KEYS.len());
-        let mut wanted = Vec::new();
-        for (name, backup) in databases {
-            if let Some(path) = backup.key.as_deref().and_then(mounted) {
-                let key = SigningKey::new(&format!("{name}.backup"), KeyKind::Log, &rand::random())?;
-                self.file(&path, &key.to_secret_text())?;
-            }
-            if backup.recipients.is_empty() {
-                let table =
-                    if name == "directory" { "DIRECTORY".to_owned() } else { format!("REGIONS__{}", variable(name)) };
-                wanted.push(format!("DOMICILE__{table}__BACKUP__RECIPIENTS"));
-            }
+    /// The key that signs a database's backups, and the two that open them: these are needed in an emergency only, and are
+    /// mounted nowhere.
+    fn backup(&mut self, name: &str, backup: &raw::Backup) -> anyhow::Result<()> {
+        if let Some(path) = backup.key.as_deref().and_then(mounted) {
+            let key = SigningKey::new(&format!("{name}.backup"), KeyKind::Log, &rand::random())?;
+            self.file(&path, &key.to_secret_text())?;
         }
-        let path = self.dir.join(".env");
-        let mut env = fs::read_to_string(&path).context(".env cannot be read")?;
-        wanted.retain(|name| !env.lines().any(|line| line.starts_with(&format!("{name}="))));
-        if wanted.is_empty() {
+        let Some(path) = backup.recipients.first().and_then(|reference| mounted(reference)) else { return Ok(()) };
+        if self.dir.join(&path).exists() {
+            self.done.kept += 1;
             return Ok(());
         }
-        for name in RECOVERY_KEYS {
-            let (secret, _) = ops::backup::new_pair();
-            let text = self.file(&format!("secrets/recovery/{name}"), secret.expose_secret())?;
-            let identities = ops::backup::Identities::parse(&text.into());
-            recipients.extend(identities.map_err(|refusal| anyhow::anyhow!("{name}: {refusal}"))?.recipients());
+        let mut recipients =
+            format!("# Who can open the backups of {name}: its verifier, and the key for emergencies.\n");
+        for purpose in ["verify", "emergency"] {
+            let (private, recipient) = ops::backup::new_pair();
+            self.file(&format!("secrets/offline/{name}-backup-{purpose}"), private.expose_secret())?;
+            recipients.push_str(&recipient);
+            recipients.push('\n');
         }
-        env.push_str("\n# Who can open the backups: the private keys are in secrets/recovery. Move them away from here, and apart.\n");
-        for name in wanted {
-            env.push_str(&format!("{name}={}\n", recipients.join(",")));
-        }
-        fs::write(&path, env).context(".env was not written")
+        self.file(&path, &recipients)?;
+        Ok(())
     }
 
     /// The folder that edge and deployer share. Whoever runs the edge writes into it; what is around it is closed.
@@ -273,11 +263,6 @@ impl Founding<'_> {
         self.done.made.push(path.to_owned());
         Ok(content.trim_end().to_owned())
     }
-}
-
-/// A region's name as variables have it.
-fn variable(name: &str) -> String {
-    name.to_ascii_uppercase().replace('-', "_")
 }
 
 /// The file below `secrets/` that a reference names, if it names one.
@@ -339,24 +324,15 @@ mod tests {
         );
         assert!(read("secrets/owner/directory").contains("@directory:5432/directory"));
         assert_ne!(read("secrets/service/uk-south-password"), read("secrets/service/us-east-password"));
-        let env = read(".env");
-        assert!(env.contains("COMPOSE_PROFILES=single\n"), "{env}");
-        for table in ["DIRECTORY", "REGIONS__EU_CENTRAL", "REGIONS__UK_SOUTH", "REGIONS__US_EAST"] {
-            let name = format!("DOMICILE__{table}__BACKUP__RECIPIENTS=");
-            let line =
-                env.lines().find_map(|line| line.strip_prefix(&name)).unwrap_or_else(|| panic!("{name} in {env}"));
-            assert_eq!(line.split(',').filter(|key| key.starts_with("age1")).count(), 2, "{line}");
-        }
-        assert!(read("secrets/recovery/backup-key-1").starts_with("AGE-SECRET-KEY-1"));
+        assert!(read(".env").contains("COMPOSE_PROFILES=single\n"));
         let mode = |path: &str| fs::metadata(folder.path().join(path)).expect(path).permissions().mode() & 0o777;
         assert_eq!((mode("secrets"), mode(".domicile"), mode(".domicile/domicile/edge")), (0o700, 0o700, 0o777));
         assert_eq!((mode("secrets/db"), mode("secrets/db/password")), (0o755, 0o444));
 
         let again = found(folder.path(), "single").expect("founded");
-        // The keys that open backups are not looked for: they are meant to be elsewhere by now.
-        assert_eq!((again.made.len(), again.kept), (0, first.made.len() - RECOVERY_KEYS.len()));
+        assert_eq!((again.made.len(), again.kept), (0, first.made.len()));
         assert_eq!(again.log_keys, first.log_keys);
-        assert_eq!((read("secrets/db/password"), read(".env")), (password, env));
+        assert_eq!(read("secrets/db/password"), password);
     }
 
     #[test]
@@ -374,14 +350,10 @@ mod tests {
                 let pairs = lines.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
                 variables.extend(pairs.map(|(name, value)| (name.to_owned(), here(value))));
             }
-            let env = fs::read_to_string(folder.path().join(".env")).expect("made");
-            let passed =
-                env.lines().filter_map(|line| line.split_once('=')).filter(|(name, _)| name.starts_with("DOMICILE__"));
-            variables.extend(passed.map(|(name, value)| (name.to_owned(), value.to_owned())));
             let loaded = config::parse(&config, &here(&text), &variables);
             let loaded = loaded.unwrap_or_else(|mistakes| panic!("{cell} is sound, but:\n{mistakes}"));
             assert!(loaded.served.values().all(|served| served.signer.is_some()), "{cell}: every log is signed");
-            assert!(loaded.served.values().all(|served| served.backup.is_some()), "{cell}: everything is backed up");
+            let env = fs::read_to_string(folder.path().join(".env")).expect("made");
             assert!(env.contains(&format!("DOMICILE_CELL={cell}\n")), "{env}");
         }
     }

@@ -161,9 +161,7 @@ pub(crate) struct Backups {
     pub retention: ops::backup::Retention,
     pub run_max: Duration,
     pub verified_age_max: Duration,
-    #[expect(dead_code, reason = "drills read it")]
     pub drill_age_max: Duration,
-    #[expect(dead_code, reason = "drills read it")]
     pub state_folder: Option<PathBuf>,
 }
 

@@ -79,6 +79,7 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
     forwarder::describe_metrics();
     let mut tasks = tasks::Tasks::new(carriers_stop.clone());
     tasks.upkeep(telemetry.metrics.clone());
+    tasks.proofs(config);
     if does(Role::Relay) {
         tasks.relays(config, &stores);
     }

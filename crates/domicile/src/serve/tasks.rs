@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use geoip::{GeoIp, Reload};
 use leaf::GatewayId;
+use ops::drill::proofs::Proofs;
 use residency::Policy;
 use routing::Routing;
 use storage::RegionStore;
@@ -24,6 +25,8 @@ use crate::telemetry::Metrics;
 
 /// How often histograms are tidied.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked what was proven of backups and drills.
+const PROOFS_EVERY: Duration = Duration::from_secs(10);
 /// How often it is looked whether the policy in force is kept.
 const KEEP_EVERY: Duration = Duration::from_secs(5);
 /// How often it is looked whether the directory knows of every erasure.
@@ -224,6 +227,21 @@ impl Tasks {
         self.every(UPKEEP_EVERY, move || {
             metrics.upkeep();
             std::future::ready(())
+        });
+    }
+
+    /// Shows what was proven of backups and drills, as `domicile ops` has noted it.
+    pub(super) fn proofs(&mut self, config: &Config) {
+        let Some(state) = config.backup.state_folder.clone() else { return };
+        self.every(PROOFS_EVERY, move || {
+            let state = state.clone();
+            async move {
+                match tokio::task::spawn_blocking(move || Proofs::read(&state)).await {
+                    Ok(Ok(proofs)) => proofs.show(),
+                    Ok(Err(error)) => warn!("What was proven of backups cannot be read: {error}"),
+                    Err(_) => error!("Reading what was proven of backups panicked"),
+                }
+            }
         });
     }
 

@@ -49,15 +49,15 @@ impl Recipients {
     }
 }
 
-/// Private keys: only where a backup is verified from its ciphertext or restored.
-pub struct Identities(Vec<x25519::Identity>);
-
-/// A new pair of keys: the private one, and the recipient that goes with it.
+/// A new pair of keys: the private one as a line of an identity file, and the recipient.
 #[must_use]
 pub fn new_pair() -> (SecretString, String) {
     let identity = x25519::Identity::generate();
-    (identity.to_string().expose_secret().to_owned().into(), identity.to_public().to_string())
+    (identity.to_string(), identity.to_public().to_string())
 }
+
+/// Private keys: only where a backup is verified from its ciphertext or restored.
+pub struct Identities(Vec<x25519::Identity>);
 
 impl Identities {
     /// Reads an identity file: lines `AGE-SECRET-KEY-1…`, comments allowed.

@@ -96,11 +96,8 @@ pub(super) async fn pour(
     let (cipher, fed) =
         tokio::join!(download_into(download, cipher_in), feed(plain_out, manifest.plain.bytes, sink, told));
     let opened = opening.await.unwrap_or(Err(Refusal::DoesNotDecrypt));
-    // The most telling reason first: a damaged file also fails to decrypt, and then to restore.
-    match opened {
-        Err(refusal @ Refusal::NotForThisIdentity) => return Err(refusal.into()),
-        _ => compare(&cipher?, &manifest.cipher, Refusal::CipherHash)?,
-    }
+    // The most telling reason first: a damaged file also fails to decrypt, or to know its reader, and then to restore.
+    compare(&cipher?, &manifest.cipher, Refusal::CipherHash)?;
     opened?;
     compare(&fed?, &manifest.plain, Refusal::PlainHash)?;
     Ok(())

@@ -5,6 +5,7 @@
 //! (their tag says of which release they are) and which of them the edge lets requests to. Undoing is therefore one
 //! deed, [`Deployer::abort`] and every failure use it: *converge* on a release.
 
+mod contract;
 mod converge;
 mod events;
 mod execute;
@@ -28,6 +29,7 @@ mod watch;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+pub use contract::Contract;
 pub use events::{Event, Silent, Teller};
 pub use inspect::{Finding, Report};
 pub use journal::{Begun, Entry, Journal, Told, unfinished};

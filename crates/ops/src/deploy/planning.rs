@@ -107,7 +107,7 @@ impl Deployer<'_> {
     }
 
     /// The databases as the program of `tag` sees them. Before the first release they need not be there.
-    fn databases(&self, tag: &str, must_be_there: bool) -> Result<Vec<DatabaseState>, Trouble> {
+    pub(super) fn databases(&self, tag: &str, must_be_there: bool) -> Result<Vec<DatabaseState>, Trouble> {
         let ran = self.runtime.run(tag, &["migrate", "--dry-run", "--json"], LOOK_MAX);
         let told = ran.and_then(|ran| match serde_json::from_str::<Told>(&ran.stdout) {
             Ok(told) => Ok(told.databases),

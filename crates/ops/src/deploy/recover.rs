@@ -78,6 +78,11 @@ impl Deployer<'_> {
             let state = self.store.state()?;
             let Some(serving) = &state.serving else { return Ok(None) };
             let settings = super::Settings::default();
+            // Whoever came up with the machine is asked before anybody is led there.
+            let instances = self.instances_of(&serving.tag)?;
+            if !instances.is_empty() {
+                self.wait_healthy("reconcile", &instances, &settings)?;
+            }
             self.converge(Some(serving), state.warm.as_ref(), &settings)?;
             let instances = self.instances_of(&serving.tag)?;
             if instances != serving.instances {

@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_program_that_does_not_end_is_ended() {
-        let late = run(shell("sleep 600"), Duration::from_millis(50)).expect_err("it is late");
+        let late = run(shell("exec sleep 600"), Duration::from_millis(50)).expect_err("it is late");
         assert_eq!(late.exit, Exit::Unreachable);
     }
 

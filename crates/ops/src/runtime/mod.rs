@@ -2,6 +2,7 @@
 
 mod child;
 pub mod compose;
+mod files;
 pub mod process;
 
 use std::time::Duration;

@@ -85,7 +85,8 @@ impl Scratch {
     }
 }
 
-/// Drops what runs that were cut short left on the server of `dsn`; says which. One that somebody is connected to is
+/// Drops what runs that were cut short left on the server of `dsn`; says which. A run that was killed while the server
+/// made the database could not mark it any more: that one is known by its name. One that somebody is connected to is
 /// in use and stays.
 ///
 /// # Errors
@@ -102,7 +103,9 @@ pub async fn drop_leftovers(dsn: &SecretString) -> Result<Vec<String>, Error> {
     }
     let found = sqlx::query(
         "SELECT d.datname FROM pg_database AS d \
-         WHERE shobj_description(d.oid, 'pg_database') = $1 \
+         WHERE (shobj_description(d.oid, 'pg_database') = $1 \
+                OR shobj_description(d.oid, 'pg_database') IS NULL \
+                   AND d.datname ~ '_(verify|scratch)_[0-9]{8}t[0-9]{6}z_[0-9a-f]{8}$') \
            AND NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.datid = d.oid)",
     )
     .bind(MARK)

@@ -9,6 +9,7 @@ use ops::DatabaseName;
 use ops::backup::{
     self, Backup, BackupId, Catalog, Created, Error, Kind, Order, Source, Standing, Step, create, prune, verify,
 };
+use ops::drill::proofs::Proofs;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -60,7 +61,7 @@ fn configured(which: &cli::Which) -> Result<(Config, Vec<Source>), Failure> {
 }
 
 async fn create_all(args: &cli::BackupCreate) -> Result<ExitCode, Failure> {
-    let (_, sources) = configured(&args.which)?;
+    let (config, sources) = configured(&args.which)?;
     let kind = match args.kind {
         cli::BackupKind::Manual => Kind::Manual,
         cli::BackupKind::Scheduled => Kind::Scheduled,
@@ -76,7 +77,10 @@ async fn create_all(args: &cli::BackupCreate) -> Result<ExitCode, Failure> {
         let made = create(source, &order, &|name, step| watch.step(name, &step)).await;
         watch.clear();
         match made {
-            Ok(created) => rows.push((source, Ok(created))),
+            Ok(created) => {
+                note_proofs(&config, source).await;
+                rows.push((source, Ok(created)));
+            }
             Err(error) => {
                 worst = worst.max(Worst::of(&error));
                 print::note(format!("{}: {:#}", source.database, anyhow!(error)));
@@ -211,7 +215,7 @@ async fn verify_all(args: &cli::BackupVerify) -> Result<ExitCode, Failure> {
         print::note("Inline verification happens while a backup is made; a stored one is verified --from-cipher.");
         return Ok(ExitCode::from(crate::commands::MISUSED));
     }
-    let (_, sources) = configured(&args.which)?;
+    let (config, sources) = configured(&args.which)?;
     let identities = identities(&args.identity)?;
     let id = args.id.as_ref().map(|id| id.parse::<BackupId>()).transpose().context("--id names no backup")?;
     let watch = Watch::new();
@@ -219,6 +223,7 @@ async fn verify_all(args: &cli::BackupVerify) -> Result<ExitCode, Failure> {
     for source in &sources {
         let done = verify(source, id.as_ref(), &identities, &|name, step| watch.step(name, &step)).await;
         watch.clear();
+        note_proofs(&config, source).await;
         let name = source.database.to_string();
         match done {
             Ok(done) => {
@@ -310,6 +315,18 @@ async fn rekey(args: &cli::BackupRekey) -> Result<ExitCode, Failure> {
         print::line("Every backup is encrypted to the recipients of the configuration.");
     }
     Ok(worst.code())
+}
+
+/// Notes what is proven now, for the metrics. Best effort: the backups themselves say it, too.
+async fn note_proofs(config: &Config, source: &Source) {
+    let state = &super::drill::state_folder(config);
+    let Ok(catalog) = Catalog::read(source).await else { return };
+    let seconds = |at: Option<OffsetDateTime>| at.map(OffsetDateTime::unix_timestamp);
+    let (taken, verified) = (seconds(catalog.taken_at()), seconds(catalog.verified_at()));
+    let noted = Proofs::change(state, |proofs| proofs.note_backups(&source.database.to_string(), taken, verified));
+    if let Err(error) = noted {
+        print::note(format!("{}: what was proven cannot be noted in {}: {error}", source.database, state.display()));
+    }
 }
 
 /// A bar on a terminal, lines elsewhere.

@@ -4,6 +4,7 @@
 mod backup;
 mod cell;
 mod contract;
+mod drill;
 mod lease;
 mod look;
 mod mark;
@@ -32,6 +33,7 @@ pub(crate) const REFUSED: u8 = Exit::Unproven.code();
 pub(crate) async fn run(command: cli::Ops) -> Result<ExitCode, Failure> {
     match command {
         cli::Ops::Backup(command) => Box::pin(backup::run(command)).await,
+        cli::Ops::Drill(command) => Box::pin(drill::run(command)).await,
         cli::Ops::Lease(args) => lease::run(&args).await,
         cli::Ops::Mark(args) => mark::run(&args).await,
         command => {
@@ -74,7 +76,9 @@ fn blocking(command: &cli::Ops, interrupted: &AtomicBool) -> ExitCode {
         | cli::Ops::Resume(cell)
         | cli::Ops::Abort(cell)
         | cli::Ops::Reconcile(cell) => cell,
-        cli::Ops::Backup(_) | cli::Ops::Lease(_) | cli::Ops::Mark(_) => return ExitCode::from(FAILED), // not of a cell
+        cli::Ops::Backup(_) | cli::Ops::Drill(_) | cli::Ops::Lease(_) | cli::Ops::Mark(_) => {
+            return ExitCode::from(FAILED);
+        } // not of a cell
     };
     // One cell after the other; the first that fails ends it, so that a bad release reaches one cell only.
     let mut last = Exit::Done;
@@ -130,7 +134,7 @@ fn in_cell(command: &cli::Ops, cell: &cli::Cell, env_file: &std::path::Path, int
         cli::Ops::Lock(cli::OpsLock::Status(_)) => look::lock(&opened, false),
         cli::Ops::Lock(cli::OpsLock::Release(_)) => look::lock(&opened, true),
         cli::Ops::Migrate(cli::OpsMigrate::Contract(args)) => contract::run(&opened, interrupted, args),
-        cli::Ops::Backup(_) | cli::Ops::Lease(_) | cli::Ops::Mark(_) => Ok(Exit::Usage),
+        cli::Ops::Backup(_) | cli::Ops::Drill(_) | cli::Ops::Lease(_) | cli::Ops::Mark(_) => Ok(Exit::Usage),
     };
     outcome.unwrap_or_else(|failed| tell_failure(&failed, cell.json))
 }

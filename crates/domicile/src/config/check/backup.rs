@@ -3,6 +3,7 @@
 
 use ops::backup::{Place, Recipients, Refusal};
 use residency::{Jurisdiction, Policy};
+use secrecy::ExposeSecret as _;
 
 use super::Check;
 use crate::config::secret::is_reference;
@@ -42,7 +43,7 @@ impl Check<'_> {
             }
             _ => None,
         };
-        let recipients = Recipients::parse(&raw.recipients).map_err(|refusal| {
+        let recipients = Recipients::parse(&self.recipients(table, raw)?).map_err(|refusal| {
             let fix = "Make two pairs of keys with age-keygen, keep the private ones apart, write recipients = [\"age1…\", \"age1…\"].";
             if !self.mistakes.mention(&key("recipients")) {
                 self.error(&key("recipients"), format!("{}.", sentence(&refusal)), fix);
@@ -68,6 +69,29 @@ impl Check<'_> {
             scratch_postgres: raw.scratch_postgres.clone(),
             settings_folder: self.folder.to_owned(),
         })
+    }
+
+    /// Recipients as they stand here, or as the file has them that is named instead: a line each.
+    fn recipients(&mut self, table: &str, raw: &raw::Backup) -> Option<Vec<String>> {
+        let mut recipients = Vec::with_capacity(raw.recipients.len());
+        for (index, written) in raw.recipients.iter().enumerate() {
+            if !is_reference(written) {
+                recipients.push(written.clone());
+                continue;
+            }
+            match self.secrets.resolve(written) {
+                Ok(found) => {
+                    let lines = found.secret.expose_secret().lines().map(str::trim);
+                    recipients
+                        .extend(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned));
+                }
+                Err(trouble) => {
+                    self.error(&format!("{table}.recipients[{index}]"), trouble.message, trouble.fix);
+                    return None;
+                }
+            }
+        }
+        Some(recipients)
     }
 
     fn misplaced(&mut self, table: &str, location: &str, refusal: &Refusal) {

@@ -35,8 +35,8 @@ pub(crate) struct Backups {
     /// The same for the last successful drill of restoring, in hours.
     #[schemars(range(min = 1, max = 8760))]
     pub drill_age_hours_max: u32,
-    /// Where reports of drills are kept, and what the admin listener shows of backups and drills. Default:
-    /// `.domicile/<project>`.
+    /// Where reports of drills are kept, and what was proven last, which a process that serves shows as metrics. Default:
+    /// `.domicile`, and no metrics.
     pub state_folder: Option<PathBuf>,
 }
 
@@ -69,7 +69,8 @@ pub(crate) struct Backup {
     pub replicated_to: Vec<String>,
     /// The jurisdiction, of the directory's backups only; a region's is known.
     pub jurisdiction: Option<String>,
-    /// Who can open them: at least two age recipients, `age1…`. Keep the private keys elsewhere, and apart.
+    /// Who can open them: at least two age recipients, `age1…`, or `file:…` with a line each. Keep the private keys
+    /// elsewhere, and apart.
     pub recipients: Vec<String>,
     /// The key that signs them, as `file:…` or `env:…`: what `domicile audit key generate` wrote.
     pub key: Option<String>,

@@ -49,6 +49,9 @@ struct Inner {
     crash_at: Option<u32>,
     default: Option<String>,
     floor: i64,
+    held: bool,
+    contracted: bool,
+    levels: BTreeMap<String, i64>,
     someone_at_work: bool,
     lease_lost: bool,
     /// What a caller or an auditor would complain of.
@@ -155,6 +158,33 @@ impl Model {
         self.inner.borrow_mut().floor = floor;
     }
 
+    /// The images of this content know the schema up to this level; others up to 9.
+    pub(super) fn knows(&self, content: &str, level: i64) {
+        self.inner.borrow_mut().levels.insert(format!("sha256:{content:0<16}"), level);
+    }
+
+    /// A migration waits that takes something away.
+    pub(super) fn hold_a_migration_back(&self) {
+        self.inner.borrow_mut().held = true;
+    }
+
+    pub(super) fn is_contracted(&self) -> bool {
+        self.inner.borrow().contracted
+    }
+
+    pub(super) fn days_go_by(&self, days: u64) {
+        self.inner.borrow_mut().time += Duration::from_secs(days * 24 * 3600);
+    }
+
+    /// Every container comes up again, with another address.
+    pub(super) fn restart_the_machine(&self) {
+        let mut inner = self.inner.borrow_mut();
+        for process in &mut inner.processes {
+            process.instance.address = format!("10.1.{}", process.instance.address.trim_start_matches("10.0."));
+        }
+        inner.proven = inner.processes.iter().map(|process| process.instance.address.clone()).collect();
+    }
+
     pub(super) fn somebody_is_at_work(&self) {
         self.inner.borrow_mut().someone_at_work = true;
     }
@@ -252,8 +282,11 @@ impl Pace for Model {
     }
 
     fn wall(&self) -> String {
-        let time = self.inner.borrow().time.as_millis();
-        format!("2026-01-01T00:00:00.{time:012}Z")
+        let time = self.inner.borrow().time;
+        let now = time::OffsetDateTime::UNIX_EPOCH + time::Duration::days(20_000) + time;
+        // Always with a fraction, so that names made of it stay in order.
+        let (date, clock, millis) = (now.date(), now.time(), now.millisecond());
+        format!("{date}T{:02}:{:02}:{:02}.{millis:03}Z", clock.hour(), clock.minute(), clock.second())
     }
 
     /// While time goes by, whoever is ready answers.
@@ -343,7 +376,8 @@ impl Runtime for Model {
         let id = self.inner.borrow().images.get(reference).cloned();
         let id = id.ok_or_else(|| Trouble::of(Exit::NotFound, format!("no image {reference}")))?;
         let mut abilities = Abilities::default();
-        abilities.levels.insert("region".into(), 9);
+        let level = self.inner.borrow().levels.get(&id).copied().unwrap_or(9);
+        abilities.levels.insert("region".into(), level);
         Ok(Image { id, abilities })
     }
 
@@ -409,8 +443,18 @@ impl Runtime for Model {
         let said = |code: i32, stdout: String| Ok(Ran { code, stdout, stderr: "it said why".into() });
         match args {
             ["migrate", "--dry-run", ..] => {
-                let floor = self.inner.borrow().floor;
-                said(0, format!(r#"{{"databases":[{{"database":"eu","ok":true,"level":9,"floor":{floor}}}]}}"#))
+                let (floor, held) = (self.inner.borrow().floor, self.inner.borrow().held);
+                let held = if held { r#"{"version":9,"description":"old column"}"# } else { "" };
+                said(
+                    0,
+                    format!(
+                        r#"{{"databases":[{{"database":"eu","ok":true,"level":9,"floor":{floor},"held_back":[{held}]}}]}}"#
+                    ),
+                )
+            }
+            ["migrate", "--json", "--contract", ..] => {
+                self.effect(|inner| (inner.contracted, inner.held) = (true, false));
+                said(0, String::new())
             }
             ["migrate", ..] => {
                 self.effect(|_| ());

@@ -137,3 +137,43 @@ fn old_releases_are_removed_and_rollback_targets_stay() {
     assert_eq!(kept, [4, 5]);
     assert_eq!(model.rollback(None, &settings).expect("it serves"), ReleaseId(4));
 }
+
+#[test]
+fn what_takes_something_away_waits_until_the_release_has_proven_itself_and_nobody_could_want_an_older_one_back() {
+    let (model, settings) = served(1);
+    model.build("myapp:prod", "older", None);
+    model.knows("older", 7);
+    model.deploy(&settings).expect("it serves");
+    model.build("myapp:prod", "newer", None);
+    model.deploy(&settings).expect("it serves");
+    let deployer = model.deployer();
+    assert_eq!(deployer.plan_contract(7, &[]).expect("a look"), None, "nothing waits");
+
+    model.hold_a_migration_back();
+    let young = deployer.plan_contract(7, &[]).expect_err("it has not served long enough");
+    assert!(young.exit == Exit::Unchanged && young.what.contains("0 days"), "{young}");
+    model.days_go_by(8);
+    let refused = deployer.plan_contract(7, &[]).expect_err("rel-2 could come back");
+    assert!(refused.what.contains("--abandon-rollback-to rel-2"), "{refused}");
+    assert!(!model.is_contracted());
+
+    let lock = Lock::take(&model.store, &deployer.holder).expect("nobody is at work");
+    let contract = deployer.plan_contract(7, &[ReleaseId(2)]).expect("it is meant").expect("one waits");
+    deployer.contract(&lock, &contract).expect("done");
+    assert!(model.is_contracted());
+}
+
+#[test]
+fn after_a_restart_of_the_machine_the_edge_is_led_to_the_new_addresses() {
+    let (model, _) = served(2);
+    model.stop_watching();
+    model.restart_the_machine();
+    let deployer = model.deployer();
+    assert_eq!(deployer.serving_now().expect("the edge answers"), [], "it leads to where nobody is");
+    let lock = Lock::take(&model.store, &deployer.holder).expect("nobody is at work");
+    assert_eq!(deployer.reconcile(&lock).expect("it works"), Some(ReleaseId(2)));
+    drop(lock);
+    model.assert_exactly_one_serves("reconciled");
+    let written = model.store.state().expect("a state").serving.expect("one serves");
+    assert!(written.instances.iter().all(|instance| instance.address.starts_with("10.1.")), "{written:?}");
+}

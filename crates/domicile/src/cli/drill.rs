@@ -1,0 +1,129 @@
+//! `domicile ops drill`: disasters, rehearsed and measured.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{ConfigFile, Which};
+
+pub(super) const DRILL_HELP: &str = "\
+Each drill really does what it says, measures what it cost by writes through the API, and keeps a dated report
+(Markdown and JSON) in the state folder ([backup] state_folder). What is broken of a system that serves people needs
+--production and the region's name typed; the command that stops the drill is said first.
+
+Examples:
+  domicile ops drill restore --identity file:/run/secrets/verify-key
+  domicile ops drill tamper --identity file:/run/secrets/verify-key
+  domicile ops drill crash                                      in a world of its own on this machine
+  domicile ops drill crash --url https://eu.example.com --residence DE --region eu-central --production \\
+      --break 'docker kill domicile_db_1' --mend 'docker start domicile_db_1'
+  domicile ops drill rollback --url … --break './infrastructure/scripts/deploy.sh rollback --yes' \\
+      --mend './infrastructure/scripts/deploy.sh deploy --yes' --production
+  domicile ops drill history
+
+Exit codes: 0 passed; 1 failed, or it could not be done; 4 refused before anything was changed; 9 a target was missed.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Drill {
+    /// Restore the newest encrypted backup of each database, compare it, and measure
+    Restore(DrillRestore),
+    /// Damage copies of the newest backup: each has to be refused
+    Tamper(DrillRestore),
+    /// Kill something that serves, under writes, and count what was lost
+    Crash(DrillBreak),
+    /// Roll a release back under writes, and count what was lost
+    Rollback(DrillBreak),
+    /// Show which drills were done, and how they ended
+    History(DrillHistory),
+    /// Show the report of a drill
+    Report(DrillReport),
+}
+
+/// What a drill should come to.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DrillTargets {
+    /// The longest recovery time that is good enough, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub rto: Option<u64>,
+    /// The oldest that what is recovered may be, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub rpo: Option<u64>,
+    /// Who does it; written into the report
+    #[arg(long, value_name = "NAME", default_value = "operator")]
+    pub actor: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrillRestore {
+    #[command(flatten)]
+    pub which: Which,
+    /// The private key, an age identity file: file:… or env:NAME
+    #[arg(long, value_name = "REFERENCE")]
+    pub identity: String,
+    #[command(flatten)]
+    pub targets: DrillTargets,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrillBreak {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The API through which the probe writes; without it the drill has a world of its own
+    #[arg(long, value_name = "URL", requires_all = ["break_by", "residence", "region"])]
+    pub url: Option<String>,
+    /// The API key of the probe, as file:… or env:NAME; it needs records:read and records:write
+    #[arg(long, value_name = "REFERENCE", default_value = "env:DOMICILE_TOKEN")]
+    pub token: String,
+    /// The residence that the probe's subject declares, so that it is at home in the region
+    #[arg(long, value_name = "PLACE")]
+    pub residence: Option<String>,
+    /// The region that is drilled
+    #[arg(long, value_name = "NAME")]
+    pub region: Option<String>,
+    /// The command that breaks it, for the shell
+    #[arg(long = "break", value_name = "COMMAND", requires = "url")]
+    pub break_by: Option<String>,
+    /// The command that mends it, for the shell; without it, it has to mend itself
+    #[arg(long = "mend", value_name = "COMMAND", requires = "url")]
+    pub mend_by: Option<String>,
+    /// How long it stays broken before it is mended, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "1")]
+    pub broken_s: u64,
+    /// It serves people, and that is meant
+    #[arg(long)]
+    pub production: bool,
+    /// The region's name, typed, where nobody can be asked
+    #[arg(long, value_name = "REGION")]
+    pub confirm: Option<String>,
+    #[command(flatten)]
+    pub targets: DrillTargets,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrillHistory {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Where the state is, instead of the configuration's folder
+    #[arg(long, value_name = "FOLDER")]
+    pub state: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrillReport {
+    /// Which drill; the newest by default
+    pub id: Option<String>,
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Where the state is, instead of the configuration's folder
+    #[arg(long, value_name = "FOLDER")]
+    pub state: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,55 @@
+//! Drills: a disaster is really made, what it cost is measured, and a dated report is kept. A drill that never failed
+//! proves nothing, so one of them must see red.
+//!
+//! | kind | what is done | what is measured |
+//! | --- | --- | --- |
+//! | `restore` | the newest encrypted backup is restored and compared | time to a whole copy, age of what would be lost |
+//! | `tamper` | bytes of a copy are flipped, cut off, and its manifest changed | whether each is refused |
+//! | `crash`, `rollback` | something that serves is killed, or a release is rolled back, under writes | outage, lost acknowledged writes |
+//!
+//! Drills of failing over to another cloud will be further kinds of the last row. The speaking with a gateway is the
+//! caller's: see [`probe::Writer`].
+
+pub mod probe;
+pub mod proofs;
+mod report;
+mod restore;
+mod tamper;
+
+use std::time::Duration;
+
+pub use report::{Measured, Report, Reports, Targets, Verdict};
+pub use restore::{restore, usual_targets};
+pub use tamper::tamper;
+
+/// What is rehearsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Restoring the newest backup.
+    Restore,
+    /// Killing what serves.
+    Crash,
+    /// Rolling a release back.
+    Rollback,
+    /// Refusing what was tampered with.
+    Tamper,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Restore, Self::Crash, Self::Rollback, Self::Tamper];
+
+    /// Its word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Restore => "restore",
+            Self::Crash => "crash",
+            Self::Rollback => "rollback",
+            Self::Tamper => "tamper",
+        }
+    }
+}
+
+/// How far apart the probe's writes are.
+pub const PROBE_EVERY: Duration = Duration::from_millis(20);
