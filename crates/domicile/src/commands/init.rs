@@ -330,7 +330,9 @@ mod tests {
         assert_eq!((mode("secrets/db"), mode("secrets/db/password")), (0o755, 0o444));
 
         let again = found(folder.path(), "single").expect("founded");
-        assert_eq!((again.made.len(), again.kept), (0, first.made.len()));
+        // The keys that open backups are not looked for: they are meant to be elsewhere by now.
+        let stay = first.made.iter().filter(|path| !path.starts_with("secrets/offline/")).count();
+        assert_eq!((again.made.len(), again.kept), (0, stay));
         assert_eq!(again.log_keys, first.log_keys);
         assert_eq!(read("secrets/db/password"), password);
     }
