@@ -31,6 +31,8 @@ fn decision() -> Decision {
         rule: RuleId::new("existing-pin"),
         policy_hash: [0x5a; 32],
         geoip_built_s: Some(1_780_272_000),
+        transfer: None,
+        stated: None,
     }
 }
 
@@ -46,6 +48,7 @@ fn encode(decision: &Decision, gateway: &GatewayId, line: &mut Vec<u8>) {
         why: None,
         rows: 1,
         bytes: 317,
+        details: None,
     };
     leaf.encode_into(line);
 }

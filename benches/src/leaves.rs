@@ -31,6 +31,7 @@ pub(crate) async fn durable(plan: &Plan, scene: &Scene, progress: &Progress) -> 
         dsn: scene.cluster().dsn("gateway", "domicile").into(),
         log_origin: "eu-central.log.world.test".into(),
         audit_reads: AuditReads::Durable,
+        keeps_details: false,
         gateway: GatewayId::new("bench", 1).context("a gateway's name")?,
         peppers: scene.world.peppers()?,
         reader_connections: 2,
@@ -131,6 +132,8 @@ fn denial(n: u64) -> Denial {
         rule: RuleId::new("eea"),
         policy_hash: [0x5a; 32],
         geoip_built_s: Some(1_781_000_000),
+        transfer: None,
+        stated: None,
     };
     Denial { decision: Box::new(decision), reason: DenialReason::NotPinned }
 }

@@ -22,6 +22,14 @@ pub const DECISIONS: &str = "/v1/audit/decisions";
 pub const DECISION: &str = "/v1/audit/decisions/{id}";
 /// One decision, told in sentences.
 pub const DECISION_EXPLAIN: &str = "/v1/audit/decisions/{id}/explain";
+/// What was not as it should be, newest first.
+pub const VIOLATIONS: &str = "/v1/audit/violations";
+/// Somebody answers for one of them.
+pub const VIOLATION_ACKNOWLEDGE: &str = "/v1/audit/violations/{id}/acknowledge";
+/// What crossed a border, newest first.
+pub const TRANSFERS: &str = "/v1/audit/transfers";
+/// A part of a region's log as a file.
+pub const LOG_EXPORT: &str = "/v1/audit/{region}/export";
 /// The newest signed checkpoint of a region's log.
 pub const LOG_CHECKPOINT: &str = "/v1/audit/{region}/checkpoint";
 /// A tile of a region's log, or the entries beneath one.
@@ -30,6 +38,8 @@ pub const LOG_TILE: &str = "/v1/audit/{region}/tile/{*tile}";
 pub const LOG_PROOF: &str = "/v1/audit/{region}/proof/{seq}";
 /// The policies under which a region's decisions were taken.
 pub const LOG_POLICIES: &str = "/v1/audit/{region}/policies";
+/// Identifying details of one entry.
+pub const LOG_DETAILS: &str = "/v1/audit/{region}/details/{seq}";
 /// The API's description, OpenAPI 3.1.
 pub const OPENAPI: &str = "/openapi.json";
 /// The same, to be read by people.

@@ -13,7 +13,8 @@ pub struct PolicyList {
 /// A policy that was in force.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PolicyItem {
-    /// SHA-256 of `text` in hex, as entries name it.
+    /// The hash by which entries name it, in hex: over the line `domicile/policy/v2` and the SHA-256 of each of the three
+    /// texts in hex, every one on a line of its own; in logs of older versions SHA-256 of `text`.
     pub sha256: String,
     /// The policy table, TOML.
     pub text: String,

@@ -109,7 +109,7 @@ impl Replay {
 /// [`NotALeaf`] when the line is not a canonical leaf about a decision.
 pub fn explain(line: &[u8], policy: Option<&Policy>) -> Result<Explanation, NotALeaf> {
     let parsed = leaf::parse(line)?;
-    let policy = policy.filter(|policy| policy.hash() == parsed.decision.policy_hash);
+    let policy = policy.filter(|policy| policy.answers_to(&parsed.decision.policy_hash));
     Ok(Explanation {
         sentence: sentence(&parsed),
         evidence: weigh(&parsed),
@@ -331,6 +331,8 @@ pub(crate) mod tests {
             rule: verdict.rule,
             policy_hash: policy.hash(),
             geoip_built_s: None,
+            transfer: None,
+            stated: None,
         };
         let mut line = Vec::new();
         Leaf {
@@ -344,6 +346,7 @@ pub(crate) mod tests {
             why,
             rows: 1,
             bytes: 1,
+            details: None,
         }
         .encode_into(&mut line);
         line

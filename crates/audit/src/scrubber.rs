@@ -7,11 +7,13 @@
 use std::time::Duration;
 
 use metrics::{counter, gauge};
-use storage::{CursorLease, Log};
+use storage::{CursorLease, FoundViolation, Log};
 use tlog::{Frontier, TILE_WIDTH, Tile, leaf_hash};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+
+use crate::registrar::Rule;
 
 /// How long a pass takes, if the log is not too long for that.
 const PASS: Duration = Duration::from_secs(45);
@@ -66,6 +68,23 @@ impl Damage {
             Self::Root { .. } => "root_differs",
         }
     }
+
+    /// What the register of violations says of it: the same damage stands there once, however often it is seen.
+    #[must_use]
+    pub fn violation(&self) -> FoundViolation {
+        let seq = match self {
+            Self::Leaf { seq } | Self::Tile { seq } | Self::Gone { seq } => Some(*seq),
+            Self::Root { .. } => None,
+        };
+        let at = seq.map_or_else(String::new, |seq| format!(":{seq}"));
+        FoundViolation {
+            mark: format!("damage:{}{at}", self.name()),
+            rule: Rule::Damage.name(),
+            seq,
+            says: format!("{self} ({})", self.name()),
+            at_us: None,
+        }
+    }
 }
 
 /// The scrubber of one region's log.
@@ -100,6 +119,9 @@ impl Scrubber {
                             alarm.set(1.0);
                             let check = damage.name();
                             error!(region, check, "The region log is damaged: {damage}");
+                            if let Err(cause) = self.log.open_violations(&[damage.violation()]).await {
+                                warn!(region, %cause, "The damage could not be put into the register of violations");
+                            }
                         }
                         Err(cause) => warn!(region, %cause, "The region log could not be read for scrubbing"),
                     },
@@ -129,6 +151,15 @@ impl Scrubber {
         let mut frontier = Frontier::new();
         let pace = self.pace(size);
         let (mut at, mut renewed) = (0, Instant::now());
+        // Of what was let go the hashes are left, which the root still speaks for. Lines that are there are read all the
+        // same: the leaf that says what goes is older than its going.
+        let pruned = self.log.pruned_to().await?.min(size);
+        while at < pruned && self.log.leaves(at, 1).await?.first().is_none_or(|row| row.seq != at) {
+            let Some(tile) = Tile::new(0, at / u64::from(TILE_WIDTH), TILE_WIDTH) else { break };
+            let Some(hashes) = self.log.tile(tile).await? else { return Ok(Some(Damage::Gone { seq: at })) };
+            hashes.into_iter().for_each(|hash| frontier.push(hash));
+            at += u64::from(TILE_WIDTH);
+        }
         while at < size {
             let begun = Instant::now();
             if let Some(damage) = self.step(at, size, &mut frontier).await? {

@@ -68,6 +68,14 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
+impl Page {
+    /// Whether a region answered.
+    #[must_use]
+    pub fn answered(&self, region: &Region) -> bool {
+        self.regions.iter().any(|asked| asked.region == *region && asked.error.is_none())
+    }
+}
+
 /// Where a page begins: for each region, the sequence number before which to go on. Empty for the first page.
 /// `Display` and `FromStr` use only characters that need no escaping in a URL: `eu-central.120~us-east.7`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -78,6 +86,11 @@ impl Cursor {
     #[must_use]
     pub fn before(&self, region: &Region) -> Option<u64> {
         self.0.get(region).copied()
+    }
+
+    /// Goes on behind this position of a region.
+    pub(crate) fn stands_at(&mut self, region: Region, position: u64) {
+        self.0.insert(region, position);
     }
 }
 

@@ -51,6 +51,8 @@ fn decided(seq: u64, signals: impl IntoIterator<Item = (Source, Origin, Finding)
         rule: verdict.rule,
         policy_hash: policy.hash(),
         geoip_built_s: Some(1_780_272_000),
+        transfer: None,
+        stated: None,
     };
     let mut line = Vec::new();
     Leaf {
@@ -64,6 +66,7 @@ fn decided(seq: u64, signals: impl IntoIterator<Item = (Source, Origin, Finding)
         why,
         rows: u64::from(why.is_none()),
         bytes: 317,
+        details: None,
     }
     .encode_into(&mut line);
     let parsed = leaf::parse(&line);

@@ -50,6 +50,7 @@ impl House {
                 dsn,
                 log_origin: origin,
                 audit_reads: AuditReads::Durable,
+                keeps_details: false,
                 gateway: GatewayId::new("test-gw", 7).expect("a gateway"),
                 peppers: Peppers::new(Pepper::new(1, &[7; 32]).expect("a pepper"), Vec::new()),
                 reader_connections: 1,
@@ -101,6 +102,8 @@ impl House {
             rule: residency::RuleId::new("none"),
             policy_hash: self.policy.hash(),
             geoip_built_s: None,
+            transfer: None,
+            stated: None,
         };
         decision.with_verdict(self.policy.classify(evidence))
     }

@@ -56,6 +56,7 @@ pub(crate) fn region(config: &Config, region: &Region, gateway: &GatewayId) -> a
             raw::AuditReads::Durable => storage::AuditReads::Durable,
             raw::AuditReads::Buffered => storage::AuditReads::Buffered,
         },
+        keeps_details: !config.gateway.audit_details.is_empty(),
         gateway: gateway.clone(),
         peppers: peppers(&config.directory)?,
         reader_connections: served.reader_connections,
@@ -105,6 +106,12 @@ fn load_geoip(settings: &geoip::Settings) -> anyhow::Result<GeoIp> {
 #[expect(clippy::disallowed_methods, reason = "the binary is the front door of time")]
 pub(crate) fn now() -> SystemTime {
     SystemTime::now()
+}
+
+/// The same in microseconds since 1970-01-01 UTC.
+pub(crate) fn now_us() -> i64 {
+    let since = now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Whose forwarding headers are believed.

@@ -16,6 +16,7 @@ use crate::docs::Docs;
 use crate::error::{Error, Missing, Told};
 use crate::layers::{RateLimit, trace};
 use crate::places::Places;
+use crate::readings::Sittings;
 use crate::settings::Settings;
 use crate::to_wire;
 
@@ -34,6 +35,8 @@ pub(crate) struct Inner {
     pub(crate) forwarded_in: Option<HeaderName>,
     /// Time, for what callers leave out; and request ids.
     pub(crate) clock: Arc<dyn Clock>,
+    /// Who is reading which log.
+    pub(crate) sittings: Sittings,
     /// Batches under way.
     pub(crate) batches: Places,
     /// Logins under way.

@@ -18,6 +18,7 @@ mod openapi;
 mod permitted;
 mod places;
 mod problem;
+mod readings;
 mod reply;
 mod routes;
 mod server;
@@ -192,6 +193,7 @@ fn app(
     Ok(App::new(Inner {
         callers: Callers::new(keys, tokens, Sessions::new(settings.cookie_secure)),
         rate: RateLimit::new(limits.caller_requests_per_s_max, limits.caller_burst_max, limits.callers_counted_max),
+        sittings: readings::Sittings::default(),
         batches: Places::new(limits.batches_max, limits.caller_batches_max),
         logins: Semaphore::new(limits.logins_max),
         draining: AtomicBool::new(false),

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use residency::{Decision, Evidence, Finding, Operation, Place, Region};
 
+use crate::fact::write_crossing;
 use crate::gateway::GatewayId;
 use crate::subject::SubjectTag;
 use crate::text;
@@ -134,9 +135,18 @@ pub struct Leaf<'a> {
     pub rows: u64,
     /// Bytes disclosed or changed.
     pub bytes: u64,
+    /// The commitment to details that lie beside the log.
+    pub details: Option<[u8; 32]>,
 }
 
 impl Leaf<'_> {
+    /// Whether data crossed with this very leaf: nothing did when nothing was done, and a registration that goes
+    /// before another deed of the same decision leaves it to that deed's leaf.
+    fn crosses(&self) -> bool {
+        self.out == Out::Allow
+            && (self.kind != Kind::SubjectRegister || self.decision.operation == Operation::SubjectPin)
+    }
+
     /// Appends the line, without a line break, to `buf`: canonical, and at most [`LEAF_BYTES_MAX`] bytes.
     ///
     /// Nothing is allocated beyond `buf`. Text longer than 192 bytes ends in `…`; integers above 2^53 - 1
@@ -148,6 +158,11 @@ impl Leaf<'_> {
         text::string(buf, decision.actor.as_str(), TEXT_BYTES_MAX);
         buf.extend_from_slice(br#","bytes":"#);
         text::integer(buf, self.bytes);
+        if let Some(commitment) = &self.details {
+            buf.extend_from_slice(br#","dc":""#);
+            write_tag(buf, &SubjectTag(*commitment));
+            buf.push(b'"');
+        }
         if let Some(home) = self.home.filter(|_| self.out != Out::Deny) {
             field(buf, br#","dst":"#, home.as_str());
         }
@@ -201,6 +216,10 @@ impl Leaf<'_> {
         if let Some(winner) = decision.winner {
             buf.extend_from_slice(br#","win":"#);
             text::integer(buf, u64::from(winner));
+        }
+        if let Some(transfer) = decision.transfer.as_ref().filter(|_| self.crosses()) {
+            buf.extend_from_slice(br#","xf":"#);
+            write_crossing(buf, decision.id.0, transfer);
         }
         buf.push(b'}');
     }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::canonical::{NotCanonical, check_canonical};
 use crate::gateway::GatewayId;
 use crate::line::{Kind, Leaf, Out};
+use crate::read_fact::WrittenCrossing;
 use crate::subject::SubjectTag;
 
 /// A leaf as it was read: [`Parsed::as_leaf`] writes the same bytes again.
@@ -37,6 +38,8 @@ pub struct Parsed {
     pub rows: u64,
     /// Bytes disclosed or changed.
     pub bytes: u64,
+    /// The commitment to details that lie beside the log.
+    pub details: Option<[u8; 32]>,
 }
 
 impl Parsed {
@@ -54,6 +57,7 @@ impl Parsed {
             why: self.why.as_deref(),
             rows: self.rows,
             bytes: self.bytes,
+            details: self.details,
         }
     }
 }
@@ -93,6 +97,7 @@ pub fn parse(line: &[u8]) -> Result<Parsed, NotALeaf> {
 struct Fields {
     act: String,
     bytes: u64,
+    dc: Option<String>,
     #[expect(dead_code, reason = "follows from other fields; compared as bytes")]
     dst: Option<String>,
     ev: Vec<(String, String, u8, String)>,
@@ -115,6 +120,7 @@ struct Fields {
     via: String,
     why: Option<String>,
     win: Option<u8>,
+    xf: Option<WrittenCrossing>,
 }
 
 impl Fields {
@@ -137,6 +143,12 @@ impl Fields {
             rule: RuleId::new(&self.pol.1),
             policy_hash: hex::decode(&self.pol.0).ok().and_then(|b| b.try_into().ok()).ok_or(bad("pol"))?,
             geoip_built_s: self.geo.map(|day| read_day(&day).ok_or(bad("geo"))).transpose()?,
+            // That it has the decision's own id shows when the bytes are compared.
+            transfer: match self.xf {
+                Some(written) => Some(written.into_crossing().ok_or(bad("xf"))?.transfer),
+                None => None,
+            },
+            stated: None,
         };
         if decision.winner.is_some_and(|winner| usize::from(winner) >= decision.evidence.len()) {
             return Err(bad("win"));
@@ -152,6 +164,7 @@ impl Fields {
             why: self.why,
             rows: self.rows,
             bytes: self.bytes,
+            details: self.dc.map(|dc| SubjectTag::read(&dc).map(|dc| dc.0).ok_or(bad("dc"))).transpose()?,
         })
     }
 }
@@ -191,7 +204,7 @@ fn named<T: Copy>(all: &[T], name_of: impl Fn(T) -> &'static str, name: &str) ->
     all.iter().copied().find(|one| name_of(*one) == name)
 }
 
-fn read_time(text: &str) -> Option<i64> {
+pub(crate) fn read_time(text: &str) -> Option<i64> {
     let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     i64::try_from(at.unix_timestamp_nanos() / 1_000).ok()
 }

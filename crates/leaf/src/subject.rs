@@ -65,13 +65,18 @@ impl fmt::Debug for SubjectTag {
 /// under the subject's secret. It differs from log to log, so that two logs cannot be joined by it.
 #[must_use]
 pub fn tag(secret: &SubjectSecret, origin: &str) -> SubjectTag {
+    SubjectTag(keyed(secret, DOMAIN, origin))
+}
+
+/// HMAC-SHA-256 of a domain and a log's origin under a subject's secret.
+pub(crate) fn keyed(secret: &SubjectSecret, domain: &[u8], origin: &str) -> [u8; 32] {
     // HMAC pads a shorter key with zeros to a block; doing it here leaves no way to fail.
     let mut block = Zeroizing::new([0; 64]);
     block[..32].copy_from_slice(secret.expose());
     let mut mac = Hmac::<Sha256>::new(&(*block).into());
-    mac.update(DOMAIN);
+    mac.update(domain);
     mac.update(origin.as_bytes());
-    SubjectTag(mac.finalize().into_bytes().into())
+    mac.finalize().into_bytes().into()
 }
 
 #[cfg(test)]

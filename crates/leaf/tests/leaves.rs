@@ -43,6 +43,8 @@ fn decision() -> Decision {
         rule: RuleId::new("eea"),
         policy_hash: [0xab; 32],
         geoip_built_s: Some(1_780_272_000),
+        transfer: None,
+        stated: None,
     }
 }
 
@@ -64,6 +66,7 @@ fn ordinary() -> Vec<u8> {
         why: None,
         rows: 1,
         bytes: 96,
+        details: None,
     })
 }
 
@@ -101,6 +104,7 @@ fn a_denial_without_a_home_says_so_and_names_nobody() {
         why: Some("residency_unresolved"),
         rows: 0,
         bytes: 0,
+        details: None,
     });
     let text = std::str::from_utf8(&line).expect("UTF-8");
     for absent in ["\"dst\"", "\"home\"", "\"sub\"", "\"res\"", "\"geo\"", "\"win\"", "null"] {
@@ -257,6 +261,8 @@ fn any_decision() -> impl Strategy<Value = Decision> {
                 rule: RuleId::new(&rule),
                 policy_hash,
                 geoip_built_s: geo.map(|seconds| seconds >> shift),
+                transfer: None,
+                stated: None,
             }
         },
     )
@@ -272,6 +278,7 @@ proptest! {
         let leaf = Leaf {
             decision: &decision, kind: Kind::ALL[kind], gateway: &gateway, gseq, subject: tag.map(SubjectTag),
             home: home.as_ref(), out: Out::ALL[out], why: why.as_deref(), rows, bytes: gseq / 2,
+            details: None,
         };
         let line = encode(&leaf);
         prop_assert!(line.len() <= LEAF_BYTES_MAX);
@@ -287,6 +294,7 @@ proptest! {
         let line = encode(&Leaf {
             decision: &decision, kind: Kind::DecisionRead, gateway: &gateway, gseq: 1, subject: None,
             home: None, out: Out::Allow, why: None, rows: 0, bytes: 0,
+            details: None,
         });
         // A sorted map of plain values, rendered by serde_json: the reference for keys, spacing and escapes.
         let value: std::collections::BTreeMap<String, serde_json::Value> = serde_json::from_slice(&line).map_err(|e| TestCaseError::fail(e.to_string()))?;
@@ -310,6 +318,7 @@ proptest! {
         let line = encode(&Leaf {
             decision: &decision, kind: Kind::SubjectRegister, gateway: &gateway, gseq: u64::MAX, subject: Some(SubjectTag([0; 32])),
             home: Some(&home), out: Out::Error, why: Some(&text), rows: u64::MAX, bytes: u64::MAX,
+            details: None,
         });
         prop_assert!(line.len() < LEAF_BYTES_MAX / 2, "{} bytes", line.len());
         prop_assert!(parse(&line).is_ok());
@@ -349,6 +358,7 @@ fn the_calendar_agrees_with_the_time_crate() {
             why: None,
             rows: 0,
             bytes: 0,
+            details: None,
         });
         let parsed = parse(&line).expect("a leaf");
         assert_eq!(parsed.decision.at_us, decision.at_us);

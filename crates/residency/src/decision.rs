@@ -7,6 +7,8 @@ use uuid::Uuid;
 
 use crate::evidence::EvidenceList;
 use crate::policy::{RuleId, Unresolved, Verdict};
+use crate::stated::Stated;
+use crate::transfer::Transfer;
 use crate::words::{Place, Region};
 
 /// Names one decision: UUID version 7 (RFC 9562), made by the gateway.
@@ -137,10 +139,14 @@ pub struct Decision {
     pub winner: Option<u8>,
     /// The rule that decided.
     pub rule: RuleId,
-    /// SHA-256 of the policy text in force.
+    /// The hash of the policy in force, [`Policy::hash`](crate::Policy::hash).
     pub policy_hash: [u8; 32],
     /// Build time of the GeoIP database consulted, seconds since 1970-01-01 UTC.
     pub geoip_built_s: Option<u64>,
+    /// Where the data crosses from one jurisdiction into another, if it does. Set by [`Policy::permit`](crate::Policy::permit).
+    pub transfer: Option<Transfer>,
+    /// What was stated that identifies somebody, where compliance wants it: for the sealed row beside the log.
+    pub stated: Option<Stated>,
 }
 
 impl Decision {

@@ -11,12 +11,16 @@ mod evidence;
 mod permit;
 pub mod policy;
 pub mod presets;
+mod stated;
+mod transfer;
 mod words;
 
 pub use decision::{Actor, Decision, DecisionId, Denial, DenialReason, Operation};
 pub use evidence::{Evidence, EvidenceList, Finding, Nothing, Origin, Source};
 pub use permit::{Access, Permit, Permitted, Read, Write};
-pub use policy::{Outcome, Placement, Policy, Problem, RegionRule, RuleId, Unresolved, Verdict};
+pub use policy::{Outcome, Placement, Policy, PolicyHashes, Problem, RegionRule, RuleId, Unresolved, Verdict};
+pub use stated::Stated;
+pub use transfer::{NO_BASIS, Transfer};
 pub use words::{
     Attribute, Collection, Country, Epoch, Jurisdiction, Malformed, Pin, PinState, Place, Purpose, RecordKey, Region,
     Subdivision, SubjectId, Tenant,

@@ -315,6 +315,8 @@ fn decision(operation: Operation, verdict: Verdict) -> Decision {
         rule: residency::RuleId::new("none"),
         policy_hash: [0; 32],
         geoip_built_s: None,
+        transfer: None,
+        stated: None,
     }
     .with_verdict(verdict)
 }

@@ -6,6 +6,7 @@ use residency::{
 
 use storage::{Cause, Health, RegionStore};
 
+use crate::details;
 use crate::signals::evidence;
 use crate::{Error, Request, Routing};
 
@@ -87,6 +88,8 @@ impl Routing {
             rule: verdict.rule,
             policy_hash: policy.hash(),
             geoip_built_s: self.0.geoip.built_s(),
+            transfer: None,
+            stated: details::stated(&self.0.details, request),
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod admit;
 mod clock;
+mod details;
 mod error;
 mod explain;
 mod signals;
@@ -21,6 +22,7 @@ use storage::{Answer, Change, Directory, Effect, Erasure, Found, LogPosition, Lo
 use tracing::warn;
 
 pub use clock::{Clock, SystemClock};
+pub use details::DetailKind;
 pub use error::Error;
 pub use explain::Explanation;
 pub use signals::{Claim, ClientSignal, Request, Signals, TenantSignal};
@@ -39,6 +41,8 @@ pub struct Parts {
     pub homes: BTreeMap<Region, String>,
     /// This gateway's own region: its log keeps the denials that have no home. It is one of `regions`.
     pub own_region: Region,
+    /// What of a request is kept, sealed, beside its leaf.
+    pub details: Vec<DetailKind>,
     /// Time and decision names.
     pub clock: Arc<dyn Clock>,
 }
@@ -54,6 +58,7 @@ pub(crate) struct Inner {
     regions: BTreeMap<Region, RegionStore>,
     homes: BTreeMap<Region, String>,
     own: RegionStore,
+    details: Vec<DetailKind>,
     clock: Arc<dyn Clock>,
 }
 
@@ -92,6 +97,7 @@ impl Routing {
             regions,
             homes: parts.homes,
             own,
+            details: parts.details,
             clock: parts.clock,
         })))
     }

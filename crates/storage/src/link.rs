@@ -139,6 +139,8 @@ pub struct Identity {
     pub found_on: i64,
     /// The server's version, e.g. `15.14`.
     pub server_version: String,
+    /// The database's name.
+    pub database: String,
     /// The backup it was restored from, while it is not open.
     pub restoring: Option<String>,
 }
@@ -173,7 +175,8 @@ impl Identity {
 pub(crate) async fn identify(connection: &mut PgConnection) -> Result<Identity, Trouble> {
     let row: Option<PgRow> = sqlx::query(
         "SELECT i.region, i.jurisdiction, i.origin, i.system_identifier, c.system_identifier AS here, \
-                current_setting('server_version') AS server_version, to_jsonb(i) ->> 'restoring' \
+                current_setting('server_version') AS server_version, to_jsonb(i) ->> 'restoring', \
+                current_database()::text AS database \
          FROM domicile.region_identity AS i, pg_control_system() AS c",
     )
     .fetch_optional(connection)
@@ -187,6 +190,7 @@ pub(crate) async fn identify(connection: &mut PgConnection) -> Result<Identity, 
         found_on: row.try_get(4)?,
         server_version: row.try_get(5)?,
         restoring: row.try_get(6)?,
+        database: row.try_get(7)?,
     })
 }
 

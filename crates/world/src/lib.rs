@@ -36,6 +36,7 @@ pub use cluster::Cluster;
 pub use config::{Keys, RegionPlan, RoleKey};
 pub use forwarder::Row;
 pub use gateway::Gateway;
+pub use ports::free_port;
 pub use progress::{Progress, Step};
 pub use snowflake::Snowflake;
 pub use world::{RegionWorld, World};

@@ -18,7 +18,7 @@ static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
 ///
 /// # Errors
 /// When none was found in 200 tries.
-pub(crate) fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     let mut rng = rand::rng();
     for _ in 0..TRIES_MAX {
         let port = rng.random_range(PORTS);

@@ -42,7 +42,7 @@ pub async fn audit(length: Length) -> Result<String> {
     }
     for round in 0..rounds {
         let before = acknowledged.load(Ordering::Relaxed);
-        until("Writes under load", Duration::from_secs(30), || async {
+        until("Writes under load", Duration::from_secs(120), || async {
             acknowledged.load(Ordering::Relaxed) > before + 150
         })
         .await?;
@@ -137,7 +137,7 @@ impl<'a> Auditor<'a> {
     /// When it is not within half a minute.
     pub async fn signed_beyond(&self, seq: u64) -> Result<u64> {
         let size = AtomicU64::new(0);
-        until("The entry is signed", Duration::from_secs(30), || async {
+        until("The entry is signed", Duration::from_secs(120), || async {
             let note = self.client.get(&format!("/v1/audit/{REGION}/checkpoint")).await;
             let signed = note
                 .ok()

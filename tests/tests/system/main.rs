@@ -3,16 +3,19 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a scene that cannot be set is a failed test")]
 
+mod alarms;
 mod backups;
 mod callers;
 mod decisions;
 mod erasure;
 mod evidence;
 mod input;
+mod ledger;
 mod outage;
 mod pinned;
 mod proof;
 mod records;
+mod registers;
 mod short_soaks;
 mod streams;
 mod telemetry;

@@ -20,7 +20,7 @@ async fn the_log_is_served_to_auditors_only_and_by_its_rules() {
         let refused = service.get(&format!("/v1/audit/eu-central/{path}")).await.unwrap().expect(403).unwrap();
         assert_eq!(refused.code().as_deref(), Some("scope_missing"), "{path}");
     }
-    until("the entry is signed", Duration::from_secs(20), || async {
+    until("the entry is signed", Duration::from_secs(120), || async {
         let proof = auditor.get(&format!("/v1/audit/eu-central/proof/{seq}")).await.unwrap();
         proof.status == 200 && proof.text().starts_with("c2sp.org/tlog-proof@v1\n")
     })
@@ -60,7 +60,7 @@ async fn a_witness_of_the_auditors_own_cosigns_and_no_pack_or_entry_names_anybod
         .unwrap();
     assert!(made.status.success());
     let public = String::from_utf8(made.stdout).unwrap().trim().to_owned();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = world::free_port().unwrap();
     let _witness = Command::new(&domicile)
         .args(["witness", "--key", &path("w1.key"), "--log", &world.log_key("eu-central").unwrap()])
         .args(["--state", &path("seen"), "--listen", &format!("127.0.0.1:{port}")])
@@ -83,7 +83,7 @@ async fn a_witness_of_the_auditors_own_cosigns_and_no_pack_or_entry_names_anybod
     let client = world.client().unwrap().residing_in("DE").seen_from("2.160.0.1");
     client.put_record(&anna, "profile", &secret, &json!({ "secret": secret })).await.unwrap().expect(201).unwrap();
     let auditor = Auditor::new(&world, folder.path()).unwrap();
-    until("a checkpoint is cosigned", Duration::from_secs(40), || async {
+    until("a checkpoint is cosigned", Duration::from_secs(120), || async {
         let (code, report) = auditor.verify(&["--witness", &public]).await.unwrap();
         code == 0 && report["verdicts"]["witnessed"]["outcome"] == "holds" && report["leaves"].as_u64() > Some(2)
     })

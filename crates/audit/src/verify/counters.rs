@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::leaves::Line;
-use super::report::{Check, Finding, Notebook};
+use super::leaves::{Line, Sign};
+use super::report::{Check, Finding, Notebook, Silent};
 
 /// Committers overlap, so a count may appear a little before the one below it. A hole that is younger than this at
 /// the end of the log may still be filled.
@@ -22,6 +22,13 @@ pub(super) struct Counters {
 struct Seen {
     /// The counts seen, as runs without holes: from -> (to, seq and time of the leaf `from`).
     runs: BTreeMap<u64, Run>,
+    /// Seconds between its heartbeats, if it has said so.
+    beat_s: Option<u64>,
+    /// Its newest leaf.
+    last_us: i64,
+    last_seq: u64,
+    /// Whether it has said that it ends.
+    ended: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -39,6 +46,19 @@ impl Counters {
     pub(super) fn count(&mut self, line: &Line, notebook: &mut Notebook) {
         let Some(gseq) = line.gseq else { return };
         let seen = self.gateways.entry(Arc::clone(&line.gateway)).or_default();
+        (seen.last_us, seen.last_seq) = (seen.last_us.max(line.at_us), line.seq);
+        match line.sign {
+            Some(Sign::Life { beat_s }) => seen.beat_s = Some(beat_s),
+            Some(Sign::End) => seen.ended = true,
+            None => {}
+        }
+        // Nearly always it is the next one.
+        if let Some(mut newest) = seen.runs.last_entry()
+            && newest.get().to.checked_add(1) == Some(gseq)
+        {
+            newest.get_mut().to = gseq;
+            return;
+        }
         let before = seen.runs.range(..=gseq).next_back().map(|(from, run)| (*from, *run));
         if let Some((_, run)) = before.filter(|(_, run)| run.to >= gseq) {
             let sentence = format!("{} has written its leaf {gseq} twice, first near {}", line.gateway, run.seq);
@@ -56,11 +76,11 @@ impl Counters {
         seen.runs.insert(from, run);
     }
 
-    /// Reports the holes that are left.
-    pub(super) fn close(&self, newest_us: i64, notebook: &mut Notebook) {
+    /// Reports the holes that are left. Where old entries were let go, a count may begin anywhere.
+    pub(super) fn close(&self, newest_us: i64, pruned: bool, notebook: &mut Notebook) {
         let mut open = 0;
         for (gateway, seen) in &self.gateways {
-            let mut next = if self.from_start { 1 } else { seen.runs.keys().next().copied().unwrap_or(1) };
+            let mut next = if self.from_start && !pruned { 1 } else { seen.runs.keys().next().copied().unwrap_or(1) };
             for (from, run) in &seen.runs {
                 if *from > next {
                     if run.at_us.saturating_add(SETTLED_AFTER_US) > newest_us {
@@ -73,6 +93,24 @@ impl Counters {
                 next = run.to.saturating_add(1);
             }
         }
-        notebook.gapless(self.gateways.len(), open);
+        notebook.gapless(self.gateways.len(), open, self.silent(newest_us));
+    }
+
+    /// The gateways that have neither ended as they should nor said for three heartbeats that they are there. One
+    /// that came back as another boot of the same instance crashed; one that did not is still missing.
+    fn silent(&self, newest_us: i64) -> Vec<Silent> {
+        let silent = |(gateway, seen): (&Arc<str>, &Seen)| {
+            let patience_us = i64::try_from(seen.beat_s?).ok()?.saturating_mul(3_000_000);
+            if seen.ended || seen.last_us.saturating_add(patience_us) > newest_us {
+                return None;
+            }
+            let instance = gateway.split('/').next().unwrap_or_default();
+            let later = |(other, its): (&Arc<str>, &Seen)| {
+                other != gateway && other.split('/').next() == Some(instance) && its.last_us > seen.last_us
+            };
+            let came_back = self.gateways.iter().any(later);
+            Some(Silent { gateway: gateway.to_string(), seq: seen.last_seq, at_us: seen.last_us, came_back })
+        };
+        self.gateways.iter().filter_map(silent).collect()
     }
 }

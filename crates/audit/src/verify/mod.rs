@@ -6,26 +6,32 @@
 //! witness has seen.
 
 mod authentic;
+mod balance;
 mod counters;
 mod leaves;
+mod lists;
+mod moulds;
 mod report;
 mod source;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use residency::Policy;
 use tlog::{Checkpoint, Hash, Note, SignatureError, TILE_WIDTH, Tile, Verified, VerifierKey};
 
-pub use self::report::{Check, FINDINGS_MAX, Finding, Outcome, Report, Verdict};
+pub use self::balance::{Crossed, TRANSFERS_MAX, balance};
+pub use self::report::{Check, FINDINGS_MAX, Finding, Outcome, Report, Silent, Verdict};
 pub use self::source::{Source, Unread};
 
 use self::authentic::{Authentic, Halt};
 use self::counters::Counters;
 use self::leaves::{Facts, read_entries};
+use self::lists::Lists;
+use self::moulds::Moulds;
 use self::report::Notebook;
 
 /// What to hold a log against.
@@ -104,12 +110,23 @@ pub fn verify(source: &dyn Source, expected: &Expected, pace: Pace<'_>) -> Resul
     let range = source.range(checkpoint.size);
     let range = range.start.min(checkpoint.size)..range.end.min(checkpoint.size);
     let policies = policies(source, expected, &mut notebook)?;
-    let mut scan = Scan { checkpoint: &checkpoint, counters: Counters::new(range.start), newest_us: i64::MIN };
+    let mut scan = Scan {
+        checkpoint: &checkpoint,
+        counters: Counters::new(range.start),
+        newest_us: i64::MIN,
+        lists: Lists::default(),
+        oldest_us: i64::MAX,
+        missing: Vec::new(),
+        pruned: Vec::new(),
+    };
     if whole {
         scan.run(&authentic, &policies, range.clone(), pace, &mut notebook)?;
+        scan.lists.compare(source, &mut notebook)?;
     }
-    scan.counters.close(scan.newest_us, &mut notebook);
-    notebook.policies(policies.len());
+    let pruned = scan.let_go(&mut notebook);
+    scan.counters.close(scan.newest_us, pruned > 0, &mut notebook);
+    notebook.span((scan.oldest_us, scan.newest_us));
+    notebook.policies(policies.iter().filter(|(hash, policy)| **hash == policy.hash()).count());
     Ok(notebook.close(&checkpoint.origin, checkpoint.size, range))
 }
 
@@ -141,7 +158,7 @@ fn signed(text: &str, key: &VerifierKey, notebook: &mut Notebook) -> Option<(Not
         let sentence = format!("the checkpoint is of {}, and the key is for {}", checkpoint.origin, key.name());
         return fails("other_log", sentence);
     }
-    notebook.signed();
+    notebook.signed(checkpoint.size);
     Some((note, checkpoint))
 }
 
@@ -211,26 +228,39 @@ fn witnessed(note: &Note, expected: &Expected, notebook: &mut Notebook) {
     notebook.witnessed(count, expected.witnesses.len(), newest_s);
 }
 
-/// The policies at hand, by their hash. One that does not have the hash it is said to have is no policy of this log.
-fn policies(
-    source: &dyn Source,
-    expected: &Expected,
-    notebook: &mut Notebook,
-) -> Result<BTreeMap<[u8; 32], Policy>, Unread> {
-    let mut found = BTreeMap::new();
+/// The policies at hand, by the hash that leaves name: of table and presets, or, in older logs, of the table alone.
+type Policies = BTreeMap<[u8; 32], Arc<Policy>>;
+
+/// The policies at hand. One that does not have the hash it is said to have is no policy of this log.
+fn policies(source: &dyn Source, expected: &Expected, notebook: &mut Notebook) -> Result<Policies, Unread> {
+    let mut found = Policies::new();
+    let mut by_text_alone = Vec::new();
     for written in source.policies()?.iter().chain(&expected.policies) {
         let Ok(policy) = Policy::parse(&written.text, &written.jurisdictions, &written.locations) else {
             let sentence = "a policy's text cannot be read as a policy".to_owned();
             notebook.find(Finding::of_log(Check::Replayed, "policy_unreadable", sentence));
             continue;
         };
-        if written.said_sha256.as_ref().is_some_and(|said| said != policy.hash_hex()) {
+        let said =
+            written.said_sha256.as_ref().map(|said| hex::decode(said).ok().and_then(|said| said.try_into().ok()));
+        if said.is_some_and(|said| said.is_none_or(|said| !policy.answers_to(&said))) {
             let sentence =
                 format!("a policy's text has the hash {} and not the one it is kept under", policy.hash_hex());
             notebook.find(Finding::of_log(Check::Replayed, "policy_swapped", sentence));
             continue;
         }
+        // What is kept under the hash of its text alone was in force in an older log, and only that is known of it.
+        let policy = Arc::new(policy);
+        let text_hash = policy.hashes().text;
+        if said == Some(Some(text_hash)) {
+            found.insert(text_hash, Arc::clone(&policy));
+        } else {
+            by_text_alone.push((text_hash, Arc::clone(&policy)));
+        }
         found.insert(policy.hash(), policy);
+    }
+    for (text_hash, policy) in by_text_alone {
+        found.entry(text_hash).or_insert(policy);
     }
     Ok(found)
 }
@@ -241,6 +271,12 @@ struct Scan<'a> {
     checkpoint: &'a Checkpoint,
     counters: Counters,
     newest_us: i64,
+    lists: Lists,
+    oldest_us: i64,
+    /// Entries that are not there.
+    missing: Vec<Range<u64>>,
+    /// Entries that leaves say were let go, and where these leaves are.
+    pruned: Vec<(Range<u64>, u64)>,
 }
 
 /// How many bundles a thread takes before the results are put in order.
@@ -250,7 +286,7 @@ impl Scan<'_> {
     fn run(
         &mut self,
         authentic: &Authentic<'_>,
-        policies: &BTreeMap<[u8; 32], Policy>,
+        policies: &Policies,
         range: Range<u64>,
         pace: Pace<'_>,
         notebook: &mut Notebook,
@@ -261,16 +297,22 @@ impl Scan<'_> {
         let last = range.end.div_ceil(width);
         let mut at = range.start / width;
         let mut done = 0;
+        let moulds: Mutex<Vec<Moulds>> = Mutex::default();
         while at < last {
             let round = at..last.min(at + (pace.threads.get() * BUNDLES_A_ROUND) as u64);
             let tiles: Vec<Tile> = round.clone().filter_map(|index| Tile::within(size, 0, index)).collect();
             let results: Vec<Mutex<Option<Result<Facts, Unread>>>> = tiles.iter().map(|_| Mutex::default()).collect();
             let next = AtomicUsize::new(0);
-            let work = || loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let (Some(tile), Some(result)) = (tiles.get(index), results.get(index)) else { return };
-                let facts = read_entries(authentic, *tile, &range, &self.checkpoint.origin, policies);
-                *result.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(facts);
+            let work = || {
+                let mut mine = unpoisoned(&moulds).pop().unwrap_or_default();
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let (Some(tile), Some(result)) = (tiles.get(index), results.get(index)) else { break };
+                    let origin = &self.checkpoint.origin;
+                    let facts = read_entries(authentic, *tile, &range, origin, policies, &mut mine);
+                    *unpoisoned(result) = Some(facts);
+                }
+                unpoisoned(&moulds).push(mine);
             };
             std::thread::scope(|scope| {
                 for _ in 1..pace.threads.get().min(tiles.len()) {
@@ -279,7 +321,7 @@ impl Scan<'_> {
                 work();
             });
             for result in results {
-                let facts = result.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let facts = result.into_inner().unwrap_or_else(PoisonError::into_inner);
                 let Some(facts) = facts else { continue };
                 let facts = facts?;
                 done += facts.leaves;
@@ -291,7 +333,29 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn fold(&mut self, facts: Facts, notebook: &mut Notebook) {
+    /// Tells entries that were let go on purpose from those that are simply gone. How many were let go.
+    fn let_go(&self, notebook: &mut Notebook) -> u64 {
+        let mut pruned = 0;
+        for range in &self.missing {
+            // The leaf that says so comes behind what it speaks of, and is signed like every other.
+            let said = |(gone, seq): &(Range<u64>, u64)| {
+                gone.start <= range.start && range.end <= gone.end && *seq >= range.end
+            };
+            if self.pruned.iter().any(said) {
+                pruned += range.end - range.start;
+            } else {
+                let sentence = format!("the entries {} to {} are not there", range.start, range.end.saturating_sub(1));
+                notebook.find(Finding::of_leaf(Check::WellFormed, "missing", range.start, sentence));
+            }
+        }
+        notebook.pruned(pruned);
+        pruned
+    }
+
+    fn fold(&mut self, mut facts: Facts, notebook: &mut Notebook) {
+        self.lists.append(&facts.lists);
+        self.missing.extend(facts.missing.take());
+        self.pruned.append(&mut facts.pruned);
         for line in &facts.lines {
             // A gateway's clock may differ and a decision may wait for its commit, but not for long.
             if line.at_us.saturating_add(leaves::CLOCK_SKEW_US_MAX) < self.newest_us {
@@ -300,10 +364,15 @@ impl Scan<'_> {
                 notebook.find(Finding::of_leaf(Check::WellFormed, "clock_turned_back", line.seq, sentence));
             }
             self.newest_us = self.newest_us.max(line.at_us);
+            self.oldest_us = self.oldest_us.min(line.at_us);
             self.counters.count(line, notebook);
         }
         notebook.take(facts);
     }
+}
+
+fn unpoisoned<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The hashes in a tile's bytes.

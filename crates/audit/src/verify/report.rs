@@ -3,10 +3,16 @@
 use std::fmt;
 use std::ops::Range;
 
+use residency::Region;
+
+use super::balance::{Crossed, TRANSFERS_MAX};
 use super::leaves::Facts;
 
 /// The most findings that a report lists; of further ones it says how many there are.
 pub const FINDINGS_MAX: usize = 1_000;
+
+/// The most gateways that a verdict names.
+const SILENT_NAMED_MAX: usize = 5;
 
 /// One thing that a log is held against, in the order in which they build on each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -133,6 +139,19 @@ pub struct Verdict {
     pub sentence: String,
 }
 
+/// A gateway that fell silent: it died, or its way to the log was cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Silent {
+    /// The gateway and its boot.
+    pub gateway: String,
+    /// The index of its last leaf.
+    pub seq: u64,
+    /// The time of that leaf, microseconds since 1970-01-01 UTC.
+    pub at_us: i64,
+    /// Whether the same instance has written since, after another boot.
+    pub came_back: bool,
+}
+
 /// What the verifier found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
@@ -148,6 +167,15 @@ pub struct Report {
     pub verdicts: Vec<Verdict>,
     /// What is wrong, in the order found; at most [`FINDINGS_MAX`].
     pub findings: Vec<Finding>,
+    /// The region whose log it is, as its leaves say.
+    pub home: Option<Region>,
+    /// The oldest and the newest time of what was read, microseconds since 1970-01-01 UTC.
+    pub span_us: (i64, i64),
+    /// The transfers across a border that stand in it, at most [`TRANSFERS_MAX`](super::TRANSFERS_MAX): to be held
+    /// against those of other logs by [`balance`](super::balance).
+    pub transfers: Vec<Crossed>,
+    /// Gateways that fell silent without a word: nothing is wrong with the log, and something was with them.
+    pub silent: Vec<Silent>,
 }
 
 impl Report {
@@ -180,11 +208,21 @@ pub(super) struct Notebook {
     decisions: u64,
     replayed: u64,
     policies: usize,
-    signed: bool,
+    /// The lines of lists that were held against the entries, where the source has such lists.
+    listed: Option<u64>,
+    /// The size that the pinned key signed.
+    signed: Option<u64>,
     appended: Option<u64>,
     witnessed: Option<(usize, usize, Option<u64>)>,
     gateways: usize,
     open: u64,
+    silent: Vec<Silent>,
+    home: Option<Region>,
+    span_us: (i64, i64),
+    transfers: Vec<Crossed>,
+    pruned: u64,
+    foreign: bool,
+    recovered: bool,
 }
 
 impl Notebook {
@@ -199,11 +237,16 @@ impl Notebook {
         self.leaves += facts.leaves;
         self.decisions += facts.decisions;
         self.replayed += facts.replayed;
+        self.home = self.home.take().or(facts.home);
+        self.foreign |= facts.foreign;
+        self.recovered |= facts.recovered;
+        let room = TRANSFERS_MAX.saturating_sub(self.transfers.len());
+        self.transfers.extend(facts.transfers.into_iter().take(room));
         facts.findings.into_iter().for_each(|finding| self.find(finding));
     }
 
-    pub(super) fn signed(&mut self) {
-        self.signed = true;
+    pub(super) fn signed(&mut self, size: u64) {
+        self.signed = Some(size);
     }
 
     pub(super) fn append_only(&mut self, appended: u64) {
@@ -214,17 +257,45 @@ impl Notebook {
         self.witnessed = Some((count, of, newest_s));
     }
 
-    pub(super) fn gapless(&mut self, gateways: usize, open: u64) {
-        (self.gateways, self.open) = (gateways, open);
+    pub(super) fn gapless(&mut self, gateways: usize, open: u64, silent: Vec<Silent>) {
+        (self.gateways, self.open, self.silent) = (gateways, open, silent);
+    }
+
+    pub(super) fn pruned(&mut self, pruned: u64) {
+        self.pruned = pruned;
+    }
+
+    pub(super) fn span(&mut self, span_us: (i64, i64)) {
+        self.span_us = span_us;
+    }
+
+    pub(super) fn listed(&mut self, lines: u64) {
+        *self.listed.get_or_insert(0) += lines;
     }
 
     pub(super) fn policies(&mut self, count: usize) {
         self.policies = count;
     }
 
-    pub(super) fn close(self, origin: &str, size: u64, range: Range<u64>) -> Report {
+    pub(super) fn close(mut self, origin: &str, size: u64, range: Range<u64>) -> Report {
+        // A log that lost its end goes on under another name, and a leaf says so; nothing else explains another name.
+        if self.foreign && !self.recovered {
+            let sentence = "the first leaf names another log".to_owned();
+            self.find(Finding::of_leaf(Check::WellFormed, "wrong_genesis", 0, sentence));
+        }
         let verdicts = Check::ALL.map(|check| self.verdict(check)).to_vec();
-        Report { origin: origin.to_owned(), size, range, leaves: self.leaves, verdicts, findings: self.findings }
+        Report {
+            origin: origin.to_owned(),
+            size,
+            range,
+            leaves: self.leaves,
+            verdicts,
+            findings: self.findings,
+            home: self.home,
+            span_us: self.span_us,
+            transfers: self.transfers,
+            silent: self.silent,
+        }
     }
 
     fn verdict(&self, check: Check) -> Verdict {
@@ -238,13 +309,38 @@ impl Notebook {
         Verdict { check, outcome, findings, sentence }
     }
 
+    /// Who fell silent, as the end of a sentence.
+    fn silence(&self) -> String {
+        let gone: Vec<&str> = self.silent.iter().filter(|s| !s.came_back).map(|s| s.gateway.as_str()).collect();
+        let back = self.silent.len() - gone.len();
+        let mut said = String::new();
+        if back > 0 {
+            said += &format!("; {back} fell silent and came back");
+        }
+        if !gone.is_empty() {
+            let named = gone[..gone.len().min(SILENT_NAMED_MAX)].join(", ");
+            said += &format!("; {} fell silent without an end and have not come back: {named}", gone.len());
+        }
+        said
+    }
+
     /// Whether a check had anything to look at, and what.
     fn looked_at(&self, check: Check) -> (bool, String) {
         match check {
-            Check::Signed => (self.signed, "by the pinned key".to_owned()),
-            _ if !self.signed => (false, "nothing unsigned is looked at".to_owned()),
+            Check::Signed => match self.signed {
+                Some(size) => (true, format!("1 signature by the pinned key, over {size} leaves")),
+                None => (false, "0 signatures by the pinned key".to_owned()),
+            },
+            _ if self.signed.is_none() => (false, "nothing unsigned is looked at".to_owned()),
             Check::WellFormed => {
-                (self.leaves > 0, format!("{} leaves, each against its tile and the tree", self.leaves))
+                let listed = self.listed.map(|lines| format!("; {lines} lines of lists against the leaves"));
+                let listed = listed.unwrap_or_default();
+                let pruned = match self.pruned {
+                    0 => String::new(),
+                    pruned => format!("; pruned: {pruned}, of which the hashes are left"),
+                };
+                let leaves = format!("{} leaves, each against its tile and the tree{listed}{pruned}", self.leaves);
+                (self.leaves > 0, leaves)
             }
             Check::AppendOnly => match self.appended {
                 Some(appended) => (true, format!("{appended} leaves appended since your checkpoint")),
@@ -263,9 +359,15 @@ impl Notebook {
                     0 => String::new(),
                     open => format!("; {open} counts at the very end may still come"),
                 };
-                (self.gateways > 0, format!("the counts of {} gateway boots{open}", self.gateways))
+                (self.gateways > 0, format!("the counts of {} gateway boots{open}{}", self.gateways, self.silence()))
             }
-            Check::Balanced => (false, "the log holds no transfers across a border".to_owned()),
+            Check::Balanced if self.transfers.is_empty() => {
+                (false, "the log holds no transfers across a border".to_owned())
+            }
+            Check::Balanced => {
+                let count = self.transfers.len();
+                (false, format!("none of {count} transfers: the log of the other side was not given (--other)"))
+            }
             Check::Replayed if self.policies == 0 => {
                 (false, format!("none of {} decisions: no policy was given (--policy)", self.decisions))
             }

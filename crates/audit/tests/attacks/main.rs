@@ -5,12 +5,19 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod databases;
+mod details;
+mod exports;
 mod packs;
 mod proofs;
+mod registers;
+mod retention;
 #[path = "../../../storage/tests/region/scene.rs"]
 #[expect(dead_code, reason = "the scene of the storage tests; these play on a part of it")]
 mod scene;
+mod sealed;
 mod stage;
+mod succession;
 #[path = "../../../storage/tests/support/mod.rs"]
 mod support;
+mod transfers;
 mod watchers;

@@ -9,6 +9,7 @@ use std::process::Command;
 use audit::pack::{Pack, VERIFY_PY, Wanted, write_pack};
 use audit::verify::{Check, Expected, Outcome};
 use audit::{bundle, read_bundle};
+use residency::PolicyHashes;
 use residency::presets::{JURISDICTIONS, LOCATIONS, SHIPPED_POLICY};
 use sha2::{Digest as _, Sha256};
 use zip::write::SimpleFileOptions;
@@ -23,7 +24,7 @@ async fn packed(stage: &Stage, wanted: &Wanted) -> PathBuf {
 }
 
 fn everything() -> Wanted {
-    Wanted { range: 0..u64::MAX, since: None }
+    Wanted { range: 0..u64::MAX, ..Wanted::default() }
 }
 
 async fn verified(path: &Path, since: Option<&str>) -> audit::verify::Report {
@@ -87,7 +88,7 @@ async fn a_pack_verifies_offline_by_the_binary_and_by_python() {
     let (holds, said) = python(&stage, &whole, Some(&kept));
     assert!(holds && said.contains("1300 entries") && said.contains("700 leaves since your checkpoint"), "{said}");
     // A part: whole tiles, and the path from them to the root.
-    let part = packed(&stage, &Wanted { range: 300..400, since: Some(600) }).await;
+    let part = packed(&stage, &Wanted { range: 300..400, since: Some(600), ..Wanted::default() }).await;
     let report = verified(&part, Some(&kept)).await;
     clean(&report);
     assert_eq!((report.range.clone(), report.leaves), (256..512, 256));
@@ -141,7 +142,7 @@ async fn attack_a_byte_of_a_pack_changed() {
 async fn attack_policy_file_swapped() {
     let stage = Stage::with(20).await;
     let kept = storage::KeptPolicy {
-        sha256: Sha256::digest(SHIPPED_POLICY).into(),
+        sha256: PolicyHashes::of(SHIPPED_POLICY, JURISDICTIONS, LOCATIONS).policy,
         text: SHIPPED_POLICY.to_owned(),
         jurisdictions: JURISDICTIONS.to_owned(),
         locations: LOCATIONS.to_owned(),
@@ -153,12 +154,37 @@ async fn attack_policy_file_swapped() {
         "by its own hash only"
     );
     let pack = packed(&stage, &everything()).await;
+    assert_eq!(verified(&pack, None).await.failed(), None);
+    // The table itself, and each preset that it chooses from.
+    for part in [".toml", ".jurisdictions.csv", ".locations.csv"] {
+        let swapped = altered(&pack, |files| {
+            let (_, text) = files.iter_mut().find(|(name, _)| name.ends_with(part)).unwrap();
+            text.extend_from_slice(b"\n# a later thought\n");
+        });
+        let report = verified(&swapped, None).await;
+        caught(&report, Check::Replayed, "policy_swapped", None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_an_older_version_kept_by_its_text_alone_still_decides_again() {
+    let stage = Stage::with(20).await;
+    let sql = "INSERT INTO domicile.policies (sha256, text, jurisdictions, locations) VALUES ($1, $2, $3, $4)";
+    sqlx::query(sql)
+        .bind(<[u8; 32]>::from(Sha256::digest(SHIPPED_POLICY)))
+        .bind(SHIPPED_POLICY)
+        .bind(JURISDICTIONS)
+        .bind(LOCATIONS)
+        .execute(&mut stage.scene.outside().await)
+        .await
+        .unwrap();
+    let pack = packed(&stage, &everything()).await;
+    assert_eq!(verified(&pack, None).await.failed(), None);
     let swapped = altered(&pack, |files| {
         let (_, text) = files.iter_mut().find(|(name, _)| name.ends_with(".toml")).unwrap();
         text.extend_from_slice(b"\n# a later thought\n");
     });
-    let report = verified(&swapped, None).await;
-    caught(&report, Check::Replayed, "policy_swapped", None);
+    caught(&verified(&swapped, None).await, Check::Replayed, "policy_swapped", None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::ConfigFile;
+use super::registers::{
+    AUDIT_EXPORT_HELP, AUDIT_KEY_RETIRE_HELP, AUDIT_VIOLATIONS_HELP, AuditExport, AuditKeyRetire, AuditKeySucceed,
+    AuditTransfers, AuditViolations,
+};
 
 pub(super) const AUDIT_HELP: &str = "\
 A region's log is signed by the process that has its key ([regions.<name>.signer]). Give the public key to whoever
@@ -14,6 +18,8 @@ Examples:
   domicile audit key generate eu-central.log.example.com --out /run/secrets/eu-central-log-key
   domicile audit verify https://eu.data.example.com/v1/audit/eu-central --key eu-central.log.example.com+1d048f67+AdPg…
   domicile audit receipt check \"log=…; seq=42; leaf=…\" --proof 42.tlog-proof --key …
+  domicile audit export --region eu-central --format parquet --out november.parquet
+  domicile audit violations list --region eu-central --open
   domicile audit pack --region eu-central --from 2026-11-01T00:00:00Z --to 2026-12-01T00:00:00Z --out november.zip";
 
 pub(super) const WITNESS_HELP: &str = "\
@@ -55,6 +61,20 @@ pub(crate) enum Audit {
     /// Make an evidence pack: a part of a log with everything that verifies it offline
     #[command(after_help = AUDIT_PACK_HELP)]
     Pack(AuditPack),
+    /// Export a part of a log: the leaves verbatim, a spreadsheet, or typed columns
+    #[command(after_help = AUDIT_EXPORT_HELP)]
+    Export(AuditExport),
+    /// What was not as it should be: list it, answer for it
+    #[command(subcommand, after_help = AUDIT_VIOLATIONS_HELP)]
+    Violations(AuditViolations),
+    /// What crossed a border, newest first
+    Transfers(AuditTransfers),
+    /// Let go of old lines of a log, as its retention says; their hashes stay
+    #[command(after_help = AUDIT_PRUNE_HELP)]
+    Prune(AuditPrune),
+    /// The identifying details beside one entry, held against what the entry committed to
+    #[command(after_help = AUDIT_DETAILS_HELP)]
+    Details(AuditDetails),
 }
 
 const AUDIT_VERIFY_HELP: &str = "\
@@ -91,12 +111,22 @@ pub(crate) struct AuditVerify {
     /// Where to keep the checkpoint that was verified, for the next time; written only when nothing failed
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
+    /// A file with the age secret key (AGE-SECRET-KEY-1…) that opens an encrypted pack
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
     /// The public key of a witness whose cosignature counts; several times for several
     #[arg(long = "witness", value_name = "VKEY")]
     pub witnesses: Vec<String>,
     /// How many of the witnesses must have cosigned; all of them by default
     #[arg(long, value_name = "K")]
     pub quorum: Option<usize>,
+    /// The log of another region, as a pack or a URL: transfers between the two must stand in both; several times for
+    /// several
+    #[arg(long = "other", value_name = "SOURCE")]
+    pub others: Vec<String>,
+    /// The public key of each other log, in the same order
+    #[arg(long = "other-key", value_name = "VKEY", requires = "others")]
+    pub other_keys: Vec<String>,
     /// A policy that was in force, to take its decisions again; several times for several
     #[arg(long = "policy", value_name = "FILE")]
     pub policies: Vec<PathBuf>,
@@ -156,6 +186,7 @@ was decided so, and names no subject. It holds whole tiles, so up to 255 entries
 Examples:
   domicile audit pack --region eu-central --out everything.zip
   domicile audit pack --region eu-central --from 2026-11-01T00:00:00Z --since october.checkpoint --out november.zip
+  domicile audit pack --region eu-central --recipient age1… --recipient age1… --out november.zip.age
   python3 verify.py november.zip KEY            (verify.py is in the pack)";
 
 #[derive(Debug, Args)]
@@ -172,6 +203,9 @@ pub(crate) struct AuditPack {
     /// A checkpoint that the auditor holds, so that the pack shows that it is continued
     #[arg(long, value_name = "FILE")]
     pub since: Option<PathBuf>,
+    /// An age public key (age1…) of somebody who is to open the pack; several times for several. Without it the pack is not encrypted
+    #[arg(long = "recipient", value_name = "AGE1…")]
+    pub recipients: Vec<audit::pack::Recipient>,
     /// The new file
     #[arg(long, value_name = "ZIP")]
     pub out: PathBuf,
@@ -182,12 +216,69 @@ pub(crate) struct AuditPack {
     pub config: ConfigFile,
 }
 
+const AUDIT_PRUNE_HELP: &str = "\
+The retention ([[regions.<name>.retention]]) says how long entries of each kind are kept. Lines go by whole
+partitions, the oldest first, once every entry in one has been kept for long enough, its events are in their topics
+and it is signed. First an entry says in the log what goes; then the partitions are dropped, by the owner's login
+(postgres_owner). Tiles and checkpoints stay: the log verifies as before, and says how much of it was pruned.
+
+Examples:
+  domicile audit prune --region eu-central --dry-run
+  domicile audit prune --region eu-central --apply";
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditPrune {
+    /// The region whose log it is; it must be served by this configuration
+    #[arg(long)]
+    pub region: String,
+    /// Only say what may go
+    #[arg(long, conflicts_with = "apply", required_unless_present = "apply")]
+    pub dry_run: bool,
+    /// Let it go
+    #[arg(long)]
+    pub apply: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub config: ConfigFile,
+}
+
+const AUDIT_DETAILS_HELP: &str = "\
+What identifies somebody is no part of the log: it lies sealed beside it, where the configuration wants it
+(audit_details), until the subject is erased. An entry only holds a commitment. Asking for details needs the scope
+audit:details and is itself logged. What was answered can be kept and checked again offline; that the entry is in the
+log is for a receipt or a proof to show.
+
+Exit codes: 0 the entry committed to these details; 11 it did not; 1 they could not be read.
+
+Examples:
+  domicile audit details https://eu.data.example.com/v1/audit/eu-central/details/42 --token env:AUDITOR
+  domicile audit details 42.json";
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditDetails {
+    /// The URL of an entry's details, `https://…/v1/audit/REGION/details/SEQ`, or a file with such an answer
+    pub source: String,
+    /// The API key or token for a URL, as file:… or env:NAME; it needs the scope audit:details
+    #[arg(long, value_name = "REFERENCE", default_value = "env:DOMICILE_TOKEN")]
+    pub token: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditKey {
     /// Make a key: the private half into a new file, the public half to standard output
     Generate(AuditKeyGenerate),
     /// Print the public half of a private key's file
     Show(AuditKeyShow),
+    /// End a log whose key is to be replaced: its last leaf and its last checkpoint
+    #[command(after_help = AUDIT_KEY_RETIRE_HELP)]
+    Retire(AuditKeyRetire),
+    /// Begin the log that succeeds it: its first leaf names the old key and its last checkpoint
+    Succeed(AuditKeySucceed),
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 
 mod check;
 mod dsn;
+pub(crate) mod fingerprint;
 mod layers;
 mod mistake;
 pub(crate) mod raw;
@@ -54,6 +55,8 @@ pub(crate) struct Config {
     pub events: raw::Events,
     /// Logs, traces, metrics.
     pub telemetry: Telemetry,
+    /// What each key hashes to, defaults included.
+    pub settings: fingerprint::Fingerprints,
     /// What is odd but not wrong.
     pub warnings: Mistakes,
 }
@@ -66,6 +69,10 @@ pub(crate) struct Gateway {
     pub listen: SocketAddr,
     pub admin_listen: SocketAddr,
     pub cookie_secure: bool,
+    /// How often this process says in each log that it is still there.
+    pub heartbeat: Duration,
+    /// What is kept, sealed, beside leaves.
+    pub audit_details: Vec<routing::DetailKind>,
     pub limits: raw::Limits,
     pub forwarding: Forwarding,
 }
@@ -141,12 +148,15 @@ pub(crate) enum Jwks {
 #[derive(Debug)]
 pub(crate) struct Served {
     pub jurisdiction: Jurisdiction,
+    /// `cloud/location`, when the file says which; otherwise the policy's first.
+    pub placement: Option<String>,
     pub postgres: Postgres,
     pub log_origin: String,
     pub signer: Option<Signer>,
     pub audit_reads: raw::AuditReads,
     /// 0 means never.
     pub scrub_leaves_per_s: u32,
+    pub retention: audit::Retention,
     pub reader_connections: u32,
     pub committer_connections: u32,
     pub backup: Option<Box<Backup>>,

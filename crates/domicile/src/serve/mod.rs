@@ -6,6 +6,7 @@
 
 mod admin;
 mod face;
+mod heart;
 mod panics;
 mod policy;
 mod signals;
@@ -89,6 +90,7 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
     if does(Role::Signer) {
         tasks.signers(config, &stores, &gateway);
         tasks.scrubbers(config, &stores, &gateway);
+        tasks.registrars(&stores, &gateway);
     }
     if does(Role::Gateway) {
         let geoip = load_geoip(config).await?;
@@ -100,15 +102,20 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
             regions: stores.clone(),
             homes: config.home_urls.clone(),
             own_region: config.gateway.region.clone(),
+            details: config.gateway.audit_details.clone(),
             clock: Arc::new(SystemClock),
         })?;
         tasks.geoip(config, geoip);
+        tasks.hearts(config, &policy, &stores);
+        tasks.tellers(config, &stores, &gateway);
         tasks.erasures(&routing, &stores);
         tasks.policy_texts(&args.config.path, &policy, &stores);
         tasks.policy(args.config.path.clone(), policy)?;
         let face = face::bind(config, routing, telemetry.metrics.clone()).await?;
         announce(config, args, &gateway);
         face.serve(stop.cancelled_owned()).await;
+        tasks.hush();
+        heart::stop(&stores).await;
     } else {
         announce(config, args, &gateway);
         admin::run(config.gateway.admin_listen, telemetry.metrics.clone(), &stores, stop).await?;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use arc_swap::ArcSwap;
-use residency::{Policy, Region};
-use storage::{KeptPolicy, Log};
+use leaf::Fact;
+use residency::{Policy, PolicyHashes, Region};
+use routing::{Clock as _, SystemClock};
+use storage::{KeptPolicy, RegionStore};
 use tracing::{error, info};
 
 use crate::config;
@@ -23,17 +25,20 @@ pub(super) fn reload(file: &Path, current: &ArcSwap<Policy>) {
     }
 }
 
-/// Keeps the policy with this hash in a region, with the tables it chooses from, as the files are now.
+/// Keeps the policy in a region, with the tables it chooses from, as the files are now, and says in the region's log
+/// that it is in force.
 ///
 /// # Errors
 /// When the files have changed since it was read, or the database does not answer.
-pub(super) async fn keep(file: &Path, sha256: [u8; 32], log: &Log) -> anyhow::Result<()> {
+pub(super) async fn keep(file: &Path, policy: &Policy, store: &RegionStore) -> anyhow::Result<()> {
     let [text, jurisdictions, locations] = config::policy_texts(file)?;
-    let read = Policy::parse(&text, &jurisdictions, &locations).map(|policy| policy.hash());
-    if read.ok() != Some(sha256) {
-        bail!("its file is another one by now");
+    let hashes = PolicyHashes::of(&text, &jurisdictions, &locations);
+    if hashes != *policy.hashes() {
+        bail!("its files are others by now");
     }
-    Ok(log.keep_policy(&KeptPolicy { sha256, text, jurisdictions, locations }).await?)
+    store.log().keep_policy(&KeptPolicy { sha256: hashes.policy, text, jurisdictions, locations }).await?;
+    store.record(Fact::policy_activate(SystemClock.now_us(), &hashes, policy.version())).await?;
+    Ok(())
 }
 
 /// The policy of the file as it is now. Its regions must be those that this process was wired with.

@@ -11,14 +11,14 @@ use geoip::{GeoIp, Reload};
 use leaf::GatewayId;
 use ops::drill::proofs::Proofs;
 use residency::Policy;
-use routing::Routing;
+use routing::{Clock as _, Routing, SystemClock};
 use storage::RegionStore;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
-use super::{policy, signals};
+use super::{heart, policy, signals};
 use crate::config::Config;
 use crate::rooms;
 use crate::telemetry::Metrics;
@@ -42,12 +42,14 @@ const STEADY: Duration = Duration::from_secs(60);
 pub(super) struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    /// Ends the heartbeats, before the gateway's last words.
+    hush: CancellationToken,
 }
 
 impl Tasks {
     /// Tasks that end when `stop` is cancelled.
     pub(super) fn new(stop: CancellationToken) -> Self {
-        Self { tracker: TaskTracker::new(), stop }
+        Self { tracker: TaskTracker::new(), hush: stop.child_token(), stop }
     }
 
     /// Waits for all of them.
@@ -181,20 +183,68 @@ impl Tasks {
         Ok(())
     }
 
+    /// A heart for each region.
+    pub(super) fn hearts(&mut self, config: &Arc<Config>, policy: &Arc<ArcSwap<Policy>>, stores: &[RegionStore]) {
+        for store in stores {
+            let (config, policy, store) = (Arc::clone(config), Arc::clone(policy), store.clone());
+            let hush = self.hush.clone();
+            self.supervise("heart", store.region().to_string(), move |stop| {
+                let (heart, hush) = (heart::Heart::new(&config, &policy, &store), hush.clone());
+                async move {
+                    heart.run(hush).await;
+                    stop.cancelled().await; // nothing more is said, and it is not started again
+                }
+            });
+        }
+    }
+
+    /// A registrar for each region.
+    pub(super) fn registrars(&mut self, stores: &[RegionStore], process: &GatewayId) {
+        for store in stores {
+            let others = stores.iter().filter(|other| other.region() != store.region());
+            let (log, others, process) =
+                (store.log(), others.map(RegionStore::log).collect::<Vec<_>>(), process.to_string());
+            self.supervise("registrar", store.region().to_string(), move |stop| {
+                let now_us = || SystemClock.now_us();
+                audit::Registrar::new(log.clone(), others.clone(), process.clone(), now_us).run(stop)
+            });
+        }
+    }
+
+    /// A teller for each two regions between which data can cross a border here.
+    pub(super) fn tellers(&mut self, config: &Config, stores: &[RegionStore], process: &GatewayId) {
+        for (home, abroad) in stores.iter().flat_map(|home| stores.iter().map(move |abroad| (home, abroad))) {
+            if config.policy.crossing(abroad.region(), home.region(), false).is_none() {
+                continue;
+            }
+            let (home, abroad, process) = (home.clone(), abroad.clone(), process.to_string());
+            self.supervise("teller", home.region().to_string(), move |stop| {
+                let now_us = || SystemClock.now_us();
+                audit::Teller::new(home.clone(), abroad.clone(), process.clone(), now_us).run(stop)
+            });
+        }
+    }
+
+    /// Ends the heartbeats.
+    pub(super) fn hush(&self) {
+        self.hush.cancel();
+    }
+
     /// Keeps the policy in force in each region, beside the decisions that are taken by it.
     pub(super) fn policy_texts(&mut self, file: &Path, current: &Arc<ArcSwap<Policy>>, stores: &[RegionStore]) {
         for store in stores {
-            let (file, current, log) = (file.to_owned(), Arc::clone(current), store.log());
+            let (file, current, store) = (file.to_owned(), Arc::clone(current), store.clone());
             self.supervise("policy keeper", store.region().to_string(), move |stop| {
-                let (file, current, log) = (file.clone(), Arc::clone(&current), log.clone());
+                let (file, current, store) = (file.clone(), Arc::clone(&current), store.clone());
                 async move {
                     let mut kept = None;
                     while !stop.is_cancelled() {
-                        let sha256 = current.load().hash();
+                        let policy = current.load_full();
+                        let sha256 = policy.hash();
                         if kept != Some(sha256) {
-                            match policy::keep(&file, sha256, &log).await {
+                            match policy::keep(&file, &policy, &store).await {
                                 Ok(()) => kept = Some(sha256),
-                                Err(error) => warn!(region = %log.region(), "The policy is not kept yet: {error:#}"),
+                                Err(error) => warn!(region = %store.region(), "The policy is not kept yet: {error:#}"),
                             }
                         }
                         tokio::select! {

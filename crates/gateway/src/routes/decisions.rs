@@ -18,6 +18,7 @@ use crate::from_wire::attribute::micros;
 use crate::from_wire::cursor;
 use crate::from_wire::path::Segments;
 use crate::from_wire::query::Query;
+use crate::readings::Asked;
 use crate::{reply, to_wire};
 
 /// Decisions of one page, unless the caller asks for another number.
@@ -49,9 +50,14 @@ pub(crate) async fn list(
     uri: Uri,
 ) -> Result<Response, Error> {
     caller.may(Scope::AuditRead)?;
-    let Search { stores, filter, cursor } = Search::read(&app, &uri)?;
+    let Search { stores, filter, said, cursor } = Search::read(&app, &uri)?;
     let page = audit::search(&stores, &filter, &cursor).await;
     answered(&page.regions)?;
+    let asked = Asked { what: "search", filter: said, subject: filter.subject.as_ref() };
+    for store in stores.iter().filter(|store| page.answered(store.region())) {
+        let rows = page.entries.iter().filter(|entry| entry.region == *store.region()).count() as u64;
+        app.account_for_search(store, &caller, &asked, Some(rows)).await?;
+    }
     let items = page.entries.into_iter().map(item).collect::<Result<_, _>>()?;
     let regions = page
         .regions
@@ -73,7 +79,7 @@ pub(crate) async fn read(
     Named(id): Named,
 ) -> Result<Response, Error> {
     caller.may(Scope::AuditRead)?;
-    reply::ok(&item(find(&app, id).await?)?)
+    reply::ok(&item(find(&app, &caller, id, "decision").await?)?)
 }
 
 /// One decision, told in sentences: what was asked, what was considered, what decided, and what would have
@@ -89,7 +95,7 @@ pub(crate) async fn explain(
     Named(id): Named,
 ) -> Result<Response, Error> {
     caller.may(Scope::AuditRead)?;
-    let entry = find(&app, id).await?;
+    let entry = find(&app, &caller, id, "explain").await?;
     let explanation = audit::explain(entry.line.as_bytes(), Some(&app.routing.policy()))
         .map_err(|_| Error::Nonsense("the region log"))?;
     reply::ok(&DecisionExplanation {
@@ -113,11 +119,17 @@ impl FromRequestParts<App> for Named {
     }
 }
 
-async fn find(app: &App, id: DecisionId) -> Result<audit::Entry, Error> {
+async fn find(app: &App, caller: &Caller, id: DecisionId, what: &'static str) -> Result<audit::Entry, Error> {
     let stores: Vec<_> = app.routing.regions().cloned().collect();
     let (found, asked) = audit::find(&stores, id).await;
     match found {
-        Some(entry) => Ok(entry),
+        Some(entry) => {
+            let asked = Asked { what, filter: vec![format!("id={id}")], subject: None };
+            for store in stores.iter().filter(|store| *store.region() == entry.region) {
+                app.account_for_search(store, caller, &asked, Some(1)).await?;
+            }
+            Ok(entry)
+        }
         // It may well be in the log of a region that did not answer: that is no "not found".
         None => match asked.into_iter().find_map(|asked| asked.error) {
             Some(error) => Err(Error::Unsearched(error)),
@@ -147,6 +159,8 @@ fn item(entry: audit::Entry) -> Result<DecisionItem, Error> {
 struct Search {
     stores: Vec<RegionStore>,
     filter: DecisionFilter,
+    /// The filter as it is logged: without the subject.
+    said: Vec<String>,
     cursor: audit::Cursor,
 }
 
@@ -184,6 +198,8 @@ impl Search {
             return Err(Error::Query { at: "region".to_owned(), rule: "a region that this gateway serves".to_owned() });
         }
         let cursor = query.text("cursor").map(cursor::decisions).transpose()?.unwrap_or_default();
-        Ok(Self { stores, filter, cursor })
+        let said = names.iter().filter(|name| !matches!(**name, "subject" | "cursor"));
+        let said = said.filter_map(|name| query.text(name).map(|value| format!("{name}={value}"))).collect();
+        Ok(Self { stores, filter, said, cursor })
     }
 }

@@ -5,16 +5,20 @@ mod batch;
 mod classify;
 mod conditions;
 mod decisions;
+mod details;
 mod events;
+mod export;
 mod health;
 mod login;
 mod pages;
 mod proof;
 mod records;
+mod registers;
 mod subjects;
 mod zero_party;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -22,6 +26,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::layers::{Bodies, Callers, Layers};
 use crate::problem::{no_method, no_route};
+use crate::readings;
 
 pub use health::RenderMetrics;
 pub(crate) use health::admin;
@@ -43,6 +48,11 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(proof::tile))
         .routes(routes!(proof::entry))
         .routes(routes!(proof::policies))
+        .routes(routes!(export::export))
+        .routes(routes!(registers::violations))
+        .routes(routes!(registers::acknowledge))
+        .routes(routes!(registers::transfers))
+        .routes(routes!(details::details))
 }
 
 /// The one route whose body has no end that it must wait for.
@@ -70,7 +80,7 @@ pub(crate) fn public(app: &App, console: Option<Router>, doorstep: Option<Router
         .route(api::paths::EVENT_DOCS, get(pages::events))
         .with_state(app.clone());
     if let Some(console) = console {
-        pages = pages.merge(console);
+        pages = pages.merge(console.layer(from_fn_with_state(app.clone(), readings::of_console)));
     }
     let mut open = Router::new()
         .route(api::paths::HEALTHZ, get(health::healthz))

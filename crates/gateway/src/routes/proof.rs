@@ -58,7 +58,8 @@ pub(crate) async fn tile(
     Extension(caller): Extension<Caller>,
     Asked { region, what }: Asked<WhichTile>,
 ) -> Result<Response, Error> {
-    let log = log(&app, &caller, region)?;
+    let store = store(&app, &caller, region)?;
+    let log = store.log();
     let bytes = match what {
         WhichTile::Hashes(tile) => {
             let hashes = log.tile(tile).await.map_err(|error| unread(&log, error))?.ok_or(Error::NotInLog)?;
@@ -67,9 +68,12 @@ pub(crate) async fn tile(
         WhichTile::Entries(tile) => {
             let first = tile.index() * u64::from(tlog::TILE_WIDTH);
             let rows = log.leaves(first, u32::from(tile.width())).await.map_err(|error| unread(&log, error))?;
-            if rows.len() != usize::from(tile.width()) {
+            // Old ones may have been let go; the next ones there are not these.
+            let there = rows.iter().zip(first..).take_while(|(row, seq)| row.seq == *seq).count();
+            if there != usize::from(tile.width()) {
                 return Err(Error::NotInLog);
             }
+            app.account_for_tiles(store, &caller, rows.len() as u64).await?;
             audit::bundle(rows.iter().map(|row| row.line.as_bytes()))
         }
     };
@@ -124,12 +128,21 @@ pub(crate) async fn policies(
 }
 
 fn log(app: &App, caller: &Caller, region: Region) -> Result<Log, Error> {
+    store(app, caller, region).map(RegionStore::log)
+}
+
+fn store<'a>(app: &'a App, caller: &Caller, region: Region) -> Result<&'a RegionStore, Error> {
     caller.may(Scope::AuditRead)?;
-    let served = app.routing.regions().find(|store| *store.region() == region).map(RegionStore::log);
+    served(app, region)
+}
+
+/// The region, if this gateway serves it.
+pub(super) fn served(app: &App, region: Region) -> Result<&RegionStore, Error> {
+    let served = app.routing.regions().find(|store| *store.region() == region);
     served.ok_or_else(|| app.not_done(routing::Error::NotServed { region }, Missing::Subject))
 }
 
-fn unread(log: &Log, source: storage::Error) -> Error {
+pub(super) fn unread(log: &Log, source: storage::Error) -> Error {
     Error::Region { region: log.region().clone(), decision: None, missing: Missing::Subject, source }
 }
 
@@ -139,8 +152,8 @@ fn answer(media: &'static str, body: impl Into<Body>) -> Response {
 
 /// What the path asks for.
 pub(crate) struct Asked<What> {
-    region: Region,
-    what: What,
+    pub(super) region: Region,
+    pub(super) what: What,
 }
 
 /// The rest of such a path.
@@ -167,7 +180,7 @@ impl Rest for Nothing {
 }
 
 /// An entry's index.
-pub(crate) struct Seq(u64);
+pub(crate) struct Seq(pub(super) u64);
 
 impl Rest for Seq {
     fn read(segments: &Segments) -> Result<Self, Error> {

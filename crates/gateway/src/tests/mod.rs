@@ -135,6 +135,7 @@ fn routing() -> Routing {
         dsn: nowhere(),
         log_origin: "eu-central.log.example.com".to_owned(),
         audit_reads: AuditReads::Durable,
+        keeps_details: false,
         gateway: leaf::GatewayId::new("test", 1).unwrap(),
         peppers: peppers.clone(),
         reader_connections: 1,
@@ -155,6 +156,7 @@ fn routing() -> Routing {
         regions: vec![store],
         homes: BTreeMap::new(),
         own_region: region,
+        details: Vec::new(),
         clock: Arc::new(SystemClock),
     })
     .unwrap()

@@ -37,7 +37,10 @@ impl Policy {
             PinState::Active => None,
         };
         match reason {
-            None => Ok(Permit::issue(subject, pin.region.clone(), pin.epoch, decision)),
+            None => {
+                decision.transfer = self.crossing(&decision.via, &pin.region, A::WRITES);
+                Ok(Permit::issue(subject, pin.region.clone(), pin.epoch, decision))
+            }
             Some(reason) => Err(Denial { decision: Box::new(decision), reason }),
         }
     }

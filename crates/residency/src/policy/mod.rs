@@ -9,10 +9,12 @@ mod check;
 mod compile;
 mod fields;
 mod grant;
+mod hash;
 mod iso3166;
 mod preset;
 mod read;
 mod rules;
+mod transfers;
 mod weigh;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,6 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use check::{CheckFinding, CheckReport, CountryPlacement, Gravity};
+pub use hash::PolicyHashes;
 
 use crate::evidence::{Finding, Nothing, Source};
 use crate::words::{Country, Jurisdiction, Place, Region, Tenant};
@@ -184,7 +187,7 @@ impl std::error::Error for Problem {}
 #[derive(Debug)]
 pub struct Policy {
     text: Arc<str>,
-    hash: [u8; 32],
+    hashes: PolicyHashes,
     hash_hex: String,
     version: String,
     conflict: Conflict,
@@ -193,6 +196,7 @@ pub struct Policy {
     regions: BTreeMap<Region, RegionRule>,
     rules: Vec<Rule>,
     tenants: HashMap<Tenant, Region>,
+    transfers: transfers::Transfers,
     default_region: Option<Region>,
     preset: preset::Preset,
     locations: preset::Locations,
@@ -255,13 +259,26 @@ impl Policy {
         &self.text
     }
 
-    /// SHA-256 of the policy text.
+    /// The hash that decisions name: it covers the table and both presets.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
-        self.hash
+        self.hashes.policy
     }
 
-    /// SHA-256 of the policy text, in lower-case hex.
+    /// Its hash and those of what it is made of.
+    #[must_use]
+    pub fn hashes(&self) -> &PolicyHashes {
+        &self.hashes
+    }
+
+    /// Whether a decision that names this hash was taken by this policy. Older logs name a policy by the hash of
+    /// its text alone.
+    #[must_use]
+    pub fn answers_to(&self, hash: &[u8; 32]) -> bool {
+        *hash == self.hashes.policy || *hash == self.hashes.text
+    }
+
+    /// [`hash`](Self::hash) in lower-case hex.
     #[must_use]
     pub fn hash_hex(&self) -> &str {
         &self.hash_hex

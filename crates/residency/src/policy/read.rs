@@ -4,15 +4,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
 use super::compile::Lookup;
 use super::fields::{Fields, Problems, kind_of, unknown, word};
 use super::preset::{Locations, Preset};
 use super::rules::{rules, selector};
+use super::transfers::transfers;
 use super::weigh::BuiltIn;
-use super::{Conflict, Gravity, JurisdictionRule, POLICY_BYTES_MAX, Placement, Policy, Problem, RegionRule};
+use super::{
+    Conflict, Gravity, JurisdictionRule, POLICY_BYTES_MAX, Placement, Policy, PolicyHashes, Problem, RegionRule,
+};
 use crate::evidence::Source;
 use crate::words::{Jurisdiction, Malformed, Region, Tenant};
 
@@ -35,6 +37,7 @@ pub(super) fn policy(text: &str, jurisdictions_csv: &str, locations_csv: &str) -
     let regions = regions(&mut file, &jurisdictions, &locations, &mut problems);
     let rules = rules(&mut file, &jurisdictions, &regions, &preset, &mut problems);
     let tenants = tenants(&mut file, &regions, &mut problems);
+    let transfers = transfers(&mut file, &jurisdictions, &mut problems);
     let default_region = default_region(&mut file, &regions, &mut problems);
     file.finish(&mut problems);
 
@@ -42,11 +45,11 @@ pub(super) fn policy(text: &str, jurisdictions_csv: &str, locations_csv: &str) -
         return Err(problems.0);
     }
     let regions = regions.into_iter().filter_map(|(name, rule)| rule.map(|rule| (name, rule))).collect();
-    let hash: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+    let hashes = PolicyHashes::of(text, jurisdictions_csv, locations_csv);
     let policy = Policy {
         text: text.into(),
-        hash,
-        hash_hex: hex::encode(hash),
+        hash_hex: hex::encode(hashes.policy),
+        hashes,
         version: version.unwrap_or_default(),
         conflict,
         weighty,
@@ -55,6 +58,7 @@ pub(super) fn policy(text: &str, jurisdictions_csv: &str, locations_csv: &str) -
         lookup: Lookup::compile(&rules, &preset),
         rules,
         tenants,
+        transfers,
         default_region,
         preset,
         locations,

@@ -9,6 +9,7 @@ mod level;
 mod libpq;
 mod lint;
 mod migrate;
+mod prune;
 mod restored;
 mod retire;
 mod scram;
@@ -35,6 +36,7 @@ pub use lint::{Finding, lint};
 pub use migrate::{
     Migrated, Options, Progress, Step, migrate, migrate_directory, migrate_region, migrate_region_with, status,
 };
+pub use prune::{LogPartition, full_partitions, hindrances, prune};
 pub use restored::{
     LogRecovery, Opened, Replayed, close_restored, ensure_groups, let_in, log_root_at, open_restored,
     replay_departures, restored_from, whereabouts,
@@ -105,6 +107,12 @@ pub enum Error {
         key_id: u16,
         /// Why.
         reason: &'static str,
+    },
+    /// Something still needs what was to go.
+    #[error("{reason}")]
+    Needed {
+        /// What, as a sentence.
+        reason: String,
     },
     /// A password that cannot be used.
     #[error("a login's password must be 12 to 256 printable ASCII characters")]

@@ -249,6 +249,7 @@ impl Committers {
                         outcome.effect.unwrap_or_else(|| Err(Error::Internal(Cause::new("a deed without effect"))));
                     drop(deed.reply.send(effect.map(|value| Answer { value, position: Some(position) })));
                 }
+                Entry::Fact(note) => drop(note.reply.send(Ok(position))),
                 Entry::Note(note) => match note.reply {
                     Reply::Position(reply) => drop(reply.send(Ok(position))),
                     Reply::Found { found, reply } => {

@@ -1,6 +1,6 @@
 //! Searching decisions, by the derived table `decision_index`. What is returned is the leaf itself.
 
-use leaf::{SubjectSecret, tag};
+use leaf::{SubjectSecret, SubjectTag, tag};
 use residency::{DecisionId, SubjectId};
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -49,6 +49,19 @@ pub(super) fn row(row: &PgRow) -> Result<DecisionRow, Trouble> {
     Ok(DecisionRow { seq: version(row.try_get(0)?)?, leaf_hash: row.try_get(1)?, line: row.try_get(2)? })
 }
 
+/// The tag of a subject, if it is registered here.
+pub(super) async fn tag_of(
+    connection: &mut PgConnection,
+    subject: &SubjectId,
+    origin: &str,
+) -> Result<Option<SubjectTag>, Trouble> {
+    let secret: Option<[u8; 32]> = sqlx::query_scalar("SELECT secret FROM domicile.subjects WHERE subject = $1")
+        .bind(subject.expose())
+        .fetch_optional(connection)
+        .await?;
+    Ok(secret.map(|secret| tag(&SubjectSecret::new(secret), origin)))
+}
+
 /// The decisions that match, newest first.
 pub(super) async fn search(
     connection: &mut PgConnection,
@@ -57,17 +70,10 @@ pub(super) async fn search(
 ) -> Result<Vec<DecisionRow>, Trouble> {
     let tag = match &filter.subject {
         None => None,
-        Some(subject) => {
-            let secret: Option<[u8; 32]> =
-                sqlx::query_scalar("SELECT secret FROM domicile.subjects WHERE subject = $1")
-                    .bind(subject.expose())
-                    .fetch_optional(&mut *connection)
-                    .await?;
-            match secret {
-                Some(secret) => Some(tag(&SubjectSecret::new(secret), origin).to_string()),
-                None => return Ok(Vec::new()),
-            }
-        }
+        Some(subject) => match tag_of(connection, subject, origin).await? {
+            Some(tag) => Some(tag.to_string()),
+            None => return Ok(Vec::new()),
+        },
     };
     let rows = sqlx::query(
         "SELECT l.seq, l.hash, l.line \

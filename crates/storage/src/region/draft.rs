@@ -8,9 +8,10 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use leaf::{Kind, Leaf, Out, SubjectTag};
+use leaf::{Fact, Kind, Leaf, Out, SubjectTag};
 use residency::{Decision, PinState, Region, SubjectId};
 
+use super::details::{self, Sealer};
 use super::entry::{Deed, Entry, Reply};
 use super::events::{Event, SUBJECT_PINNED, SubjectPinned, instant, payload};
 use super::fold::{Done, Fold};
@@ -34,7 +35,7 @@ pub(super) struct Draft<'a> {
     pub(super) attributes: Vec<zero_party::Written<'a>>,
     pub(super) floors: Vec<(&'a str, u64)>,
     pub(super) keys_used: Vec<idempotency::Used<'a>>,
-    pub(super) leaves: Vec<LeafDraft<'a>>,
+    pub(super) leaves: Vec<Said<'a>>,
     /// Events, each with the index of its leaf.
     pub(super) events: Vec<(usize, Event<'a>)>,
     /// For each entry, what it is answered (a note's answer is ready already) and the index of its leaf.
@@ -49,12 +50,27 @@ pub(super) struct Outcome {
     pub(super) leaf: usize,
 }
 
-/// A leaf without its number.
+/// What a leaf says, without its number.
+#[derive(Debug)]
+pub(super) enum Said<'a> {
+    Decision(LeafDraft<'a>),
+    Fact(&'a Fact),
+}
+
+impl Said<'_> {
+    /// Whether its number is still to be taken.
+    pub(super) fn is_unnumbered(&self) -> bool {
+        !matches!(self, Self::Decision(LeafDraft { gseq: Some(_), .. }))
+    }
+}
+
+/// A decision's leaf without its number.
 #[derive(Debug)]
 pub(super) struct LeafDraft<'a> {
     pub(super) decision: &'a Decision,
     pub(super) kind: Kind,
     pub(super) tag: Option<SubjectTag>,
+    pub(super) sealer: Option<Sealer>,
     pub(super) home: Option<&'a Region>,
     pub(super) out: Out,
     pub(super) why: Option<&'static str>,
@@ -98,17 +114,22 @@ impl<'a> Draft<'a> {
                         Reply::Position(_) | Reply::Found { .. } => None,
                     };
                     draft.outcomes.push(Outcome { effect: None, leaf: draft.leaves.len() });
-                    draft.leaves.push(LeafDraft {
-                        decision: entry.decision(),
+                    draft.leaves.push(Said::Decision(LeafDraft {
+                        decision: note.decision(),
                         kind: note.kind,
                         tag: note.tag,
+                        sealer: note.sealer.clone(),
                         home: note.home.as_ref(),
                         out: note.out,
                         why: note.why,
                         rows: note.rows,
                         bytes: note.bytes,
                         gseq,
-                    });
+                    }));
+                }
+                Entry::Fact(note) => {
+                    draft.outcomes.push(Outcome { effect: None, leaf: draft.leaves.len() });
+                    draft.leaves.push(Said::Fact(&note.fact));
                 }
                 Entry::Deed(deed) => draft.deed(&mut fold, deed, homes, *place),
             }
@@ -141,12 +162,25 @@ impl<'a> Draft<'a> {
         !others && self.records.len() <= FEW_RECORDS && self.records.iter().all(|written| written.after.is_some())
     }
 
-    /// The leaves as canonical lines, one behind the other, and where each one ends.
-    pub(super) fn lines(&self, shared: &Shared, numbers: &[u64]) -> Result<(String, Vec<usize>), Trouble> {
+    /// The leaves as canonical lines, one behind the other, and where each one ends; and the details beside them.
+    pub(super) fn lines(
+        &self,
+        shared: &Shared,
+        numbers: &[u64],
+    ) -> Result<(String, Vec<usize>, details::Rows), Trouble> {
         let mut bytes = Vec::with_capacity(self.leaves.len() * 640);
         let mut ends = Vec::with_capacity(self.leaves.len());
         let mut numbers = numbers.iter().copied();
-        for leaf in &self.leaves {
+        let mut details = details::Rows::default();
+        for said in &self.leaves {
+            let leaf = match said {
+                Said::Decision(leaf) => leaf,
+                Said::Fact(fact) => {
+                    fact.encode_into(&shared.gateway, numbers.next().unwrap_or_default(), &mut bytes);
+                    ends.push(bytes.len());
+                    continue;
+                }
+            };
             let line = Leaf {
                 decision: leaf.decision,
                 kind: leaf.kind,
@@ -158,13 +192,17 @@ impl<'a> Draft<'a> {
                 why: leaf.why,
                 rows: leaf.rows,
                 bytes: leaf.bytes,
+                details: match leaf.sealer.as_ref().zip(leaf.decision.stated.as_ref()) {
+                    Some((sealer, stated)) => Some(details.seal(ends.len(), sealer, stated)?),
+                    None => None,
+                },
             };
             line.encode_into(&mut bytes);
             ends.push(bytes.len());
         }
         // They are written from strings.
         let text = String::from_utf8(bytes).map_err(|_| Trouble::Internal(Cause::new("a leaf is not text")))?;
-        Ok((text, ends))
+        Ok((text, ends, details))
     }
 
     fn deed(&mut self, fold: &mut Fold<'a>, deed: &'a Deed, homes: &Homes<'a>, place: usize) {
@@ -212,6 +250,8 @@ impl<'a> Draft<'a> {
             decision: deed.permit.decision(),
             kind: if erases && known.is_some() && outcome.is_ok() { Kind::SubjectErase } else { Kind::DecisionWrite },
             tag: registered.map(|known| known.tag),
+            // Of whom is erased nothing more is kept.
+            sealer: registered.filter(|_| !erases).and_then(|known| known.sealer.clone()),
             home: at_home.then_some(&fold.shared.region),
             out: Out::Allow,
             why: None,
@@ -243,7 +283,7 @@ impl<'a> Draft<'a> {
             self.outcomes.push(Outcome { effect: Some(effect), leaf: self.leaves.len() - 1 });
         } else {
             self.outcomes.push(Outcome { effect: Some(effect), leaf: self.leaves.len() });
-            self.leaves.push(leaf);
+            self.leaves.push(Said::Decision(leaf));
         }
     }
 
@@ -265,17 +305,19 @@ impl<'a> Draft<'a> {
             data: payload(&said).into(),
         };
         self.events.push((self.leaves.len(), event));
-        self.leaves.push(LeafDraft {
+        self.leaves.push(Said::Decision(LeafDraft {
             decision: deed.permit.decision(),
             kind: Kind::SubjectRegister,
             tag: Some(known.tag),
+            // What was stated goes with the deed that it was stated for.
+            sealer: None,
             home: Some(&shared.region),
             out: Out::Allow,
             why: None,
             rows: 1,
             bytes: 0,
             gseq: None,
-        });
+        }));
     }
 
     fn gather_records(&mut self, wants: &Wants<'a>, slots: Vec<RecordSlot<'a>>) {

@@ -4,10 +4,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::mem::size_of_val;
 use std::sync::LazyLock;
 
-use leaf::{Kind, Out, SubjectTag};
+use leaf::{Fact, Kind, Out, SubjectTag};
 use residency::{Decision, Denial, DenialReason, Permit, Read, Region, SubjectId, Write};
 use tokio::sync::oneshot;
 
+use super::details::Sealer;
 use super::queue::Seat;
 use crate::deeds::{Answer, Change, Effect, Found, LogPosition};
 use crate::error::{Cause, Error};
@@ -17,6 +18,15 @@ use crate::error::{Cause, Error};
 pub(super) enum Entry {
     Deed(Box<Deed>),
     Note(Box<Note>),
+    Fact(Box<FactNote>),
+}
+
+/// A leaf to be written about no decision.
+#[derive(Debug)]
+pub(super) struct FactNote {
+    pub(super) fact: Fact,
+    pub(super) reply: oneshot::Sender<Result<LogPosition, Error>>,
+    pub(super) seat: Seat,
 }
 
 /// A change to be made.
@@ -38,6 +48,7 @@ pub(super) struct Note {
     pub(super) grounds: Grounds,
     pub(super) kind: Kind,
     pub(super) tag: Option<SubjectTag>,
+    pub(super) sealer: Option<Sealer>,
     pub(super) home: Option<Region>,
     pub(super) out: Out,
     pub(super) why: Option<&'static str>,
@@ -66,13 +77,12 @@ pub(super) enum Reply {
 }
 
 impl Entry {
-    pub(super) fn decision(&self) -> &Decision {
+    /// When it was decided or happened, microseconds since 1970-01-01 UTC.
+    pub(super) fn at_us(&self) -> i64 {
         match self {
-            Self::Deed(deed) => deed.permit.decision(),
-            Self::Note(note) => match &note.grounds {
-                Grounds::Permit(permit) => permit.decision(),
-                Grounds::Denial(decision) => decision,
-            },
+            Self::Deed(deed) => deed.permit.decision().at_us,
+            Self::Note(note) => note.decision().at_us,
+            Self::Fact(note) => note.fact.at_us(),
         }
     }
 
@@ -80,13 +90,14 @@ impl Entry {
         match self {
             Self::Deed(deed) => deed.seat.bytes,
             Self::Note(note) => note.seat.bytes,
+            Self::Fact(note) => note.seat.bytes,
         }
     }
 
     /// Whether somebody waits for it.
     pub(super) fn is_awaited(&self) -> bool {
         match self {
-            Self::Deed(_) => true,
+            Self::Deed(_) | Self::Fact(_) => true,
             Self::Note(note) => !matches!(note.reply, Reply::Nobody { .. }),
         }
     }
@@ -101,7 +112,7 @@ impl Entry {
                 deed.refused = Some(Error::Unavailable { region, source: Cause::new("the caller has gone") });
             }
             Self::Note(note) if matches!(&note.reply, Reply::Found { reply, .. } if reply.is_closed()) => return None,
-            Self::Deed(_) | Self::Note(_) => {}
+            Self::Deed(_) | Self::Note(_) | Self::Fact(_) => {}
         }
         Some(self)
     }
@@ -110,6 +121,7 @@ impl Entry {
     pub(super) fn fail(self, error: &Error) -> Option<Self> {
         match self {
             Self::Deed(deed) => drop(deed.reply.send(Err(error.clone()))),
+            Self::Fact(note) => drop(note.reply.send(Err(error.clone()))),
             Self::Note(note) => match note.reply {
                 Reply::Position(reply) => drop(reply.send(Err(error.clone()))),
                 // The read was not answered, so nothing was disclosed, and "unknown" would say too little.
@@ -132,6 +144,14 @@ fn undisclosed(error: &Error) -> Error {
 }
 
 impl Note {
+    /// The decision that it is about.
+    pub(super) fn decision(&self) -> &Decision {
+        match &self.grounds {
+            Grounds::Permit(permit) => permit.decision(),
+            Grounds::Denial(decision) => decision,
+        }
+    }
+
     /// The leaf of a denial: evidence classes, and nothing that identifies anybody.
     pub(super) fn of_denial(denial: Denial, reply: oneshot::Sender<Result<LogPosition, Error>>, seat: Seat) -> Self {
         let why = denial.reason.code();
@@ -145,6 +165,7 @@ impl Note {
             grounds: Grounds::Denial(denial.decision),
             kind: Kind::DecisionDeny,
             tag: None,
+            sealer: None,
             home,
             out: Out::Deny,
             why: Some(why),

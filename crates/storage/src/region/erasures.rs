@@ -14,6 +14,7 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 use time::OffsetDateTime;
 
 use super::Shared;
+use super::details;
 use super::entry::{Deed, Entry};
 use super::events::{instant, microseconds};
 use super::records::{column, version};
@@ -109,8 +110,9 @@ pub(super) async fn erase(
     .bind(column(erasing.epoch.0))
     .bind(erasing.at)
     .bind(column(behind))
-    .fetch_one(connection)
+    .fetch_one(&mut *connection)
     .await?;
+    details::forget(connection, erasing.subject).await?;
     extent(&row, 0)
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use super::page::{self, Appended, Page};
 use super::records::{self, column, version};
 use super::tiles::Edge;
-use super::{Shared, erasures};
+use super::{Shared, details, erasures};
 use crate::error::{Cause, Trouble};
 use crate::link::within;
 
@@ -123,6 +123,9 @@ pub(super) async fn append(
     mut in_transaction: bool,
 ) -> Result<u64, Stop> {
     let patience = shared.address.patience();
+    if !page.details.is_empty() {
+        begin_unless(&mut in_transaction, connection, shared).await?;
+    }
     let mut known = shared.head.known.lock().await;
     // Whatever goes wrong from here on, the next one looks at the head itself.
     let remembered = known.tip.take().filter(|_| !known.contended && page.erasing.is_none());
@@ -159,6 +162,9 @@ pub(super) async fn append(
             }
         };
         if done {
+            if !page.details.is_empty() {
+                within(patience, details::write(connection, &page.details, first)).await?;
+            }
             if in_transaction {
                 let committed = within(patience, async { Ok(connection.execute("COMMIT").await?) }).await;
                 match committed {

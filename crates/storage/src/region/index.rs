@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::records::version;
-use super::{Shared, head, idempotency, tiles};
+use super::{Shared, facts, head, idempotency, tiles};
 use crate::error::Trouble;
 use crate::link::{Link, Work, within};
 
@@ -113,7 +113,8 @@ async fn work(
             }
         }
     }
-    within(patience, step(connection)).await
+    let more_facts = within(patience, facts::step(connection)).await?;
+    Ok(within(patience, step(connection)).await? | more_facts)
 }
 
 /// Indexes the next leaves, if nobody else does. Whether there are more.

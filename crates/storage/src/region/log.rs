@@ -1,10 +1,12 @@
 //! Reading the region log: the head, the outbox, leaves and decisions. What relay, forwarder and audit
 //! stand on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use residency::{DecisionId, Region};
+use leaf::SubjectTag;
+use residency::{DecisionId, Region, SubjectId};
 use sqlx::postgres::PgConnection;
 use tlog::{Hash, Tile};
 use tokio::sync::{Mutex, Notify, Semaphore, watch};
@@ -12,10 +14,12 @@ use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use super::checkpoints::PublishedCheckpoint;
 use super::cursors::{self, CursorLease, CursorState};
 use super::decisions::{self, DecisionFilter, DecisionRow};
+use super::details::{self, DetailedLeaf};
+use super::facts::{self, FactFilter};
 use super::outbox::{self, Channel, OutboxRow};
 use super::policies::KeptPolicy;
 use super::records::column;
-use super::{Shared, checkpoints, erasures, head, index, policies, tiles};
+use super::{Shared, checkpoints, erasures, head, index, policies, settings_seen, tiles};
 use crate::deeds::Erasure;
 use crate::error::{Cause, Error, Trouble};
 use crate::link::{Link, Work, within};
@@ -28,12 +32,12 @@ const ERASURES_MAX: i64 = 1_000;
 
 /// A region's log, to be read. Cheap to clone.
 #[derive(Clone)]
-pub struct Log(Arc<Inner>);
+pub struct Log(pub(super) Arc<Inner>);
 
-struct Inner {
-    shared: Arc<Shared>,
+pub(super) struct Inner {
+    pub(super) shared: Arc<Shared>,
     /// Connections that are not in use; a permit stands for the right to take one.
-    idle: Mutex<Vec<Link>>,
+    pub(super) idle: Mutex<Vec<Link>>,
     permits: Semaphore,
     /// Somebody waits for the index.
     index_wanted: Arc<Notify>,
@@ -65,6 +69,7 @@ macro_rules! ask {
         outcome.map_err(|trouble| trouble.into_error(Some(&shared.region)))
     }};
 }
+pub(super) use ask;
 
 impl Log {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
@@ -162,6 +167,34 @@ impl Log {
         ask!(self, connection => decisions::search(connection, &filter, origin))
     }
 
+    /// Up to where the lines of the log were let go, as its newest `log.prune` says; 0 when all are there.
+    ///
+    /// # Errors
+    /// When the database does not answer, or its index does not catch up within `index_wait_max`.
+    pub async fn pruned_to(&self) -> Result<u64, Error> {
+        self.index_caught_up().await?;
+        ask!(self, connection => facts::pruned_to(connection))
+    }
+
+    /// A leaf with the identifying details that lie sealed beside it; `None` when there are none, or when they went with
+    /// their subject.
+    ///
+    /// # Errors
+    /// When the database does not answer, or the details are not those that the leaf committed to.
+    pub async fn details(&self, seq: u64) -> Result<Option<DetailedLeaf>, Error> {
+        let origin = &self.0.shared.origin;
+        ask!(self, connection => details::open(connection, seq, origin))
+    }
+
+    /// The tag of a subject in this log; `None` for one that is not registered here.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn tag_of(&self, subject: &SubjectId) -> Result<Option<SubjectTag>, Error> {
+        let origin = &self.0.shared.origin;
+        ask!(self, connection => decisions::tag_of(connection, subject, origin))
+    }
+
     /// One decision's leaf; the last one, if it left several.
     ///
     /// # Errors
@@ -169,6 +202,16 @@ impl Log {
     pub async fn decision(&self, id: DecisionId) -> Result<Option<DecisionRow>, Error> {
         self.index_caught_up().await?;
         ask!(self, connection => decisions::find(connection, id))
+    }
+
+    /// Leaves that are about no decision, and decisions whose data crossed a border: newest first, or oldest first
+    /// behind a position. Everything that was committed before the call is found.
+    ///
+    /// # Errors
+    /// When the database does not answer, or its index does not catch up within `index_wait_max`.
+    pub async fn facts(&self, filter: FactFilter) -> Result<Vec<DecisionRow>, Error> {
+        self.index_caught_up().await?;
+        ask!(self, connection => facts::search(connection, &filter))
     }
 
     /// Up to `limit` (at most 10,000) leaves from an index on.
@@ -256,6 +299,22 @@ impl Log {
         ask!(self, connection => policies::all(connection))
     }
 
+    /// What each key of an instance's configuration hashed to when it last started here.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn settings_seen(&self, instance: &str) -> Result<BTreeMap<String, [u8; 32]>, Error> {
+        ask!(self, connection => settings_seen::read(connection, instance))
+    }
+
+    /// Keeps what each key of an instance's configuration hashes to.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn keep_settings(&self, instance: &str, settings: &BTreeMap<String, [u8; 32]>) -> Result<(), Error> {
+        ask!(self, connection => settings_seen::keep(connection, instance, settings))
+    }
+
     /// Thins out old checkpoints: of those older than a day, the last of every hour stays, and what witnesses
     /// have cosigned. Returns how many went.
     ///
@@ -297,7 +356,9 @@ impl Log {
         let size = ask!(self, connection => head::read(connection))?.size();
         let begun = tokio::time::Instant::now();
         loop {
-            let indexed = ask!(self, connection => index::position(connection))?;
+            let indexed = ask!(self, connection => async {
+                Ok(index::position(connection).await?.min(facts::position(connection).await?))
+            })?;
             if indexed + 1 >= size {
                 return Ok(());
             }
@@ -310,7 +371,7 @@ impl Log {
         }
     }
 
-    async fn borrow(&self) -> Result<(tokio::sync::SemaphorePermit<'_>, Link), Error> {
+    pub(super) async fn borrow(&self) -> Result<(tokio::sync::SemaphorePermit<'_>, Link), Error> {
         let shared = &self.0.shared;
         let unavailable = |why| Error::Unavailable { region: Some(shared.region.clone()), source: Cause::new(why) };
         let permit = tokio::time::timeout(shared.limits.answer_timeout, self.0.permits.acquire())

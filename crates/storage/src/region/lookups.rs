@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
+use super::details::Sealer;
 use super::events::microseconds;
 use super::reader::Query;
 use super::records::version;
@@ -28,6 +29,7 @@ const PAGE_BYTES_MAX: i64 = 4 << 20;
 pub(super) struct Sight {
     /// Of the subject, if it is registered here.
     pub(super) tag: Option<SubjectTag>,
+    pub(super) sealer: Option<Sealer>,
     pub(super) found: Result<Found, Error>,
 }
 
@@ -272,7 +274,7 @@ pub(super) async fn subjects(
     .fetch_all(connection)
     .await?;
     for row in &rows {
-        see(shared, sights, of(asked, row)?, row, || Ok(Found::Subject(Some(known(row, &shared.origin)?.state))))?;
+        see(shared, sights, of(asked, row)?, row, || Ok(Found::Subject(Some(known(row, shared, "")?.state))))?;
     }
     Ok(())
 }
@@ -285,14 +287,14 @@ pub(super) async fn extents(
     sights: &mut [Option<Sight>],
 ) -> Result<(), Trouble> {
     let names: Vec<&str> = asked.iter().map(|ask| ask.subject).collect();
-    let known = registered::load(connection, &names, &shared.origin).await?;
+    let known = registered::load(connection, &names, shared).await?;
     for ask in asked {
         let Some(known) = known.get(ask.subject) else { continue };
         let found = match known.admits_read(ask.epoch) {
             Ok(()) => Ok(Found::Extent(erasures::measure(connection, ask.subject, known).await?)),
             Err(error) => Err(error),
         };
-        *sights.get_mut(ask.at).ok_or_else(broken)? = Some(Sight { tag: Some(known.tag), found });
+        *sights.get_mut(ask.at).ok_or_else(broken)? = Some(Sight { tag: Some(known.tag), sealer: None, found });
     }
     Ok(())
 }
@@ -316,7 +318,7 @@ pub(super) async fn erased(
     let known = erasures::known(connection, &unseen).await?;
     for (query, sight) in queries.iter().zip(sights).filter(|(_, sight)| sight.is_none()) {
         if digests(query).iter().any(|digest| known.contains_key(digest)) {
-            *sight = Some(Sight { tag: None, found: Err(Error::NotAtHome { state: PinState::Erased }) });
+            *sight = Some(Sight { tag: None, sealer: None, found: Err(Error::NotAtHome { state: PinState::Erased }) });
         }
     }
     Ok(())
@@ -333,12 +335,12 @@ fn see<What>(
     if row.try_get::<Option<&str>, _>(0)?.is_none() {
         return Ok(());
     }
-    let known = known(row, &shared.origin)?;
+    let known = known(row, shared, ask.subject)?;
     let found = match known.admits_read(ask.epoch) {
         Ok(()) => Ok(found()?),
         Err(error) => Err(error),
     };
-    *sights.get_mut(ask.at).ok_or_else(broken)? = Some(Sight { tag: Some(known.tag), found });
+    *sights.get_mut(ask.at).ok_or_else(broken)? = Some(Sight { tag: Some(known.tag), sealer: known.sealer, found });
     Ok(())
 }
 

@@ -12,10 +12,12 @@ mod committer;
 mod crew;
 mod cursors;
 mod decisions;
+mod details;
 mod draft;
 mod entry;
 mod erasures;
 mod events;
+mod facts;
 mod fold;
 mod head;
 mod idempotency;
@@ -30,6 +32,8 @@ mod queue;
 mod reader;
 mod records;
 pub(crate) mod recovery;
+mod registers;
+mod settings_seen;
 mod slot;
 mod subjects;
 mod tiles;
@@ -40,7 +44,7 @@ mod zero_party;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use leaf::GatewayId;
+use leaf::{Fact, GatewayId};
 use residency::{Denial, Jurisdiction, Permitted, Read, Region, Write};
 use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -59,14 +63,20 @@ use crate::link::{Address, Expected, Link, Work, ask, identify, within};
 pub use self::checkpoints::PublishedCheckpoint;
 pub use self::cursors::{CursorLease, CursorState};
 pub use self::decisions::{DecisionFilter, DecisionRow};
+pub use self::details::DetailedLeaf;
 pub use self::events::topic_of;
 pub(crate) use self::events::{instant, microseconds};
+pub use self::facts::FactFilter;
 pub use self::log::{Head, Log};
 pub use self::outbox::{Channel, OutboxRow};
 pub use self::policies::KeptPolicy;
+pub use self::registers::{
+    Acknowledgement, CURSOR as REGISTERS_CURSOR, Counts, Found as FoundViolation, Gap, Registered, TransferFilter,
+    TransferRow, Violation, ViolationFilter,
+};
 pub use crate::link::Identity;
 
-use self::entry::{Deed, Entry, Note};
+use self::entry::{Deed, Entry, FactNote, Note};
 use self::queue::{Buffer, Room, Seat};
 use self::reader::Query;
 
@@ -102,6 +112,8 @@ pub struct RegionSettings {
     pub log_origin: String,
     /// When a read is accountable.
     pub audit_reads: AuditReads,
+    /// Whether what decisions state that identifies somebody is kept, sealed, beside the log.
+    pub keeps_details: bool,
     /// This boot of this gateway.
     pub gateway: GatewayId,
     /// The keys that digests of newly registered subjects are made with; the directory's.
@@ -124,6 +136,7 @@ pub(crate) struct Shared {
     origin: String,
     gateway: GatewayId,
     audit_reads: AuditReads,
+    keeps_details: bool,
     peppers: Peppers,
     limits: Limits,
     address: Arc<Address>,
@@ -180,6 +193,7 @@ impl RegionStore {
             origin: log_origin,
             gateway: settings.gateway,
             audit_reads: settings.audit_reads,
+            keeps_details: settings.keeps_details,
             peppers: settings.peppers,
             limits,
             address,
@@ -288,6 +302,18 @@ impl RegionStore {
         let seat = self.seat(LEAF_BYTES)?;
         let (reply, answer) = oneshot::channel();
         self.send(Entry::Note(Box::new(Note::of_denial(denial, reply, seat))))?;
+        let region = || self.0.shared.region.clone();
+        self.answered(answer, || Error::OutcomeUnknown { region: region() }).await
+    }
+
+    /// Writes a leaf about no decision into this region's log.
+    ///
+    /// # Errors
+    /// As for [`note`](Self::note).
+    pub async fn record(&self, fact: Fact) -> Result<LogPosition, Error> {
+        let seat = self.seat(LEAF_BYTES)?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Entry::Fact(Box::new(FactNote { fact, reply, seat })))?;
         let region = || self.0.shared.region.clone();
         self.answered(answer, || Error::OutcomeUnknown { region: region() }).await
     }

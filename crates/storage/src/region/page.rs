@@ -10,7 +10,7 @@ use super::events::instant;
 use super::head::Tip;
 use super::outbox::Columns;
 use super::records::{self, column};
-use super::{Shared, tiles};
+use super::{Shared, details, tiles};
 use crate::error::Trouble;
 use crate::link::within;
 
@@ -23,6 +23,8 @@ pub(super) struct Page<'a> {
     /// Records still to be created or replaced, in the order of their keys; each has its event, and nothing but records
     /// is changed.
     pub(super) records: &'a [records::Written<'a>],
+    /// What lies sealed beside the leaves: written in the same transaction, behind them.
+    pub(super) details: details::Rows,
     /// The fence under which the subjects' states were read, if the page depends on any.
     pub(super) fence: Option<u64>,
     /// The time of its first decision, microseconds since 1970: the log's own first leaf takes it over.

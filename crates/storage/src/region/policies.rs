@@ -1,4 +1,4 @@
-//! The table `policies`: the texts of every policy that was in force here, by hash.
+//! The tables `policy_sets` and, of older gateways, `policies`: the texts of every policy that was in force here, by hash.
 
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
@@ -11,7 +11,7 @@ const POLICIES_MAX: i64 = 256;
 /// A policy that was in force, with the tables it chooses from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptPolicy {
-    /// SHA-256 of `text`, as leaves name it.
+    /// The hash by which leaves name it: over the table and both presets, or, of older logs, over the table alone.
     pub sha256: [u8; 32],
     /// The policy table.
     pub text: String,
@@ -24,7 +24,7 @@ pub struct KeptPolicy {
 /// Keeps one; one that is there already stays as it is.
 pub(super) async fn keep(connection: &mut PgConnection, policy: &KeptPolicy) -> Result<(), Trouble> {
     sqlx::query(
-        "INSERT INTO domicile.policies (sha256, text, jurisdictions, locations) VALUES ($1, $2, $3, $4) \
+        "INSERT INTO domicile.policy_sets (sha256, text, jurisdictions, locations) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (sha256) DO NOTHING",
     )
     .bind(policy.sha256)
@@ -39,7 +39,9 @@ pub(super) async fn keep(connection: &mut PgConnection, policy: &KeptPolicy) -> 
 /// The newest ones.
 pub(super) async fn all(connection: &mut PgConnection) -> Result<Vec<KeptPolicy>, Trouble> {
     let rows = sqlx::query(
-        "SELECT sha256, text, jurisdictions, locations FROM domicile.policies ORDER BY kept_at DESC, sha256 LIMIT $1",
+        "SELECT p.sha256, p.text, p.jurisdictions, p.locations \
+         FROM (SELECT * FROM domicile.policy_sets UNION ALL SELECT * FROM domicile.policies) AS p \
+         ORDER BY p.kept_at DESC, p.sha256 LIMIT $1",
     )
     .bind(POLICIES_MAX)
     .fetch_all(connection)

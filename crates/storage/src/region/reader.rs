@@ -181,6 +181,7 @@ impl Readers {
             grounds: Grounds::Permit(permit),
             kind: Kind::DecisionRead,
             tag,
+            sealer: sight.sealer,
             home,
             out,
             why,
@@ -224,6 +225,8 @@ async fn find(shared: &Shared, connection: &mut PgConnection, queries: &[Query])
     Ok(sights
         .into_iter()
         .zip(queries)
-        .map(|(sight, query)| sight.unwrap_or_else(|| Sight { tag: None, found: Ok(lookups::nothing(&query.lookup)) }))
+        .map(|(sight, query)| {
+            sight.unwrap_or_else(|| Sight { tag: None, sealer: None, found: Ok(lookups::nothing(&query.lookup)) })
+        })
         .collect())
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use leaf::{SubjectSecret, SubjectTag, tag};
+use leaf::{DetailKey, SubjectSecret, SubjectTag, tag};
 use quick_cache::sync::Cache as Bounded;
 use rand::RngCore;
 use residency::{Epoch, PinState, SubjectId};
@@ -12,6 +12,8 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use time::OffsetDateTime;
 
+use super::Shared;
+use super::details::Sealer;
 use super::events::microseconds;
 use crate::deeds::{SubjectState, SubjectStatus};
 use crate::digest::SubjectDigest;
@@ -22,6 +24,8 @@ use crate::error::{Cause, Error, Trouble};
 pub(super) struct Known {
     pub(super) state: SubjectState,
     pub(super) tag: SubjectTag,
+    /// What seals its details, where details are kept.
+    pub(super) sealer: Option<Sealer>,
 }
 
 impl Known {
@@ -98,12 +102,14 @@ pub(super) struct Fresh {
 }
 
 impl Fresh {
-    pub(super) fn draw(digest: SubjectDigest, registered_at_us: i64, origin: &str) -> Self {
+    pub(super) fn draw(shared: &Shared, subject: &SubjectId, registered_at_us: i64) -> Self {
+        let (digest, origin) = (shared.peppers.digest(subject), &*shared.origin);
         let mut bytes = [0; 32];
         rand::rng().fill_bytes(&mut bytes);
         let secret = SubjectSecret::new(bytes);
         let state = SubjectState { digest, epoch: Epoch::FIRST, status: SubjectStatus::Active, registered_at_us };
-        Self { known: Arc::new(Known { state, tag: tag(&secret, origin) }), secret }
+        let sealer = sealer(shared, subject.expose(), &secret);
+        Self { known: Arc::new(Known { state, tag: tag(&secret, origin), sealer }), secret }
     }
 }
 
@@ -111,7 +117,7 @@ impl Fresh {
 pub(super) async fn load(
     connection: &mut PgConnection,
     subjects: &[&str],
-    origin: &str,
+    shared: &Shared,
 ) -> Result<HashMap<Box<str>, Known>, Trouble> {
     let rows = sqlx::query(
         "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, s.subject \
@@ -123,14 +129,14 @@ pub(super) async fn load(
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
         if let Some(subject) = row.try_get::<Option<&str>, _>(6)? {
-            found.insert(subject.into(), known(row, origin)?);
+            found.insert(subject.into(), known(row, shared, subject)?);
         }
     }
     Ok(found)
 }
 
 /// Reads a subject from the first six columns of a row: state, epoch, secret, digest, key_id, registered_at.
-pub(super) fn known(row: &PgRow, origin: &str) -> Result<Known, Trouble> {
+pub(super) fn known(row: &PgRow, shared: &Shared, subject: &str) -> Result<Known, Trouble> {
     let broken = || Trouble::Internal(Cause::new("a row of subjects holds what it cannot hold"));
     let status = SubjectStatus::from_name(row.try_get(0)?).ok_or_else(broken)?;
     let epoch = Epoch(u64::try_from(row.try_get::<i64, _>(1)?).map_err(|_| broken())?);
@@ -139,7 +145,11 @@ pub(super) fn known(row: &PgRow, origin: &str) -> Result<Known, Trouble> {
     let digest = SubjectDigest { key_id, bytes: row.try_get(3)? };
     let registered_at_us = microseconds(row.try_get(5)?);
     let state = SubjectState { digest, epoch, status, registered_at_us };
-    Ok(Known { state, tag: tag(&secret, origin) })
+    Ok(Known { state, tag: tag(&secret, &shared.origin), sealer: sealer(shared, subject, &secret) })
+}
+
+fn sealer(shared: &Shared, subject: &str, secret: &SubjectSecret) -> Option<Sealer> {
+    shared.keeps_details.then(|| Sealer { subject: subject.into(), key: DetailKey::of(secret, &shared.origin) })
 }
 
 /// Registers subjects, in the order of their names. How many were: a missing one was registered by
@@ -190,7 +200,7 @@ mod tests {
     fn at_home(status: SubjectStatus, epoch: u64) -> Known {
         let digest = SubjectDigest { key_id: 1, bytes: [0; 32] };
         let state = SubjectState { digest, epoch: Epoch(epoch), status, registered_at_us: 0 };
-        Known { state, tag: SubjectTag([0; 32]) }
+        Known { state, tag: SubjectTag([0; 32]), sealer: None }
     }
 
     #[test]

@@ -78,8 +78,8 @@ pub(super) async fn transact(
         }
         write(shared, connection, &draft).await?;
     }
-    let numbers = shared.numbers.take(draft.leaves.iter().filter(|leaf| leaf.gseq.is_none()).count());
-    let (text, ends) = draft.lines(shared, &numbers)?;
+    let numbers = shared.numbers.take(draft.leaves.iter().filter(|said| said.is_unnumbered()).count());
+    let (text, ends, details) = draft.lines(shared, &numbers)?;
     let mut start = 0;
     let mut lines = Vec::with_capacity(ends.len());
     for end in ends {
@@ -87,9 +87,9 @@ pub(super) async fn transact(
         start = end;
     }
     let hashes: Vec<[u8; 32]> = lines.iter().map(|line| leaf_hash(line.as_bytes())).collect();
-    let at_us = entries.first().map_or(0, |entry| entry.decision().at_us);
+    let at_us = entries.first().map_or(0, Entry::at_us);
     let erasing = erasing.as_ref().map(|erasing| (erasing, behind));
-    let page = Page { lines, hashes, events: Columns::of(&draft.events), records, fence, at_us, erasing };
+    let page = Page { lines, hashes, events: Columns::of(&draft.events), records, details, fence, at_us, erasing };
     let appended = head::append(shared, connection, &page, careful || changes).await;
     let hashes = page.hashes;
     let registered = draft.registered.iter().map(|(subject, fresh)| ((*subject).clone(), Arc::clone(fresh))).collect();
@@ -136,7 +136,7 @@ async fn homes<'a>(
     }
     if !missing.is_empty() {
         let names: Vec<&str> = missing.keys().copied().collect();
-        let mut found = within(patience, subjects::load(connection, &names, &shared.origin)).await?;
+        let mut found = within(patience, subjects::load(connection, &names, shared)).await?;
         let unknown = missing.iter().filter(|(name, _)| !found.contains_key(**name));
         let digests: Vec<[u8; 32]> = unknown
             .flat_map(|(_, deed)| shared.peppers.digests(deed.permit.subject()).map(|digest| digest.bytes))
@@ -153,8 +153,7 @@ async fn homes<'a>(
                 }
                 None if gone.is_some() => Home::Erased(gone.unwrap_or_default()),
                 None if deed.permit.epoch() == Epoch::FIRST => {
-                    let digest = shared.peppers.digest(subject);
-                    Home::Fresh(Arc::new(Fresh::draw(digest, deed.permit.decision().at_us, &shared.origin)))
+                    Home::Fresh(Arc::new(Fresh::draw(shared, subject, deed.permit.decision().at_us)))
                 }
                 None => Home::Nobody,
             };

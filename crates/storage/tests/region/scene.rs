@@ -76,6 +76,7 @@ impl Scene {
             dsn: self.cluster.dsn(&self.database).into(),
             log_origin: ORIGIN.to_owned(),
             audit_reads: AuditReads::Durable,
+            keeps_details: true,
             gateway: GatewayId::new("test", gateway).unwrap(),
             peppers: Peppers::new(Pepper::new(1, &[7; 32]).unwrap(), Vec::new()),
             reader_connections: 2,
@@ -131,6 +132,8 @@ pub(crate) fn decision(operation: Operation) -> Decision {
         rule: RuleId::new("test"),
         policy_hash: POLICY.hash(),
         geoip_built_s: None,
+        transfer: None,
+        stated: None,
     }
 }
 

@@ -134,5 +134,5 @@ async fn a_tile_of_tiles_is_written_when_its_last_leaf_is() {
     let again = RegionStore::open(scene.settings(2));
     eventually("the gaps are mended", async || stored(&scene).await == [(0, 256), (1, 1)]).await;
     tiles_are_those_of_the_leaves(&again.log()).await;
-    tokio::time::timeout(Duration::from_secs(20), again.shutdown()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(120), again.shutdown()).await.unwrap();
 }

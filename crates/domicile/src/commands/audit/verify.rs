@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
-use audit::pack::Pack;
-use audit::verify::{Expected, Outcome, Pace, PolicyText, Report, Source, Unread, verify};
+use audit::pack::{Identities, Pack};
+use audit::verify::{Expected, Outcome, Pace, PolicyText, Report, Source, Unread, balance, verify};
 use residency::presets;
 use serde_json::json;
 use tlog::{KeyKind, VerifierKey};
@@ -25,7 +25,18 @@ const SHOWN_MAX: usize = 20;
 pub(super) async fn run(args: cli::AuditVerify) -> Result<ExitCode, Failure> {
     let expected = expected(&args)?;
     let threads = args.threads.or(std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
-    let source = open(&args)?;
+    let source = open(&args.source, &args)?;
+    if args.others.len() != args.other_keys.len() {
+        return Err(
+            anyhow!("each --other needs its --other-key: {} and {}", args.others.len(), args.other_keys.len()).into()
+        );
+    }
+    let others = args
+        .others
+        .iter()
+        .zip(&args.other_keys)
+        .map(|(source, key)| Ok((open(source, &args)?, Expected::of_key(key_of(key, KeyKind::Log)?))))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     // A thread of its own: it hashes for long, and waits for answers.
     let (verified, checkpoint) = tokio::task::spawn_blocking(move || {
         let bar = bar("verified");
@@ -33,29 +44,45 @@ pub(super) async fn run(args: cli::AuditVerify) -> Result<ExitCode, Failure> {
             bar.set_length(of);
             bar.set_position(done);
         };
-        let report = verify(&*source, &expected, Pace { threads, progress: &progress });
+        let pace = Pace { threads, progress: &progress };
+        let report = verify(&*source, &expected, pace).and_then(|report| {
+            let mut reports = vec![report];
+            for (source, expected) in &others {
+                reports.push(verify(&**source, expected, pace)?);
+            }
+            if reports.len() > 1 {
+                balance(&mut reports);
+            }
+            Ok(reports)
+        });
         bar.finish_and_clear();
         let checkpoint = source.checkpoint();
         (report, checkpoint)
     })
     .await
     .context("the verification ended early")?;
-    let report = match verified {
-        Ok(report) => report,
+    let reports = match verified {
+        Ok(reports) => reports,
         Err(unread) => {
             print::note(format!("error: the log could not be read: {unread}"));
             return Ok(ExitCode::from(FAILED));
         }
     };
     if args.json {
-        print::json(&as_json(&report))?;
+        let mut said = as_json(&reports[0]);
+        if reports.len() > 1 {
+            said["others"] = reports[1..].iter().map(as_json).collect();
+        }
+        print::json(&said)?;
     } else {
-        tell(&report);
+        reports.iter().for_each(tell);
     }
-    if let (Some(save), None) = (&args.save, report.failed()) {
-        keep(save, checkpoint, report.size, &args.key)?;
+    if let (Some(save), None) = (&args.save, reports[0].failed()) {
+        keep(save, checkpoint, reports[0].size, &args.key)?;
     }
-    Ok(ExitCode::from(report.exit_code()))
+    // The first log's own verdict comes first, then whatever is wrong with another one.
+    let failed = reports.iter().map(Report::exit_code).find(|code| *code != 0);
+    Ok(ExitCode::from(failed.unwrap_or(0)))
 }
 
 /// Keeps the verified checkpoint, unless the log has grown meanwhile and another one is served by now.
@@ -75,16 +102,8 @@ fn keep(save: &Path, checkpoint: Result<String, Unread>, size: u64, key: &str) -
 }
 
 fn expected(args: &cli::AuditVerify) -> anyhow::Result<Expected> {
-    let key = |text: &str, kind: KeyKind| -> anyhow::Result<VerifierKey> {
-        let key: VerifierKey = text.parse().with_context(|| format!("{text} is no public key"))?;
-        if key.kind() == kind {
-            Ok(key)
-        } else {
-            Err(anyhow!("{} is not the kind of key that is needed here", key.name()))
-        }
-    };
     let witnesses =
-        args.witnesses.iter().map(|text| key(text, KeyKind::Witness)).collect::<anyhow::Result<Vec<_>>>()?;
+        args.witnesses.iter().map(|text| key_of(text, KeyKind::Witness)).collect::<anyhow::Result<Vec<_>>>()?;
     let table = |path: &Option<std::path::PathBuf>, shipped: &str| match path {
         Some(path) => read(path),
         None => Ok(shipped.to_owned()),
@@ -96,7 +115,7 @@ fn expected(args: &cli::AuditVerify) -> anyhow::Result<Expected> {
         Ok(PolicyText { said_sha256: None, text: read(path)?, jurisdictions, locations })
     };
     Ok(Expected {
-        key: key(&args.key, KeyKind::Log)?,
+        key: key_of(&args.key, KeyKind::Log)?,
         since: args.since.as_deref().map(read).transpose()?,
         quorum: args.quorum.unwrap_or(witnesses.len()),
         witnesses,
@@ -104,17 +123,26 @@ fn expected(args: &cli::AuditVerify) -> anyhow::Result<Expected> {
     })
 }
 
-fn open(args: &cli::AuditVerify) -> anyhow::Result<Box<dyn Source + Send>> {
-    if args.source.starts_with("http://") || args.source.starts_with("https://") {
+fn key_of(text: &str, kind: KeyKind) -> anyhow::Result<VerifierKey> {
+    let key: VerifierKey = text.parse().with_context(|| format!("{text} is no public key"))?;
+    if key.kind() == kind { Ok(key) } else { Err(anyhow!("{} is not the kind of key that is needed here", key.name())) }
+}
+
+fn open(source: &str, args: &cli::AuditVerify) -> anyhow::Result<Box<dyn Source + Send>> {
+    if source.starts_with("http://") || source.starts_with("https://") {
         // Whoever stands in front of the gateway may let auditors in by other means than a token.
         let token = match secret_by_reference(&args.token) {
             Ok(token) => Some(token),
             Err(why) if args.token != "env:DOMICILE_TOKEN" => return Err(anyhow!("the token: {why}")),
             Err(_) => None,
         };
-        Ok(Box::new(Remote::new(&args.source, token, !args.witnesses.is_empty())?))
+        Ok(Box::new(Remote::new(source, token, !args.witnesses.is_empty())?))
     } else {
-        Ok(Box::new(Pack::open(Path::new(&args.source))?))
+        let identities = match &args.identity {
+            Some(path) => Identities::read(path).with_context(|| format!("{} holds no identity", path.display()))?,
+            None => Identities::default(),
+        };
+        Ok(Box::new(Pack::open_with(Path::new(source), &identities)?))
     }
 }
 
@@ -166,6 +194,10 @@ fn as_json(report: &Report) -> serde_json::Value {
     json!({
         "origin": report.origin, "size": report.size, "from": report.range.start, "to": report.range.end,
         "leaves": report.leaves, "verdicts": verdicts, "findings": findings,
+        "silent": report.silent.iter().map(|gone| json!({
+            "gateway": gone.gateway, "last_seq": gone.seq, "last_at_us": gone.at_us, "came_back": gone.came_back,
+        })).collect::<Vec<_>>(),
+        "transfers": report.transfers.len(),
         "failed": report.failed().map(|check| check.name()),
     })
 }

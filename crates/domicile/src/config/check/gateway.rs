@@ -10,6 +10,9 @@ use residency::{Country, Region};
 use super::Check;
 use crate::config::{Database, Forwarding, Gateway, GeoIp, Jwks, Jwt, raw};
 
+/// Seconds between heartbeats unless the file says otherwise.
+const HEARTBEAT_S: u32 = 60;
+
 impl Check<'_> {
     pub(super) fn gateway(&mut self, raw: &raw::Gateway, root: &raw::Root) -> Option<Gateway> {
         let instance = raw.instance.clone().unwrap_or_else(|| "gateway".into());
@@ -58,6 +61,8 @@ impl Check<'_> {
             listen: listen?,
             admin_listen: admin_listen?,
             cookie_secure: raw.cookie_secure.unwrap_or(true),
+            heartbeat: Duration::from_secs(raw.heartbeat_s.unwrap_or(HEARTBEAT_S).into()),
+            audit_details: details(&raw.audit_details),
             limits: raw.limits.clone(),
             forwarding: forwarding?,
         })
@@ -217,4 +222,19 @@ pub(super) fn served(region: &raw::Region) -> bool {
 
 fn is_header_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+/// Each kind once.
+fn details(raw: &[raw::AuditDetail]) -> Vec<routing::DetailKind> {
+    let mut kinds: Vec<_> = raw
+        .iter()
+        .map(|detail| match detail {
+            raw::AuditDetail::Subject => routing::DetailKind::Subject,
+            raw::AuditDetail::ClientNetwork => routing::DetailKind::ClientNetwork,
+            raw::AuditDetail::Tenant => routing::DetailKind::Tenant,
+        })
+        .collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
 }

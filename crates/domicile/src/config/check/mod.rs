@@ -4,6 +4,7 @@ mod backup;
 mod directory;
 mod gateway;
 mod regions;
+mod retention;
 mod stores;
 mod telemetry;
 
@@ -60,6 +61,7 @@ pub(super) fn check(
                 backup: check_backups(&root.backup, folder),
                 events: root.events.clone(),
                 telemetry,
+                settings: super::fingerprint::of(root),
                 warnings: mistakes,
             })
         }

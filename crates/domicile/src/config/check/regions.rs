@@ -120,6 +120,7 @@ impl Check<'_> {
             fine
         });
         let signer = raw.signer.as_ref().map(|raw| self.signer(&format!("{table}.signer"), raw, log_origin.as_deref()));
+        let retention = self.retention(table, &raw.retention);
         let law = jurisdiction.as_ref();
         let backup = raw.backup.as_ref().filter(|_| law.is_some());
         let backup = backup.map(|raw| self.backup(&format!("{table}.backup"), raw, policy, law));
@@ -127,6 +128,7 @@ impl Check<'_> {
         let snowflake = raw.snowflake.as_ref().map(|raw| self.snowflake(&format!("{table}.snowflake"), raw, ground));
         Some(Served {
             jurisdiction: jurisdiction?,
+            placement: raw.placement.clone(),
             postgres: postgres?,
             log_origin: log_origin?,
             signer: match signer {
@@ -135,6 +137,7 @@ impl Check<'_> {
             },
             audit_reads: raw.audit_reads,
             scrub_leaves_per_s: raw.scrub_leaves_per_s,
+            retention,
             reader_connections: raw.reader_connections,
             committer_connections: raw.committer_connections,
             backup: match backup {

@@ -19,10 +19,29 @@ pub(crate) struct Gateway {
     /// Whether the console's cookie is for TLS only. Default: true; switch it off only for a
     /// rehearsal over plain http.
     pub cookie_secure: Option<bool>,
+    /// How often this process says in each log that it is still there, in seconds: longer silence shows in an audit.
+    /// Default: 60.
+    #[schemars(range(min = 1, max = 3600))]
+    pub heartbeat_s: Option<u32>,
+    /// What of a request that identifies somebody is kept, sealed, beside its audit leaf, for callers with the scope
+    /// `audit:details`, until the subject is erased. Default: nothing.
+    pub audit_details: Vec<AuditDetail>,
     /// Bounds on what callers may ask of this process.
     pub limits: Limits,
     /// Whose forwarding headers are believed.
     pub forwarding: Forwarding,
+}
+
+/// One thing that identifies somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum AuditDetail {
+    /// The subject's own name.
+    Subject,
+    /// The network of the client's address: /24 of IPv4, /48 of IPv6.
+    ClientNetwork,
+    /// The tenant that the caller named.
+    Tenant,
 }
 
 /// Bounds on what callers may ask of this process.

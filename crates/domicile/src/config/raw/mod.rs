@@ -15,9 +15,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::backup::{Backup, Backups};
-pub(crate) use self::gateway::{Algorithm, Auth, Claims, Forwarding, ForwardingSource, Gateway, Jwt, Limits};
+pub(crate) use self::gateway::{
+    Algorithm, AuditDetail, Auth, Claims, Forwarding, ForwardingSource, Gateway, Jwt, Limits,
+};
 pub(crate) use self::regions::{
-    AuditReads, FolderFormat, KafkaSecurity, MissingTopics, Redpanda, Region, SaslMechanism, Signer, Snowflake, Witness,
+    AuditReads, FolderFormat, KafkaSecurity, MissingTopics, Redpanda, Region, Retention, SaslMechanism, Signer,
+    Snowflake, Witness,
 };
 pub(crate) use self::telemetry::{LogFormat, Otlp, Telemetry};
 

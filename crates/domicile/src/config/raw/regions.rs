@@ -35,6 +35,9 @@ pub(crate) struct Region {
     /// Leaves that are read again and hashed against the tree, per second; 0 means never.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub scrub_leaves_per_s: u32,
+    /// How long entries of the audit log are kept, by kind. Without a rule every kind is kept for ever; they go by whole
+    /// partitions, with `domicile audit prune`.
+    pub retention: Vec<Retention>,
     /// Connections that carry coalesced reads.
     #[schemars(range(min = 1, max = 64))]
     pub reader_connections: u32,
@@ -63,6 +66,7 @@ impl Default for Region {
             signer: None,
             audit_reads: AuditReads::Durable,
             scrub_leaves_per_s: 5_000,
+            retention: Vec::new(),
             reader_connections: 2,
             committer_connections: 2,
             backup: None,
@@ -70,6 +74,20 @@ impl Default for Region {
             snowflake: None,
         }
     }
+}
+
+/// How long entries of one kind are kept.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Retention {
+    /// The kind of entry, e.g. `decision.read`; `*` is every kind without a rule of its own.
+    pub kind: Option<String>,
+    /// They are kept at least for so many days: what law or an audit demands.
+    #[schemars(range(min = 1, max = 36_500))]
+    pub min_days: Option<u32>,
+    /// They are kept at most for so many days: what is older and still there is named as overdue.
+    #[schemars(range(min = 1, max = 36_500))]
+    pub max_days: Option<u32>,
 }
 
 /// The signer of a region's audit log.
