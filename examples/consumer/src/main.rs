@@ -2,7 +2,7 @@
 //!
 //!     cargo run -p example-consumer -- --brokers 127.0.0.1:9092 --region eu-central
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
@@ -43,7 +43,11 @@ fn main() -> Result<()> {
     let pattern = format!("^{}\\..*", args.region.replace('.', "\\."));
     consumer.subscribe(&[pattern.as_str()]).context("the topics could not be subscribed to")?;
     let (mut ledger, mut skipped) = (Ledger::default(), 0);
-    while let Some(message) = consumer.poll(Duration::from_secs(args.idle_s)) {
+    let (idle, mut heard) = (Duration::from_secs(args.idle_s), Instant::now());
+    while heard.elapsed() < idle {
+        // Nothing within this time, or something else than a message happened: the group's partitions were assigned anew.
+        let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
+        heard = Instant::now();
         let message = message.context("the brokers did not deliver")?;
         let at = coordinates(&message)?;
         match ledger.take(&at).map_err(|sentence| anyhow!(sentence))? {
