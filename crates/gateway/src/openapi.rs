@@ -222,10 +222,11 @@ mod tests {
             "/v1/audit/{region}/tile/{tile}",
             api::paths::LOG_PROOF,
             api::paths::LOG_POLICIES,
+            api::paths::LOG_DETAILS,
         ] {
             assert!(described.iter().any(|known| *known == path), "{path}");
         }
-        assert_eq!(described.len(), 15);
+        assert_eq!(described.len(), 16);
     }
 
     #[test]
