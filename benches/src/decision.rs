@@ -101,7 +101,8 @@ async fn with_a_cached_pin(policy: &Policy) -> Result<(f64, f64)> {
     }
     let world = builder.start().await?;
     population::settle(&world, 1..=SUBJECTS).await?;
-    let directory = open(&world, SUBJECTS)?;
+    // Room for all of them, however unevenly they fall into the cache's shards.
+    let directory = open(&world, SUBJECTS * 4)?;
     let subjects: Vec<SubjectId> =
         (1..=SUBJECTS).map(|n| SubjectId::new(&population::subject(n))).collect::<Result<_, _>>()?;
     for subject in &subjects {

@@ -22,6 +22,7 @@ mod population;
 mod process;
 mod profile;
 mod progress;
+mod proof;
 mod records;
 mod report;
 mod rounds;
@@ -103,6 +104,8 @@ enum Group {
     Batch,
     /// A decision, against a lookup in the country database alone.
     Decision,
+    /// Verifying a log, against hashing it; a proof out of ten million leaves.
+    Proof,
     /// Resident memory idle, and of a cached pin.
     Memory,
     /// Reads with ten times the regions, and ten thousand times the people.
@@ -173,7 +176,9 @@ async fn every_of(wanted: &[Group], plan: &Plan, progress: &Progress) -> Result<
                 Group::Latency => latency::one_at_a_time(plan, &scene, progress).await?,
                 Group::Overload => overload::three_times(plan, &scene, progress).await?,
                 Group::Leaves => leaves::durable(plan, &scene, progress).await?,
-                Group::Batch | Group::Decision | Group::Memory | Group::Scale | Group::Outage => Vec::new(),
+                Group::Batch | Group::Decision | Group::Proof | Group::Memory | Group::Scale | Group::Outage => {
+                    Vec::new()
+                }
             });
         }
         scene.world.shutdown().await;
@@ -184,6 +189,9 @@ async fn every_of(wanted: &[Group], plan: &Plan, progress: &Progress) -> Result<
     }
     if wants(Group::Decision) {
         found.extend(decision::decisions(progress).await?);
+    }
+    if wants(Group::Proof) {
+        found.extend(proof::costs(plan, progress).await?);
     }
     let people = people::Wanted { memory: wants(Group::Memory), scale: wants(Group::Scale) };
     if people.memory || people.scale {

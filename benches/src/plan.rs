@@ -23,6 +23,10 @@ pub(crate) struct Plan {
     pub(crate) turns_alone: u32,
     /// Lines of the batch.
     pub(crate) batch_lines: u64,
+    /// Leaves of the log that is verified.
+    pub(crate) proof_leaves: u64,
+    /// Leaves of the tree that proofs are taken out of.
+    pub(crate) proof_tree: u64,
     /// Pinned subjects, few and many.
     pub(crate) pins: (u64, u64),
 }
@@ -39,6 +43,8 @@ impl Plan {
             clients: &[16, 64, 256],
             turns_alone: 50,
             batch_lines: 1_000_000,
+            proof_leaves: 1_000_000,
+            proof_tree: 10_000_000,
             pins: (1_000, 10_000_000),
         }
     }
@@ -53,6 +59,8 @@ impl Plan {
             rounds: 1,
             turns_alone: 10,
             batch_lines: 100_000,
+            proof_leaves: 100_000,
+            proof_tree: 1_000_000,
             pins: (1_000, 500_000),
             ..Self::full()
         }

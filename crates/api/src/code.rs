@@ -103,6 +103,9 @@ catalogue! {
     /// No such decision.
     DecisionNotFound, "decision_not_found", 404, "There is no such decision here",
         "Ask the gateway of the region in `Domicile-Region` of the answer that named the decision.";
+    /// No region served here has this violation in its register.
+    ViolationNotFound, "violation_not_found", 404, "There is no such violation here",
+        "Take the `id` of a violation as `GET /v1/audit/violations` gives it.";
     /// The log does not reach there, or is not signed so far.
     NotInLog, "not_in_log", 404, "The log does not reach so far",
         "Ask for what lies within the size of the newest checkpoint; a new entry is signed within a second, where the log is signed at all.";

@@ -18,6 +18,7 @@ mod policies;
 mod problem;
 mod receipt;
 mod records;
+mod registers;
 mod schemas;
 mod scope;
 mod subjects;
@@ -33,6 +34,9 @@ pub use policies::{PolicyItem, PolicyList};
 pub use problem::{FieldError, Problem};
 pub use receipt::{AuditReceipt, Receipt};
 pub use records::{RecordItem, RecordPage};
+pub use registers::{
+    Acknowledge, Acknowledged, RegisterState, TransferItem, TransferPage, TransferSide, ViolationItem, ViolationPage,
+};
 pub use schemas::EventSchema;
 pub use scope::Scope;
 pub use subjects::{SubjectErasure, SubjectHome};
@@ -52,6 +56,10 @@ pub mod media {
     pub const PROBLEM: &str = "application/problem+json";
     /// One JSON text per line.
     pub const NDJSON: &str = "application/x-ndjson";
+    /// Values separated by commas (RFC 4180), UTF-8, with a line of names.
+    pub const CSV: &str = "text/csv; charset=utf-8; header=present";
+    /// Apache Parquet.
+    pub const PARQUET: &str = "application/vnd.apache.parquet";
     /// A CloudEvent in structured mode (CloudEvents 1.0, JSON event format).
     pub const CLOUDEVENT: &str = "application/cloudevents+json";
     /// Several CloudEvents in one body; not accepted: `POST /v1/batch` says how each of them fared.

@@ -22,6 +22,14 @@ pub const DECISIONS: &str = "/v1/audit/decisions";
 pub const DECISION: &str = "/v1/audit/decisions/{id}";
 /// One decision, told in sentences.
 pub const DECISION_EXPLAIN: &str = "/v1/audit/decisions/{id}/explain";
+/// What was not as it should be, newest first.
+pub const VIOLATIONS: &str = "/v1/audit/violations";
+/// Somebody answers for one of them.
+pub const VIOLATION_ACKNOWLEDGE: &str = "/v1/audit/violations/{id}/acknowledge";
+/// What crossed a border, newest first.
+pub const TRANSFERS: &str = "/v1/audit/transfers";
+/// A part of a region's log as a file.
+pub const LOG_EXPORT: &str = "/v1/audit/{region}/export";
 /// The newest signed checkpoint of a region's log.
 pub const LOG_CHECKPOINT: &str = "/v1/audit/{region}/checkpoint";
 /// A tile of a region's log, or the entries beneath one.

@@ -25,6 +25,8 @@ pub enum Scope {
     ZeroPartyWrite,
     /// Search and explain decisions.
     AuditRead,
+    /// Answer for violations.
+    AuditAcknowledge,
     /// See the identifying details of one decision.
     AuditDetails,
     /// Open the console.
@@ -39,7 +41,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Classify,
         Self::SubjectsRead,
         Self::SubjectsWrite,
@@ -51,6 +53,7 @@ impl Scope {
         Self::ZeroPartyRead,
         Self::ZeroPartyWrite,
         Self::AuditRead,
+        Self::AuditAcknowledge,
         Self::AuditDetails,
         Self::ConsoleRead,
         Self::EvidenceClientAddress,
@@ -73,6 +76,7 @@ impl Scope {
             Self::ZeroPartyRead => "zero-party:read",
             Self::ZeroPartyWrite => "zero-party:write",
             Self::AuditRead => "audit:read",
+            Self::AuditAcknowledge => "audit:acknowledge",
             Self::AuditDetails => "audit:details",
             Self::ConsoleRead => "console:read",
             Self::EvidenceClientAddress => "evidence:client-address",

@@ -7,13 +7,17 @@
 
 mod bundle;
 mod explain;
+pub mod export;
 pub mod pack;
 mod proofs;
 mod receipt;
+pub mod registers;
+mod registrar;
 mod retention;
 mod scrubber;
 mod search;
 mod signer;
+pub mod succession;
 mod teller;
 pub mod verify;
 pub mod witness;
@@ -23,6 +27,7 @@ pub use bundle::{BUNDLE_BYTES_MAX, NotABundle, bundle, read_bundle};
 pub use explain::{Explanation, Replay, Role, Weighed, explain};
 pub use proofs::{NoProof, consistency_proof, entry_proof, read_tiles, seq_at};
 pub use receipt::{Broken, NotAReceipt, ORIGIN_BYTES_MAX, Receipt};
+pub use registrar::{Registrar, Rule};
 pub use retention::{EVERY_KIND, Keep, KindSpan, Plan, Retention, plan};
 pub use scrubber::{Damage, Scrubber};
 pub use search::{Answered, Cursor, Entry, NotACursor, PAGE_ROWS_MAX, Page, find, search};

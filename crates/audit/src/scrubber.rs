@@ -7,11 +7,13 @@
 use std::time::Duration;
 
 use metrics::{counter, gauge};
-use storage::{CursorLease, Log};
+use storage::{CursorLease, FoundViolation, Log};
 use tlog::{Frontier, TILE_WIDTH, Tile, leaf_hash};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+
+use crate::registrar::Rule;
 
 /// How long a pass takes, if the log is not too long for that.
 const PASS: Duration = Duration::from_secs(45);
@@ -66,6 +68,23 @@ impl Damage {
             Self::Root { .. } => "root_differs",
         }
     }
+
+    /// What the register of violations says of it: the same damage stands there once, however often it is seen.
+    #[must_use]
+    pub fn violation(&self) -> FoundViolation {
+        let seq = match self {
+            Self::Leaf { seq } | Self::Tile { seq } | Self::Gone { seq } => Some(*seq),
+            Self::Root { .. } => None,
+        };
+        let at = seq.map_or_else(String::new, |seq| format!(":{seq}"));
+        FoundViolation {
+            mark: format!("damage:{}{at}", self.name()),
+            rule: Rule::Damage.name(),
+            seq,
+            says: format!("{self} ({})", self.name()),
+            at_us: None,
+        }
+    }
 }
 
 /// The scrubber of one region's log.
@@ -100,6 +119,9 @@ impl Scrubber {
                             alarm.set(1.0);
                             let check = damage.name();
                             error!(region, check, "The region log is damaged: {damage}");
+                            if let Err(cause) = self.log.open_violations(&[damage.violation()]).await {
+                                warn!(region, %cause, "The damage could not be put into the register of violations");
+                            }
                         }
                         Err(cause) => warn!(region, %cause, "The region log could not be read for scrubbing"),
                     },

@@ -87,6 +87,11 @@ impl Cursor {
     pub fn before(&self, region: &Region) -> Option<u64> {
         self.0.get(region).copied()
     }
+
+    /// Goes on behind this position of a region.
+    pub(crate) fn stands_at(&mut self, region: Region, position: u64) {
+        self.0.insert(region, position);
+    }
 }
 
 impl fmt::Display for Cursor {

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use audit::verify::{Expected, Pace, Report, Source, Unread, verify};
 use audit::{bundle, read_bundle};
-use leaf::{GatewayId, Kind, Leaf, Out, SubjectTag};
+use leaf::{Fact, GatewayId, Gone, Kind, Leaf, Out, SubjectTag};
 use proptest::prelude::*;
 use residency::{Actor, Decision, DecisionId, EvidenceList, Operation, Region, RuleId};
 use tlog::{Checkpoint, Hash, KeyKind, Note, SigningKey, TILE_WIDTH, Tile, leaf_hash, root_of};
@@ -70,10 +70,15 @@ static SOUND: LazyLock<Log> = LazyLock::new(|| {
         r#"{{"gw":"eu-gw-1/00000007","home":"eu-central","k":"log.genesis","origin":"{ORIGIN}","ts":"2026-11-22T20:42:36.000042Z","v":1}}"#
     );
     let lines: Vec<Vec<u8>> = std::iter::once(genesis.into_bytes()).chain((1..LEAVES).map(line)).collect();
+    signed(&lines)
+});
+
+/// The log of these lines, signed.
+fn signed(lines: &[Vec<u8>]) -> Log {
     let hashes: Vec<Hash> = lines.iter().map(|line| leaf_hash(line)).collect();
     let width = usize::from(TILE_WIDTH);
     let above: Vec<Hash> = hashes.chunks_exact(width).map(root_of).collect();
-    let mut note = Note::new(Checkpoint::new(ORIGIN, LEAVES, root_of(&hashes)).to_string()).unwrap();
+    let mut note = Note::new(Checkpoint::new(ORIGIN, lines.len() as u64, root_of(&hashes)).to_string()).unwrap();
     note.add(key().sign(note.text(), 0));
     let cut = |hashes: &[Hash]| hashes.chunks(width).map(<[Hash]>::concat).collect();
     Log {
@@ -81,7 +86,7 @@ static SOUND: LazyLock<Log> = LazyLock::new(|| {
         tiles: [cut(&hashes), cut(&above)],
         entries: lines.chunks(width).map(|lines| bundle(lines.iter().map(Vec::as_slice))).collect(),
     }
-});
+}
 
 impl Source for Log {
     fn checkpoint(&self) -> Result<String, Unread> {
@@ -181,4 +186,25 @@ proptest! {
         drop(leaf::parse(&junk));
         let _ = leaf::check_canonical(&junk);
     }
+}
+
+#[test]
+fn a_log_goes_on_under_another_name_only_if_a_leaf_says_what_was_lost() {
+    let genesis = r#"{"gw":"eu-gw-1/00000007","home":"eu-central","k":"log.genesis","origin":"old.log.example.com","ts":"2026-11-22T20:42:36.000042Z","v":1}"#;
+    let before: Vec<Vec<u8>> = std::iter::once(genesis.as_bytes().to_vec()).chain((1..10).map(line)).collect();
+    let wrong = |report: &Report| report.findings.iter().any(|finding| finding.rule == "wrong_genesis");
+    assert!(wrong(&report(&signed(&before))), "another log under this name");
+
+    let gone =
+        Gone { actor: "operator".into(), at: 10..300, size: 40, root: [3; 32], why: "restored from a backup".into() };
+    let fact = Fact::log_recover(1_795_380_157_000_000, &gone);
+    let gateway = GatewayId::new("recovery", 1).unwrap();
+    let lost = (1..=290).map(|gseq| {
+        let mut line = Vec::new();
+        fact.encode_into(&gateway, gseq, &mut line);
+        line
+    });
+    let recovered: Vec<Vec<u8>> = before.into_iter().chain(lost).collect();
+    let report = report(&signed(&recovered));
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
 }

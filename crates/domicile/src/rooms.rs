@@ -108,6 +108,12 @@ pub(crate) fn now() -> SystemTime {
     SystemTime::now()
 }
 
+/// The same in microseconds since 1970-01-01 UTC.
+pub(crate) fn now_us() -> i64 {
+    let since = now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
 /// Whose forwarding headers are believed.
 pub(crate) fn forwarding(settings: &config::Forwarding) -> Forwarding {
     let source = match settings.source {

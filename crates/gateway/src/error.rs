@@ -84,6 +84,8 @@ pub(crate) enum Error {
     SubjectNotFound { told: Box<Told> },
     #[error("no region served here has such a decision")]
     DecisionNotFound,
+    #[error("no region served here has such a violation")]
+    ViolationNotFound,
     #[error("the region's log does not reach so far, or is not signed so far")]
     NotInLog,
     // Deeds.
@@ -213,6 +215,7 @@ impl Error {
             Self::AttributeNotFound { told } => not_there(Code::AttributeNotFound, says, told),
             Self::SubjectNotFound { told } => not_there(Code::SubjectNotFound, says, told),
             Self::DecisionNotFound => Problem::new(Code::DecisionNotFound, says),
+            Self::ViolationNotFound => Problem::new(Code::ViolationNotFound, says),
             Self::NotInLog => Problem::new(Code::NotInLog, says),
             Self::Denied { denial, audit, home } => Problem {
                 decision: Some(denial.decision.id.to_string()),

@@ -29,6 +29,7 @@ pub(crate) fn document() -> Value {
         {"name": "events", "description": "CloudEvents for the home region's topics."},
         {"name": "batch", "description": "Many operations in one stream."},
         {"name": "decisions", "description": "What was decided, and why."},
+        {"name": "registers", "description": "What was not as it should be, and what crossed a border."},
         {"name": "proof", "description": "The region logs as C2SP tlog-tiles: checkpoints, tiles, entries and proofs, for whoever verifies them."},
     ]);
     document["security"] = json!([{"bearer": []}]);
@@ -123,9 +124,9 @@ fn applies(code: Code, tag: &str, about_a_subject: bool, with_body: bool, condit
         Code::SubjectMismatch | Code::TenantMismatch => decided || tag == "classify",
         Code::HeaderRepeated | Code::HeaderMalformed => decided || with_body,
         Code::HeaderMisplaced => matches!(tag, "batch" | "classify"),
-        Code::MalformedPath => decided || matches!(tag, "decisions" | "proof"),
-        Code::MalformedQuery => matches!(tag, "decisions" | "records" | "subjects"),
-        Code::MalformedCursor => matches!(tag, "decisions" | "records"),
+        Code::MalformedPath => decided || matches!(tag, "decisions" | "proof" | "registers"),
+        Code::MalformedQuery => matches!(tag, "decisions" | "records" | "registers" | "subjects"),
+        Code::MalformedCursor => matches!(tag, "decisions" | "records" | "registers"),
         Code::MalformedJson | Code::InvalidBody | Code::BodyUnreadable | Code::BodyTooSlow => {
             with_body && tag != "batch"
         }
@@ -135,6 +136,7 @@ fn applies(code: Code, tag: &str, about_a_subject: bool, with_body: bool, condit
         Code::RecordNotFound => tag == "records",
         Code::AttributeNotFound => tag == "zero-party",
         Code::DecisionNotFound => tag == "decisions",
+        Code::ViolationNotFound => tag == "registers",
         Code::NotInLog => tag == "proof",
         Code::PreconditionFailed => conditional,
         Code::MisdirectedRegion => decided || tag == "proof",
@@ -142,10 +144,10 @@ fn applies(code: Code, tag: &str, about_a_subject: bool, with_body: bool, condit
         | Code::ResidencyRefused
         | Code::SubjectMoving
         | Code::SubjectErased
-        | Code::RegionMisplaced
-        | Code::AuditUnavailable => decided,
+        | Code::RegionMisplaced => decided,
+        Code::AuditUnavailable => decided || matches!(tag, "decisions" | "proof" | "registers"),
         Code::OutcomeUnknown | Code::ValueRefused => decided && (with_body || conditional),
-        Code::RegionUnavailable => decided || matches!(tag, "decisions" | "proof"),
+        Code::RegionUnavailable => decided || matches!(tag, "decisions" | "proof" | "registers"),
         Code::IdempotencyKeyReused => tag == "events",
         Code::BadRequest | Code::CrossSite | Code::RouteNotFound | Code::MethodNotAllowed => false,
     }
@@ -223,10 +225,14 @@ mod tests {
             api::paths::LOG_PROOF,
             api::paths::LOG_POLICIES,
             api::paths::LOG_DETAILS,
+            api::paths::LOG_EXPORT,
+            api::paths::VIOLATIONS,
+            api::paths::VIOLATION_ACKNOWLEDGE,
+            api::paths::TRANSFERS,
         ] {
             assert!(described.iter().any(|known| *known == path), "{path}");
         }
-        assert_eq!(described.len(), 16);
+        assert_eq!(described.len(), 20);
     }
 
     #[test]

@@ -9,11 +9,12 @@
 //! | `gateway.stop` | none: it has ended as it should |
 //! | `policy.activate` | `pol`: the hash that decisions name; `text`, `jur`, `loc`: SHA-256 of the table and of both presets, which are kept beside the log; `ver`: the author's version |
 //! | `config.change` | `conf`, `was`: SHA-256 of the effective configuration after and before; `keys`: the names of the keys that differ, never a value; `more`: how many further ones |
-//! | `key.rotate` | `key`: the public key that signs from here on; `was`: the one before |
+//! | `key.rotate` | `key`: the public key that signs from here on; `was`: the one before; `root` and `size` of the log that it signed last, where this log succeeds another |
 //! | `key.retire` | `key`: the public key that signs no more; `next`: its successor |
 //! | `placement.attest` | `db`: the database's name; `loc`: where it stands as configured, `cloud/location`; `pg`: the server's version; `sysid`: the cluster's system identifier |
 //! | `audit.read` | `act`: who; `what`: in which way; `flt`: the filter, `name=value`, without a subject; `sub`: the tag of the subject asked for; `at`: the entries `[from, to)`; `rows`: how many entries were shown, where that is known before |
 //! | `export.make` | `act`; `fmt`: the format; `at`: the entries `[from, to)`; `rows`, `bytes`; `sha256` of what was made; `flt`, `sub` as above; `age`: to how many recipients it was encrypted |
+//! | `violation.acknowledge` | `act`: who answers; `of`: the violation's number in the region's register; `rule`: what it is; `seq`: the entry it is about; `why`: SHA-256 of a salt and the reason, which are in the register |
 //! | `log.prune` | `act`; `at`: the entries `[from, to)` whose lines are gone; `root` of the log at `size`; `why` |
 //! | `log.recover` | `act`; `lost`: the entries `[from, to)` that had been acknowledged and are gone; `root` of the log that was signed at `size`; `why` |
 //! | `transfer.out`, `transfer.in` | the other side of a decision with `xf` in another region's log: `act`, `xf`, `rows`, `bytes` as there; `of`: that leaf's hash; `seq`: its index |
@@ -56,6 +57,8 @@ pub enum FactKind {
     AuditRead,
     /// Something was made of the log for somebody outside.
     ExportMake,
+    /// Somebody answers for something that was not as it should be.
+    ViolationAcknowledge,
     /// The lines of a range are gone, as the retention says.
     LogPrune,
     /// Acknowledged entries were lost.
@@ -106,7 +109,7 @@ const fn may(key: &'static str, shape: Shape) -> Field {
 
 impl FactKind {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::GatewayStart,
         Self::GatewayHeartbeat,
         Self::GatewayStop,
@@ -117,6 +120,7 @@ impl FactKind {
         Self::PlacementAttest,
         Self::AuditRead,
         Self::ExportMake,
+        Self::ViolationAcknowledge,
         Self::LogPrune,
         Self::LogRecover,
         Self::TransferOut,
@@ -137,6 +141,7 @@ impl FactKind {
             Self::PlacementAttest => "placement.attest",
             Self::AuditRead => "audit.read",
             Self::ExportMake => "export.make",
+            Self::ViolationAcknowledge => "violation.acknowledge",
             Self::LogPrune => "log.prune",
             Self::LogRecover => "log.recover",
             Self::TransferOut => "transfer.out",
@@ -184,7 +189,9 @@ impl FactKind {
             Self::ConfigChange => {
                 &const { [must("conf", Sha256), must("keys", Texts), may("more", Count), may("was", Sha256)] }
             }
-            Self::KeyRotate => &const { [must("key", Text), may("was", Text)] },
+            Self::KeyRotate => {
+                &const { [must("key", Text), may("root", Sha256), may("size", Count), may("was", Text)] }
+            }
             Self::KeyRetire => &const { [must("key", Text), may("next", Text)] },
             Self::PlacementAttest => {
                 &const { [must("db", Text), may("loc", Text), must("pg", Text), must("sysid", Text)] }
@@ -215,6 +222,9 @@ impl FactKind {
                         may("sub", Tag),
                     ]
                 }
+            }
+            Self::ViolationAcknowledge => {
+                &const { [must("act", Text), must("of", Count), must("rule", Text), may("seq", Count), must("why", Sha256)] }
             }
             Self::LogPrune => {
                 &const {

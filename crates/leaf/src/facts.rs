@@ -162,6 +162,13 @@ impl Fact {
         Self::new(FactKind::KeyRotate, at_us, fields)
     }
 
+    /// This log succeeds another one, which the key `was` signed last at this size, with this root: verifier keys (C2SP signed-note).
+    #[must_use]
+    pub fn key_succeed(at_us: i64, key: &str, was: &str, size: u64, root: [u8; 32]) -> Self {
+        let fields = vec![("key", text(key)), ("root", sha256(root)), ("size", Value::Count(size)), ("was", text(was))];
+        Self::new(FactKind::KeyRotate, at_us, fields)
+    }
+
     /// A key signs the log no more: verifier keys (C2SP signed-note).
     #[must_use]
     pub fn key_retire(at_us: i64, key: &str, next: Option<&str>) -> Self {
@@ -208,6 +215,22 @@ impl Fact {
         fields.extend(filter(&export.filter));
         fields.extend(export.subject.map(|tag| ("sub", text(&tag.to_string()))));
         Self::new(FactKind::ExportMake, at_us, fields)
+    }
+
+    /// Somebody answers for the violation with this number in the region's register, which broke a rule at an entry.
+    #[must_use]
+    pub fn violation_acknowledge(
+        at_us: i64,
+        actor: &str,
+        number: u64,
+        rule: &str,
+        seq: Option<u64>,
+        reason: [u8; 32],
+    ) -> Self {
+        let mut fields =
+            vec![("act", text(actor)), ("of", Value::Count(number)), ("rule", text(rule)), ("why", sha256(reason))];
+        fields.extend(seq.map(|seq| ("seq", Value::Count(seq))));
+        Self::new(FactKind::ViolationAcknowledge, at_us, fields)
     }
 
     /// The lines of a range are gone, as the retention says.

@@ -69,11 +69,12 @@ fn each() -> Vec<Fact> {
         Fact::gateway_stop(AT_US),
         Fact::policy_activate(AT_US, &hashes, "2026-11"),
         Fact::config_change(AT_US, a, Some(b), &(0..30).map(|n| format!("regions.eu.key-{n}")).collect::<Vec<_>>()),
-        Fact::key_rotate(AT_US, "log.example.com+1f2e3d4c+AAAA", Some("log.example.com+11111111+BBBB")),
+        Fact::key_succeed(AT_US, "log.example.com/2+1f2e3d4c+AAAA", "log.example.com+11111111+BBBB", 1_000, b),
         Fact::key_retire(AT_US, "log.example.com+1f2e3d4c+AAAA", Some("log.example.com/2+22222222+CCCC")),
         Fact::placement_attest(AT_US, &attested),
         Fact::audit_read(AT_US, &reading),
         Fact::export_make(AT_US, &export),
+        Fact::violation_acknowledge(AT_US, "key:auditor", 17, "denied", Some(42), a),
         Fact::log_prune(AT_US, &gone),
         Fact::log_recover(AT_US, &gone),
         Fact::transfer(AT_US, &region("us-east"), &other),
@@ -107,9 +108,16 @@ fn a_heartbeat_is_this_line() {
 }
 
 #[test]
+fn a_key_that_succeeds_no_other_log_is_named_alone() {
+    let line = encode(&Fact::key_rotate(AT_US, "log.example.com+1f2e3d4c+AAAA", None));
+    assert!(parse_fact(line.as_bytes()).is_ok(), "{line}");
+    assert!(!line.contains("root") && !line.contains("was"), "{line}");
+}
+
+#[test]
 fn a_transfer_is_out_where_it_left_and_in_where_it_arrived() {
     let facts = each();
-    let (out, into) = (&facts[12], &facts[13]);
+    let (out, into) = (&facts[13], &facts[14]);
     assert_eq!((out.kind(), into.kind()), (FactKind::TransferOut, FactKind::TransferIn));
     assert_eq!(out.crossing(), into.crossing());
     assert!(encode(into).contains(

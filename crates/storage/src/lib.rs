@@ -28,6 +28,7 @@ pub use health::Health;
 pub use keys::*;
 pub use limits::Limits;
 pub use region::{
-    AuditReads, Channel, CursorLease, CursorState, DecisionFilter, DecisionRow, DetailedLeaf, FactFilter, Head,
-    Identity, KeptPolicy, Log, OutboxRow, PublishedCheckpoint, RegionSettings, RegionStore, topic_of,
+    Acknowledgement, AuditReads, Channel, Counts, CursorLease, CursorState, DecisionFilter, DecisionRow, DetailedLeaf,
+    FactFilter, FoundViolation, Gap, Head, Identity, KeptPolicy, Log, OutboxRow, PublishedCheckpoint, REGISTERS_CURSOR,
+    RegionSettings, RegionStore, Registered, TransferFilter, TransferRow, Violation, ViolationFilter, topic_of,
 };

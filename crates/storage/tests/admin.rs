@@ -277,6 +277,23 @@ async fn a_logins_password_works_is_replaced_and_is_never_seen_by_the_server() {
     assert!(matches!(elsewhere, Err(Error::Refused { what: "make the login a member", .. })), "{elsewhere:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_login_of_many_databases_is_made_by_all_of_them_at_once() {
+    let cluster = Cluster::start_new();
+    let dsn = database(&cluster, "one").await;
+    admin::migrate_directory(&dsn, &quiet).await.expect("a migration");
+    let name = LoginName::new("gateway").expect("a name");
+    for _ in 0..10 {
+        let (dsn, name) = (&dsn, &name);
+        let password: SecretString = "correct-horse".to_owned().into();
+        let password = &password;
+        let makers = (0..16).map(|_| admin::create_login_role(dsn, name, Some(password), &[Membership::Directory]));
+        for made in futures::future::join_all(makers).await {
+            made.expect("the login, although others change it at the same time");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_is_away_is_told_apart_from_a_connection_string_that_is_wrong() {
     let cluster = Cluster::start_new();

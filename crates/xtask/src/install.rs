@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const NISSHI_VERSION: &str = "0.8.1";
 const FAKESNOW_VERSION: &str = "0.12.1";
 const CARGO_DENY_VERSION: &str = "0.20.2";
+const CARGO_FUZZ_VERSION: &str = "0.13.2";
 
 /// Everything that the demo and the tests can use.
 pub(crate) fn everything() -> Result<()> {
@@ -216,6 +217,24 @@ pub(crate) fn cargo_deny() -> Option<PathBuf> {
     if let Err(error) = compile(told, "cargo-deny", CARGO_DENY_VERSION, &[]) {
         eprintln!("  cargo-deny could not be installed ({error:#})");
         return machine::on_path("cargo-deny");
+    }
+    Some(cached)
+}
+
+/// What drives the readers with libFuzzer; `None` where it, or a nightly toolchain, cannot be had, which is told and not fatal.
+pub(crate) fn cargo_fuzz() -> Option<PathBuf> {
+    if !succeeds("rustup", ["run", "nightly", "rustc", "--version"]) {
+        eprintln!("» There is no nightly toolchain here (rustup toolchain install nightly)");
+        return None;
+    }
+    let cached = machine::tools_dir().join(format!("cargo-fuzz-{CARGO_FUZZ_VERSION}/bin/cargo-fuzz"));
+    if cached.is_file() {
+        return Some(cached);
+    }
+    let told = "Compiling cargo-fuzz (once; about 1 minute on two cores)";
+    if let Err(error) = compile(told, "cargo-fuzz", CARGO_FUZZ_VERSION, &[]) {
+        eprintln!("  cargo-fuzz could not be installed ({error:#})");
+        return machine::on_path("cargo-fuzz");
     }
     Some(cached)
 }

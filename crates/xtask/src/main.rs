@@ -6,7 +6,7 @@ mod install;
 mod machine;
 mod run;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use run::Cargo;
 use std::path::PathBuf;
@@ -85,6 +85,18 @@ enum Command {
         /// The load (get-buffered, get-durable or put) and its options: see `cargo xtask profile help`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
+    },
+    /// Look for inputs that make a reader of what strangers write panic: leaves, notes, bundles, proofs, packs, policies,
+    /// receipts, keys.
+    ///
+    /// With a nightly toolchain, cargo-fuzz (installed into ~/.cache/domicile/tools) drives each reader; what it finds lies in
+    /// fuzz/artifacts. Without one, the bounded run of the tests takes its place, and says so.
+    Fuzz {
+        /// How long each reader is driven.
+        #[arg(long, default_value_t = 60, value_name = "N")]
+        seconds: u32,
+        /// Only these readers, for example `leaf`.
+        targets: Vec<String>,
     },
     /// Everything a change must pass: format, lints, documentation, licences, tests.
     Ci,
@@ -190,6 +202,11 @@ fn act(command: Command) -> Result<ExitCode> {
             install::perf()?;
             run::last(benches(&cargo)?.arg("profile").args(args))
         }
+        Command::Fuzz { seconds, targets } => {
+            install::for_the_build()?;
+            fuzz(&cargo, seconds, &targets)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Ci => {
             install::everything()?;
             run::step("Checking the format", cargo.command(["fmt", "--all", "--check"]))?;
@@ -198,6 +215,7 @@ fn act(command: Command) -> Result<ExitCode> {
             let doc = cargo.command(["doc", "--workspace", "--no-deps"]);
             run::step("Building the documentation", doc.env("RUSTDOCFLAGS", "-D warnings"))?;
             deny(&cargo)?;
+            fuzz(&cargo, FUZZ_IN_CI_S, &[])?;
             if docker::answers() {
                 docker::rehearse(&cargo)?;
             } else {
@@ -236,6 +254,40 @@ fn deny(cargo: &Cargo) -> Result<()> {
         run::step("Checking advisories", check(&["advisories"]))?;
     } else {
         eprintln!("  The database of advisories cannot be fetched: advisories are not checked");
+    }
+    Ok(())
+}
+
+/// How long each reader is driven in ci, seconds.
+const FUZZ_IN_CI_S: u32 = 15;
+/// The readers, as `crates/fuzzed` has them; each has a file in fuzz/fuzz_targets.
+const FUZZ_TARGETS: [&str; 9] = ["leaf", "note", "bundle", "proof", "pack", "pack_files", "policy", "receipt", "key"];
+
+/// Drives readers with libFuzzer, or with the bounded run where that cannot be had.
+fn fuzz(cargo: &Cargo, seconds: u32, targets: &[String]) -> Result<()> {
+    if let Some(unknown) = targets.iter().find(|target| !FUZZ_TARGETS.contains(&target.as_str())) {
+        bail!("{unknown} is no reader; known: {}", FUZZ_TARGETS.join(", "));
+    }
+    let bounded = ["test", "--quiet", "-p", "fuzzed"];
+    let Some(cargo_fuzz) = install::cargo_fuzz() else {
+        eprintln!(
+            "» THERE IS NO NIGHTLY TOOLCHAIN OR NO cargo-fuzz: libFuzzer does not run, only the bounded run of the tests"
+        );
+        return run::step("Driving the readers, bounded", cargo.command(bounded));
+    };
+    let seeds = ["run", "--quiet", "-p", "fuzzed", "--example", "seeds", "--", "fuzz/corpus"];
+    run::step("Writing what is known to be good", cargo.command(seeds))?;
+    // No sanitizer: there is no unsafe code of ours, and what is looked for is a panic.
+    let nightly = |args: &[&str]| {
+        cargo.tool(&cargo_fuzz).args(args).args(["--sanitizer", "none"]).env("RUSTUP_TOOLCHAIN", "nightly")
+    };
+    run::step("Building the readers for libFuzzer", nightly(&["build"]))?;
+    for target in FUZZ_TARGETS.into_iter().filter(|known| targets.is_empty() || targets.iter().any(|one| one == known))
+    {
+        let time = format!("-max_total_time={seconds}");
+        let drive =
+            nightly(&["run", target]).args(["--", &time, "-max_len=20000", "-timeout=20", "-rss_limit_mb=4096"]);
+        run::step(&format!("Driving {target} for {seconds} s"), drive)?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ mod outage;
 mod pinned;
 mod proof;
 mod records;
+mod registers;
 mod short_soaks;
 mod streams;
 mod telemetry;

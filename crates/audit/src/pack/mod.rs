@@ -6,12 +6,17 @@
 //! | `tile/…`, `tile/entries/…` | tiles and entries under their C2SP paths; entries verbatim |
 //! | `policies/<sha256>.toml`, `….jurisdictions.csv`, `….locations.csv` | the policies that were in force |
 //! | `denials.jsonl` | which entries are denials, and why |
+//! | `transfers.jsonl` | which entries speak of a transfer across a border, and what they say of it |
+//! | `violations.jsonl` | the region's register of violations, as far as it is about these entries, with acknowledgements |
 //! | `manifest.json` | the log, the range, and the SHA-256 of every other file |
 //! | `verify.py`, `VERIFY.txt` | a verifier in Python's standard library, and how to use it |
 //!
-//! A pack is made and kept in its region. It names no subject, as its leaves do not.
+//! A pack is made and kept in its region. It names no subject, as its leaves do not. With recipients it is encrypted to
+//! them (age), as a whole.
 
+pub(crate) mod lists;
 mod read;
+mod seal;
 mod write;
 
 use std::collections::BTreeMap;
@@ -19,6 +24,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::read::Pack;
+pub use self::seal::{Identities, NotARecipient, NotIdentities, RECIPIENTS_MAX, Recipient};
 pub use self::write::{NotPacked, Packed, Wanted, write_pack};
 
 /// What a pack calls itself.

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use tlog::{NOTE_BYTES_MAX, TILE_WIDTH, Tile};
 use zip::ZipArchive;
 
+use super::seal::{self, Identities};
 use super::write::entries_path;
 use super::{FORMAT, Manifest, policy_files};
 use crate::bundle::BUNDLE_BYTES_MAX;
@@ -33,8 +34,26 @@ impl Pack {
     /// # Errors
     /// [`Unread`] when it is no pack.
     pub fn open(path: &Path) -> Result<Self, Unread> {
+        Self::open_with(path, &Identities::default())
+    }
+
+    /// Opens a pack that may be encrypted, by the first of these keys that fits. It is decrypted into a file without a name, which
+    /// is gone with this process.
+    ///
+    /// # Errors
+    /// [`Unread`] when it is no pack, or none of the keys opens it.
+    pub fn open_with(path: &Path, identities: &Identities) -> Result<Self, Unread> {
         let no_pack = |why: String| Unread::Unreachable(format!("{} is no evidence pack: {why}", path.display()));
-        let file = File::open(path).map_err(|error| no_pack(error.to_string()))?;
+        let file = seal::open(path, identities).map_err(|error| no_pack(error.to_string()))?;
+        Self::of(file).map_err(|why| no_pack(why.to_string()))
+    }
+
+    /// A pack out of a file that is open and not encrypted.
+    ///
+    /// # Errors
+    /// [`Unread`] when it is no pack.
+    pub fn of(file: File) -> Result<Self, Unread> {
+        let no_pack = Unread::Unreachable;
         let length = file.metadata().map_err(|error| no_pack(error.to_string()))?.len();
         let archive = ZipArchive::new(Window { file: Arc::new(file), at: 0, length });
         let mut archive = archive.map_err(|error| no_pack(error.to_string()))?;
@@ -87,6 +106,10 @@ impl Source for Pack {
                 })
             })
             .collect()
+    }
+
+    fn list(&self, name: &str) -> Result<Option<Vec<u8>>, Unread> {
+        self.file(name, TEXT_BYTES_MAX).map(Some)
     }
 
     fn range(&self, _: u64) -> Range<u64> {

@@ -6,9 +6,10 @@
 KEY is the log's public key as you know it (name+id+base64). Exit code 0: everything below holds. 1: something
 does not, and it is named. It checks, in this order: the checkpoint is signed by KEY (Ed25519, C2SP signed-note);
 the tiles come to the signed root and to each other (RFC 6962, C2SP tlog-tiles); every entry has the hash that its
-tile has; the log continues OLD-CHECKPOINT. It believes nothing that the pack says about itself.
+tile has; denials.jsonl and transfers.jsonl say what the entries say, no more and no less; the log continues
+OLD-CHECKPOINT. It believes nothing that the pack says about itself. violations.jsonl is the region's own register.
 """
-import base64, hashlib, sys, zipfile
+import base64, hashlib, json, sys, zipfile
 
 
 def sha256(*parts):
@@ -142,19 +143,33 @@ def main():
     tree = Tree(pack, size)
     if size and tree.root(0, size) != root:
         fail("well-formed", "the tiles do not come to the signed root")
-    entries = 0
+    entries, said = 0, {"denials.jsonl": {}, "transfers.jsonl": {}}
     for name in (name for name in pack.namelist() if name.startswith("tile/entries/")):
         index = int(name.split(".p")[0].removeprefix("tile/entries/").replace("x", "").replace("/", ""))
         data, at = pack.read(name), 0
-        for hashed in tree.tile(0, index):
+        for at_tile, hashed in enumerate(tree.tile(0, index)):
             length = int.from_bytes(data[at : at + 2], "big")
             entry, at = data[at + 2 : at + 2 + length], at + 2 + length
             if sha256(b"\x00", entry) != hashed:
                 fail("well-formed", f"an entry beneath {name} is not the one that the signed tree has there")
+            leaf, seq = json.loads(entry), 256 * index + at_tile
+            if leaf.get("out") == "deny":
+                said["denials.jsonl"][seq] = {"seq": seq, "id": leaf["id"], "why": leaf.get("why")}
+            if "xf" in leaf:
+                of = {"k": leaf["k"], "leaf": hashed.hex(), "seq": seq, "xf": leaf["xf"]}
+                said["transfers.jsonl"][seq] = of
             entries += 1
         if at != len(data):
             fail("well-formed", f"{name} has more entries than its tile")
     print(f"well-formed: holds: {entries} entries, each with the hash that the signed tree has")
+    for name, expected in said.items():
+        try:
+            listed = [json.loads(line) for line in pack.read(name).decode().splitlines()]
+        except KeyError:
+            fail("listed", f"{name} is not in the pack")
+        if listed != [expected[seq] for seq in sorted(expected)]:
+            fail("listed", f"{name} does not say what the entries say")
+        print(f"listed: holds: {len(listed)} lines of {name}, as the entries say")
     if len(sys.argv) == 4:
         old_size, old_root = read_checkpoint(open(sys.argv[3], encoding="utf-8").read(), vkey, "the older checkpoint")
         if old_size > size:

@@ -1,27 +1,32 @@
 //! Making a pack out of a region's log.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Seek, Write};
+use std::io::{self, Write};
 use std::ops::Range;
 
-use leaf::Out;
-use serde_json::json;
 use sha2::{Digest, Sha256};
-use storage::Log;
+use storage::{Log, ViolationFilter};
 use tlog::{Checkpoint, Note, TILE_WIDTH, Tile, TreeError, tiles_for_consistency, tiles_for_root};
 use zip::ZipWriter;
-use zip::write::SimpleFileOptions;
+use zip::write::{SimpleFileOptions, StreamWriter};
 
+use super::lists::{self, DENIALS, TRANSFERS, VIOLATIONS};
+use super::seal::{Recipient, Seal};
 use super::{FORMAT, Manifest, VERIFY_PY, VERIFY_TXT, policy_files};
 use crate::bundle::bundle;
 
+/// Violations that are read at once.
+const VIOLATIONS_AT_ONCE: u16 = 1_000;
+
 /// What is to be in a pack.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Wanted {
     /// Which entries; widened to whole tiles, and cut at the newest checkpoint.
     pub range: Range<u64>,
     /// The size of an older checkpoint that the auditor holds, so that the pack shows that it is continued.
     pub since: Option<u64>,
+    /// To whom it is encrypted; to nobody when there are none.
+    pub recipients: Vec<Recipient>,
 }
 
 /// What a pack came to.
@@ -35,6 +40,14 @@ pub struct Packed {
     pub range: Range<u64>,
     /// How many of them are denials.
     pub denials: u64,
+    /// How many of them speak of a transfer across a border.
+    pub transfers: u64,
+    /// How many violations the register has about them.
+    pub violations: u64,
+    /// The file's length.
+    pub bytes: u64,
+    /// The file's SHA-256.
+    pub sha256: [u8; 32],
 }
 
 /// Why there is no pack.
@@ -70,7 +83,7 @@ impl From<zip::result::ZipError> for NotPacked {
 ///
 /// # Errors
 /// [`NotPacked`]; what was written until then is of no use.
-pub async fn write_pack<W: Write + Seek + Send>(
+pub async fn write_pack<W: Write + Send>(
     log: &Log,
     wanted: &Wanted,
     out: W,
@@ -84,13 +97,14 @@ pub async fn write_pack<W: Write + Seek + Send>(
     let (size, width) = (checkpoint.size, u64::from(TILE_WIDTH));
     let from = wanted.range.start / width * width;
     let to = size.min(wanted.range.end.div_ceil(width).saturating_mul(width)).max(from);
-    let mut pack = Files { zip: ZipWriter::new(out), files: BTreeMap::new() };
+    let out = Seal::new(out, &wanted.recipients)?;
+    let mut pack = Files { zip: ZipWriter::new_stream(out), files: BTreeMap::new() };
     pack.add("checkpoint", published.note.as_bytes())?;
     for tile in tiles(size, from..to, wanted.since)? {
         let hashes = log.tile(tile).await?.ok_or(TreeError::Missing(tile))?;
         pack.add(&tile.to_string(), &hashes.concat())?;
     }
-    let mut denials = Vec::new();
+    let (mut denials, mut transfers) = (String::new(), String::new());
     for index in from / width..to.div_ceil(width) {
         let Some(tile) = Tile::within(size, 0, index) else { continue };
         let rows = log.leaves(index * width, tile.width().into()).await?;
@@ -99,19 +113,19 @@ pub async fn write_pack<W: Write + Seek + Send>(
             return Err(NotPacked::Incomplete(format!("entries beneath {tile} are missing")));
         }
         for row in &rows {
-            if let Ok(parsed) = leaf::parse(row.line.as_bytes())
-                && parsed.out == Out::Deny
-            {
-                let denial = json!({ "seq": row.seq, "id": parsed.decision.id.to_string(), "why": parsed.why });
-                denials.push(denial.to_string());
-            }
+            let line = row.line.as_bytes();
+            denials.extend(lists::denial(row.seq, line).map(|line| line + "\n"));
+            transfers.extend(lists::transfer(row.seq, &row.leaf_hash, line).map(|line| line + "\n"));
         }
         pack.add(&entries_path(tile), &bundle(rows.iter().map(|row| row.line.as_bytes())))?;
         progress((index * width + u64::from(tile.width())).min(to) - from, to - from);
     }
-    let count = denials.len() as u64;
-    let listed: String = denials.into_iter().map(|line| line + "\n").collect();
-    pack.add("denials.jsonl", listed.as_bytes())?;
+    let violations = violations(log, from..to).await?;
+    let lists = [(DENIALS, &denials), (TRANSFERS, &transfers), (VIOLATIONS, &violations)];
+    for (name, list) in lists {
+        pack.add(name, list.as_bytes())?;
+    }
+    let [denials, transfers, violations] = lists.map(|(_, list)| list.lines().count() as u64);
     let mut policies = Vec::new();
     for policy in log.policies().await? {
         let sha256 = hex::encode(policy.sha256);
@@ -124,7 +138,7 @@ pub async fn write_pack<W: Write + Seek + Send>(
     pack.add("verify.py", VERIFY_PY.as_bytes())?;
     pack.add("VERIFY.txt", VERIFY_TXT.as_bytes())?;
     let origin = checkpoint.origin;
-    pack.close(|files| Manifest {
+    let (bytes, sha256) = pack.close(|files| Manifest {
         format: FORMAT.to_owned(),
         origin: origin.clone(),
         size,
@@ -133,7 +147,25 @@ pub async fn write_pack<W: Write + Seek + Send>(
         policies,
         files,
     })?;
-    Ok(Packed { origin, size, range: from..to, denials: count })
+    Ok(Packed { origin, size, range: from..to, denials, transfers, violations, bytes, sha256 })
+}
+
+/// The register of violations, as far as it is about these entries.
+async fn violations(log: &Log, entries: Range<u64>) -> Result<String, storage::Error> {
+    let mut filter =
+        ViolationFilter { entries: Some(entries), limit: VIOLATIONS_AT_ONCE, ..ViolationFilter::default() };
+    let mut list = String::new();
+    loop {
+        let found = log.violations(&filter).await?;
+        for violation in &found {
+            list.push_str(&lists::violation(violation));
+            list.push('\n');
+        }
+        filter.before_id = found.last().map(|violation| violation.id);
+        if found.len() < usize::from(VIOLATIONS_AT_ONCE) {
+            return Ok(list);
+        }
+    }
 }
 
 /// Where the entries beneath a tile of level 0 lie.
@@ -156,12 +188,12 @@ fn tiles(size: u64, range: Range<u64>, since: Option<u64>) -> Result<BTreeSet<Ti
     Ok(tiles)
 }
 
-struct Files<W: Write + Seek> {
-    zip: ZipWriter<W>,
+struct Files<W: Write> {
+    zip: ZipWriter<StreamWriter<Seal<W>>>,
     files: BTreeMap<String, String>,
 }
 
-impl<W: Write + Seek> Files<W> {
+impl<W: Write> Files<W> {
     fn add(&mut self, path: &str, content: &[u8]) -> Result<(), NotPacked> {
         if self.files.contains_key(path) {
             return Ok(());
@@ -175,11 +207,13 @@ impl<W: Write + Seek> Files<W> {
         Ok(())
     }
 
-    fn close(mut self, manifest: impl FnOnce(BTreeMap<String, String>) -> Manifest) -> Result<(), NotPacked> {
+    fn close(
+        mut self,
+        manifest: impl FnOnce(BTreeMap<String, String>) -> Manifest,
+    ) -> Result<(u64, [u8; 32]), NotPacked> {
         let manifest = manifest(std::mem::take(&mut self.files));
         let text = serde_json::to_vec_pretty(&manifest).map_err(io::Error::other)?;
         self.add("manifest.json", &text)?;
-        self.zip.finish()?.flush()?;
-        Ok(())
+        Ok(self.zip.finish()?.into_inner().close()?)
     }
 }

@@ -52,6 +52,13 @@ impl Counters {
             Some(Sign::End) => seen.ended = true,
             None => {}
         }
+        // Nearly always it is the next one.
+        if let Some(mut newest) = seen.runs.last_entry()
+            && newest.get().to.checked_add(1) == Some(gseq)
+        {
+            newest.get_mut().to = gseq;
+            return;
+        }
         let before = seen.runs.range(..=gseq).next_back().map(|(from, run)| (*from, *run));
         if let Some((_, run)) = before.filter(|(_, run)| run.to >= gseq) {
             let sentence = format!("{} has written its leaf {gseq} twice, first near {}", line.gateway, run.seq);

@@ -13,6 +13,8 @@ use tlog::{Hash, TILE_WIDTH, Tile, leaf_hash};
 use super::Policies;
 use super::authentic::{Authentic, Halt};
 use super::balance::Crossed;
+use super::lists::Lists;
+use super::moulds::{Known, Moulds};
 use super::report::{Check, Finding};
 use super::source::Unread;
 use crate::bundle::read_bundle;
@@ -33,6 +35,8 @@ pub(super) struct Facts {
     /// What must be looked at in the log's order.
     pub(super) lines: Vec<Line>,
     pub(super) findings: Vec<Finding>,
+    /// What the lists that come with entries must say.
+    pub(super) lists: Lists,
     /// The region whose log it is.
     pub(super) home: Option<Region>,
     /// Entries that are not there.
@@ -41,6 +45,10 @@ pub(super) struct Facts {
     pub(super) pruned: Vec<(Range<u64>, u64)>,
     /// Transfers across a border.
     pub(super) transfers: Vec<Crossed>,
+    /// The first leaf names another log.
+    pub(super) foreign: bool,
+    /// A leaf says that the log goes on after a loss.
+    pub(super) recovered: bool,
 }
 
 /// What the order of the log must make sense of.
@@ -70,6 +78,7 @@ pub(super) fn read_entries(
     range: &Range<u64>,
     origin: &str,
     policies: &Policies,
+    moulds: &mut Moulds,
 ) -> Result<Facts, Unread> {
     let mut facts = Facts::default();
     let first = tile.index() * u64::from(TILE_WIDTH);
@@ -111,15 +120,31 @@ pub(super) fn read_entries(
             facts.findings.push(Finding::of_leaf(Check::WellFormed, "leaf_differs_from_tile", seq, sentence));
             continue;
         }
-        facts.read(seq, entry, *hash, origin, policies);
+        // A leaf that is like one that was read in full is in no list, and was decided as that one was.
+        if let Some((cast, known)) = moulds.cast(entry) {
+            facts.decisions += 1;
+            facts.replayed += u64::from(known.replayed);
+            let gateway = Arc::clone(&known.gateway);
+            facts.lines.push(Line { seq, gateway, gseq: Some(cast.gseq), at_us: cast.at_us, sign: None });
+            continue;
+        }
+        facts.lists.take(seq, hash, entry);
+        facts.read(seq, entry, *hash, origin, policies, moulds);
     }
     Ok(facts)
 }
 
 impl Facts {
-    fn read(&mut self, seq: u64, entry: &[u8], hash: Hash, origin: &str, policies: &Policies) {
-        match leaf::parse(entry) {
-            Ok(parsed) => self.decision(seq, &parsed, hash, policies),
+    fn read(&mut self, seq: u64, entry: &[u8], hash: Hash, origin: &str, policies: &Policies, moulds: &mut Moulds) {
+        match leaf::parse_and_mould(entry) {
+            Ok((parsed, mould)) => {
+                let (found, gateway) = (self.findings.len(), Arc::from(parsed.gateway.as_str()));
+                let replayed = self.decision(seq, &parsed, Arc::clone(&gateway), hash, policies);
+                // What speaks against one leaf must be said of each of its likes.
+                if let Some(mould) = mould.filter(|_| self.findings.len() == found) {
+                    moulds.keep(Known { mould, gateway, replayed });
+                }
+            }
             Err(NotALeaf::NotCanonical(why)) => {
                 self.fails(seq, "not_canonical", why.to_string());
             }
@@ -135,7 +160,8 @@ impl Facts {
         }
     }
 
-    fn decision(&mut self, seq: u64, parsed: &Parsed, leaf_hash: Hash, policies: &Policies) {
+    /// Whether the decision was taken again, with the same result.
+    fn decision(&mut self, seq: u64, parsed: &Parsed, gateway: Arc<str>, leaf_hash: Hash, policies: &Policies) -> bool {
         self.decisions += 1;
         if self.home.is_none() && parsed.out == Out::Allow {
             self.home.clone_from(&parsed.home);
@@ -152,11 +178,13 @@ impl Facts {
                 of: None,
             });
         }
-        let gateway = parsed.gateway.as_str().into();
         self.lines.push(Line { seq, gateway, gseq: Some(parsed.gseq), at_us: parsed.decision.at_us, sign: None });
         if let Some(policy) = policies.get(&parsed.decision.policy_hash) {
             match replay(parsed, policy) {
-                Replay::Same => self.replayed += 1,
+                Replay::Same => {
+                    self.replayed += 1;
+                    return true;
+                }
                 Replay::Different { now } => {
                     let sentence = format!("the policy decides otherwise from the same evidence: {now}");
                     self.findings.push(Finding::of_leaf(Check::Replayed, "decided_otherwise", seq, sentence));
@@ -164,6 +192,7 @@ impl Facts {
                 Replay::OtherPolicy => {}
             }
         }
+        false
     }
 
     fn fact(&mut self, seq: u64, parsed: &ParsedFact, leaf_hash: Hash) {
@@ -184,6 +213,7 @@ impl Facts {
                 of: fact.count("seq").zip(of),
             });
         }
+        self.recovered |= fact.kind() == FactKind::LogRecover;
         if fact.kind() == FactKind::LogPrune {
             self.pruned.extend(fact.range("at").map(|range| (range, seq)));
         }
@@ -209,7 +239,7 @@ impl Facts {
             let sentence = "a log has one first leaf, and it is the first".to_owned();
             self.fails(seq, "wrong_genesis", sentence);
         } else if first && common.origin.as_deref() != Some(origin) {
-            self.fails(seq, "wrong_genesis", "the first leaf names another log".to_owned());
+            self.foreign = true;
         }
         self.lines.push(Line { seq, gateway: common.gw.as_str().into(), gseq: common.gseq, at_us, sign: None });
     }

@@ -9,6 +9,8 @@ mod authentic;
 mod balance;
 mod counters;
 mod leaves;
+mod lists;
+mod moulds;
 mod report;
 mod source;
 
@@ -16,7 +18,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use residency::Policy;
 use tlog::{Checkpoint, Hash, Note, SignatureError, TILE_WIDTH, Tile, Verified, VerifierKey};
@@ -28,6 +30,8 @@ pub use self::source::{Source, Unread};
 use self::authentic::{Authentic, Halt};
 use self::counters::Counters;
 use self::leaves::{Facts, read_entries};
+use self::lists::Lists;
+use self::moulds::Moulds;
 use self::report::Notebook;
 
 /// What to hold a log against.
@@ -110,12 +114,14 @@ pub fn verify(source: &dyn Source, expected: &Expected, pace: Pace<'_>) -> Resul
         checkpoint: &checkpoint,
         counters: Counters::new(range.start),
         newest_us: i64::MIN,
+        lists: Lists::default(),
         oldest_us: i64::MAX,
         missing: Vec::new(),
         pruned: Vec::new(),
     };
     if whole {
         scan.run(&authentic, &policies, range.clone(), pace, &mut notebook)?;
+        scan.lists.compare(source, &mut notebook)?;
     }
     let pruned = scan.let_go(&mut notebook);
     scan.counters.close(scan.newest_us, pruned > 0, &mut notebook);
@@ -152,7 +158,7 @@ fn signed(text: &str, key: &VerifierKey, notebook: &mut Notebook) -> Option<(Not
         let sentence = format!("the checkpoint is of {}, and the key is for {}", checkpoint.origin, key.name());
         return fails("other_log", sentence);
     }
-    notebook.signed();
+    notebook.signed(checkpoint.size);
     Some((note, checkpoint))
 }
 
@@ -265,6 +271,7 @@ struct Scan<'a> {
     checkpoint: &'a Checkpoint,
     counters: Counters,
     newest_us: i64,
+    lists: Lists,
     oldest_us: i64,
     /// Entries that are not there.
     missing: Vec<Range<u64>>,
@@ -290,16 +297,22 @@ impl Scan<'_> {
         let last = range.end.div_ceil(width);
         let mut at = range.start / width;
         let mut done = 0;
+        let moulds: Mutex<Vec<Moulds>> = Mutex::default();
         while at < last {
             let round = at..last.min(at + (pace.threads.get() * BUNDLES_A_ROUND) as u64);
             let tiles: Vec<Tile> = round.clone().filter_map(|index| Tile::within(size, 0, index)).collect();
             let results: Vec<Mutex<Option<Result<Facts, Unread>>>> = tiles.iter().map(|_| Mutex::default()).collect();
             let next = AtomicUsize::new(0);
-            let work = || loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let (Some(tile), Some(result)) = (tiles.get(index), results.get(index)) else { return };
-                let facts = read_entries(authentic, *tile, &range, &self.checkpoint.origin, policies);
-                *result.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(facts);
+            let work = || {
+                let mut mine = unpoisoned(&moulds).pop().unwrap_or_default();
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let (Some(tile), Some(result)) = (tiles.get(index), results.get(index)) else { break };
+                    let origin = &self.checkpoint.origin;
+                    let facts = read_entries(authentic, *tile, &range, origin, policies, &mut mine);
+                    *unpoisoned(result) = Some(facts);
+                }
+                unpoisoned(&moulds).push(mine);
             };
             std::thread::scope(|scope| {
                 for _ in 1..pace.threads.get().min(tiles.len()) {
@@ -308,7 +321,7 @@ impl Scan<'_> {
                 work();
             });
             for result in results {
-                let facts = result.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let facts = result.into_inner().unwrap_or_else(PoisonError::into_inner);
                 let Some(facts) = facts else { continue };
                 let facts = facts?;
                 done += facts.leaves;
@@ -340,6 +353,7 @@ impl Scan<'_> {
     }
 
     fn fold(&mut self, mut facts: Facts, notebook: &mut Notebook) {
+        self.lists.append(&facts.lists);
         self.missing.extend(facts.missing.take());
         self.pruned.append(&mut facts.pruned);
         for line in &facts.lines {
@@ -355,6 +369,10 @@ impl Scan<'_> {
         }
         notebook.take(facts);
     }
+}
+
+fn unpoisoned<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The hashes in a tile's bytes.

@@ -208,7 +208,10 @@ pub(super) struct Notebook {
     decisions: u64,
     replayed: u64,
     policies: usize,
-    signed: bool,
+    /// The lines of lists that were held against the entries, where the source has such lists.
+    listed: Option<u64>,
+    /// The size that the pinned key signed.
+    signed: Option<u64>,
     appended: Option<u64>,
     witnessed: Option<(usize, usize, Option<u64>)>,
     gateways: usize,
@@ -218,6 +221,8 @@ pub(super) struct Notebook {
     span_us: (i64, i64),
     transfers: Vec<Crossed>,
     pruned: u64,
+    foreign: bool,
+    recovered: bool,
 }
 
 impl Notebook {
@@ -233,13 +238,15 @@ impl Notebook {
         self.decisions += facts.decisions;
         self.replayed += facts.replayed;
         self.home = self.home.take().or(facts.home);
+        self.foreign |= facts.foreign;
+        self.recovered |= facts.recovered;
         let room = TRANSFERS_MAX.saturating_sub(self.transfers.len());
         self.transfers.extend(facts.transfers.into_iter().take(room));
         facts.findings.into_iter().for_each(|finding| self.find(finding));
     }
 
-    pub(super) fn signed(&mut self) {
-        self.signed = true;
+    pub(super) fn signed(&mut self, size: u64) {
+        self.signed = Some(size);
     }
 
     pub(super) fn append_only(&mut self, appended: u64) {
@@ -262,11 +269,20 @@ impl Notebook {
         self.span_us = span_us;
     }
 
+    pub(super) fn listed(&mut self, lines: u64) {
+        *self.listed.get_or_insert(0) += lines;
+    }
+
     pub(super) fn policies(&mut self, count: usize) {
         self.policies = count;
     }
 
-    pub(super) fn close(self, origin: &str, size: u64, range: Range<u64>) -> Report {
+    pub(super) fn close(mut self, origin: &str, size: u64, range: Range<u64>) -> Report {
+        // A log that lost its end goes on under another name, and a leaf says so; nothing else explains another name.
+        if self.foreign && !self.recovered {
+            let sentence = "the first leaf names another log".to_owned();
+            self.find(Finding::of_leaf(Check::WellFormed, "wrong_genesis", 0, sentence));
+        }
         let verdicts = Check::ALL.map(|check| self.verdict(check)).to_vec();
         Report {
             origin: origin.to_owned(),
@@ -311,14 +327,20 @@ impl Notebook {
     /// Whether a check had anything to look at, and what.
     fn looked_at(&self, check: Check) -> (bool, String) {
         match check {
-            Check::Signed => (self.signed, "by the pinned key".to_owned()),
-            _ if !self.signed => (false, "nothing unsigned is looked at".to_owned()),
+            Check::Signed => match self.signed {
+                Some(size) => (true, format!("1 signature by the pinned key, over {size} leaves")),
+                None => (false, "0 signatures by the pinned key".to_owned()),
+            },
+            _ if self.signed.is_none() => (false, "nothing unsigned is looked at".to_owned()),
             Check::WellFormed => {
+                let listed = self.listed.map(|lines| format!("; {lines} lines of lists against the leaves"));
+                let listed = listed.unwrap_or_default();
                 let pruned = match self.pruned {
                     0 => String::new(),
                     pruned => format!("; pruned: {pruned}, of which the hashes are left"),
                 };
-                (self.leaves > 0, format!("{} leaves, each against its tile and the tree{pruned}", self.leaves))
+                let leaves = format!("{} leaves, each against its tile and the tree{listed}{pruned}", self.leaves);
+                (self.leaves > 0, leaves)
             }
             Check::AppendOnly => match self.appended {
                 Some(appended) => (true, format!("{appended} leaves appended since your checkpoint")),

@@ -34,6 +34,14 @@ pub trait Source: Sync {
         Ok(Vec::new())
     }
 
+    /// A list that was drawn from the entries, for whoever reads it first; `None` when this source has none.
+    ///
+    /// # Errors
+    /// [`Unread`].
+    fn list(&self, _name: &str) -> Result<Option<Vec<u8>>, Unread> {
+        Ok(None)
+    }
+
     /// Which entries it has, of a log of this size.
     fn range(&self, size: u64) -> Range<u64> {
         0..size

@@ -6,13 +6,17 @@
 
 mod databases;
 mod details;
+mod exports;
 mod packs;
 mod proofs;
+mod registers;
 mod retention;
 #[path = "../../../storage/tests/region/scene.rs"]
 #[expect(dead_code, reason = "the scene of the storage tests; these play on a part of it")]
 mod scene;
+mod sealed;
 mod stage;
+mod succession;
 #[path = "../../../storage/tests/support/mod.rs"]
 mod support;
 mod transfers;

@@ -24,7 +24,7 @@ async fn packed(stage: &Stage, wanted: &Wanted) -> PathBuf {
 }
 
 fn everything() -> Wanted {
-    Wanted { range: 0..u64::MAX, since: None }
+    Wanted { range: 0..u64::MAX, ..Wanted::default() }
 }
 
 async fn verified(path: &Path, since: Option<&str>) -> audit::verify::Report {
@@ -88,7 +88,7 @@ async fn a_pack_verifies_offline_by_the_binary_and_by_python() {
     let (holds, said) = python(&stage, &whole, Some(&kept));
     assert!(holds && said.contains("1300 entries") && said.contains("700 leaves since your checkpoint"), "{said}");
     // A part: whole tiles, and the path from them to the root.
-    let part = packed(&stage, &Wanted { range: 300..400, since: Some(600) }).await;
+    let part = packed(&stage, &Wanted { range: 300..400, since: Some(600), ..Wanted::default() }).await;
     let report = verified(&part, Some(&kept)).await;
     clean(&report);
     assert_eq!((report.range.clone(), report.leaves), (256..512, 256));

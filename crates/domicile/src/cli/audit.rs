@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::ConfigFile;
+use super::registers::{
+    AUDIT_EXPORT_HELP, AUDIT_KEY_RETIRE_HELP, AUDIT_VIOLATIONS_HELP, AuditExport, AuditKeyRetire, AuditKeySucceed,
+    AuditTransfers, AuditViolations,
+};
 
 pub(super) const AUDIT_HELP: &str = "\
 A region's log is signed by the process that has its key ([regions.<name>.signer]). Give the public key to whoever
@@ -14,6 +18,8 @@ Examples:
   domicile audit key generate eu-central.log.example.com --out /run/secrets/eu-central-log-key
   domicile audit verify https://eu.data.example.com/v1/audit/eu-central --key eu-central.log.example.com+1d048f67+AdPg…
   domicile audit receipt check \"log=…; seq=42; leaf=…\" --proof 42.tlog-proof --key …
+  domicile audit export --region eu-central --format parquet --out november.parquet
+  domicile audit violations list --region eu-central --open
   domicile audit pack --region eu-central --from 2026-11-01T00:00:00Z --to 2026-12-01T00:00:00Z --out november.zip";
 
 pub(super) const WITNESS_HELP: &str = "\
@@ -55,6 +61,14 @@ pub(crate) enum Audit {
     /// Make an evidence pack: a part of a log with everything that verifies it offline
     #[command(after_help = AUDIT_PACK_HELP)]
     Pack(AuditPack),
+    /// Export a part of a log: the leaves verbatim, a spreadsheet, or typed columns
+    #[command(after_help = AUDIT_EXPORT_HELP)]
+    Export(AuditExport),
+    /// What was not as it should be: list it, answer for it
+    #[command(subcommand, after_help = AUDIT_VIOLATIONS_HELP)]
+    Violations(AuditViolations),
+    /// What crossed a border, newest first
+    Transfers(AuditTransfers),
     /// Let go of old lines of a log, as its retention says; their hashes stay
     #[command(after_help = AUDIT_PRUNE_HELP)]
     Prune(AuditPrune),
@@ -97,6 +111,9 @@ pub(crate) struct AuditVerify {
     /// Where to keep the checkpoint that was verified, for the next time; written only when nothing failed
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
+    /// A file with the age secret key (AGE-SECRET-KEY-1…) that opens an encrypted pack
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
     /// The public key of a witness whose cosignature counts; several times for several
     #[arg(long = "witness", value_name = "VKEY")]
     pub witnesses: Vec<String>,
@@ -169,6 +186,7 @@ was decided so, and names no subject. It holds whole tiles, so up to 255 entries
 Examples:
   domicile audit pack --region eu-central --out everything.zip
   domicile audit pack --region eu-central --from 2026-11-01T00:00:00Z --since october.checkpoint --out november.zip
+  domicile audit pack --region eu-central --recipient age1… --recipient age1… --out november.zip.age
   python3 verify.py november.zip KEY            (verify.py is in the pack)";
 
 #[derive(Debug, Args)]
@@ -185,6 +203,9 @@ pub(crate) struct AuditPack {
     /// A checkpoint that the auditor holds, so that the pack shows that it is continued
     #[arg(long, value_name = "FILE")]
     pub since: Option<PathBuf>,
+    /// An age public key (age1…) of somebody who is to open the pack; several times for several. Without it the pack is not encrypted
+    #[arg(long = "recipient", value_name = "AGE1…")]
+    pub recipients: Vec<audit::pack::Recipient>,
     /// The new file
     #[arg(long, value_name = "ZIP")]
     pub out: PathBuf,
@@ -253,6 +274,11 @@ pub(crate) enum AuditKey {
     Generate(AuditKeyGenerate),
     /// Print the public half of a private key's file
     Show(AuditKeyShow),
+    /// End a log whose key is to be replaced: its last leaf and its last checkpoint
+    #[command(after_help = AUDIT_KEY_RETIRE_HELP)]
+    Retire(AuditKeyRetire),
+    /// Begin the log that succeeds it: its first leaf names the old key and its last checkpoint
+    Succeed(AuditKeySucceed),
 }
 
 #[derive(Debug, Args)]

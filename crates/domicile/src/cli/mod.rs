@@ -9,6 +9,7 @@ mod init;
 mod keys;
 mod ops;
 mod policy;
+mod registers;
 mod serve;
 mod streams;
 
@@ -24,6 +25,7 @@ pub(crate) use self::init::*;
 pub(crate) use self::keys::*;
 pub(crate) use self::ops::*;
 pub(crate) use self::policy::*;
+pub(crate) use self::registers::*;
 pub(crate) use self::serve::*;
 pub(crate) use self::streams::*;
 use crate::config::DEFAULT_PATH;

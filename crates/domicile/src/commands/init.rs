@@ -32,17 +32,35 @@ pub(crate) fn run(args: &cli::Init) -> Result<ExitCode, Failure> {
         print::json(&json!({ "made": founded.made, "kept": founded.kept, "log_keys": founded.log_keys }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    for path in &founded.made {
-        print::note(format!("made {path}"));
-    }
+    tell(&founded);
     if founded.kept > 0 {
         print::note(format!("{} files were there already and stay as they are", founded.kept));
     }
-    if !founded.log_keys.is_empty() {
-        print::note("The public keys of the logs, for whoever verifies them:");
-        founded.log_keys.iter().for_each(print::line);
-    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what was made; nothing when nothing was.
+pub(crate) fn tell(founded: &Founded) {
+    if founded.made.is_empty() {
+        return;
+    }
+    for path in &founded.made {
+        print::note(format!("made {path}"));
+    }
+    print::note("The public keys of the logs, for whoever verifies them:");
+    founded.log_keys.iter().for_each(print::line);
+    print::note(
+        "Keep copies of the pepper and of the log keys where the backups are not: they cannot be made again. \
+         Move what is in secrets/offline away from here, and apart: it opens the backups.",
+    );
+}
+
+/// A failure as one text.
+pub(crate) fn in_words(failure: &Failure) -> String {
+    match failure {
+        Failure::Config(mistakes) => mistakes.to_string(),
+        Failure::Deed(error) => format!("{error:#}"),
+    }
 }
 
 /// What [`found`] did.
@@ -312,7 +330,9 @@ mod tests {
         assert_eq!((mode("secrets/db"), mode("secrets/db/password")), (0o755, 0o444));
 
         let again = found(folder.path(), "single").expect("founded");
-        assert_eq!((again.made.len(), again.kept), (0, first.made.len()));
+        // The keys that open backups are not looked for: they are meant to be elsewhere by now.
+        let stay = first.made.iter().filter(|path| !path.starts_with("secrets/offline/")).count();
+        assert_eq!((again.made.len(), again.kept), (0, stay));
         assert_eq!(again.log_keys, first.log_keys);
         assert_eq!(read("secrets/db/password"), password);
     }

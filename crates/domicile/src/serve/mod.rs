@@ -90,6 +90,7 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
     if does(Role::Signer) {
         tasks.signers(config, &stores, &gateway);
         tasks.scrubbers(config, &stores, &gateway);
+        tasks.registrars(&stores, &gateway);
     }
     if does(Role::Gateway) {
         let geoip = load_geoip(config).await?;

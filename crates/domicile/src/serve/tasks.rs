@@ -198,6 +198,19 @@ impl Tasks {
         }
     }
 
+    /// A registrar for each region.
+    pub(super) fn registrars(&mut self, stores: &[RegionStore], process: &GatewayId) {
+        for store in stores {
+            let others = stores.iter().filter(|other| other.region() != store.region());
+            let (log, others, process) =
+                (store.log(), others.map(RegionStore::log).collect::<Vec<_>>(), process.to_string());
+            self.supervise("registrar", store.region().to_string(), move |stop| {
+                let now_us = || SystemClock.now_us();
+                audit::Registrar::new(log.clone(), others.clone(), process.clone(), now_us).run(stop)
+            });
+        }
+    }
+
     /// A teller for each two regions between which data can cross a border here.
     pub(super) fn tellers(&mut self, config: &Config, stores: &[RegionStore], process: &GatewayId) {
         for (home, abroad) in stores.iter().flat_map(|home| stores.iter().map(move |abroad| (home, abroad))) {

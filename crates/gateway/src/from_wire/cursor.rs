@@ -12,6 +12,10 @@ const CHARS_MAX: usize = 4_096;
 const RECORDS: u8 = 1;
 /// The same for decisions.
 const DECISIONS: u8 = 2;
+/// For violations.
+const VIOLATIONS: u8 = 3;
+/// And for transfers.
+const TRANSFERS: u8 = 4;
 
 /// The cursor behind the last key of a page.
 pub(crate) fn after_key(key: &RecordKey) -> String {
@@ -37,6 +41,32 @@ pub(crate) fn after_decisions(cursor: &audit::Cursor) -> String {
 /// [`Error::Cursor`] when we did not make it.
 pub(crate) fn decisions(cursor: &str) -> Result<audit::Cursor, Error> {
     decode(DECISIONS, cursor)?.parse().map_err(|_| Error::Cursor)
+}
+
+/// The cursor behind a page of violations.
+pub(crate) fn after_violations(cursor: &audit::Cursor) -> String {
+    encode(VIOLATIONS, &cursor.to_string())
+}
+
+/// Where a page of violations begins.
+///
+/// # Errors
+/// [`Error::Cursor`] when we did not make it.
+pub(crate) fn violations(cursor: &str) -> Result<audit::Cursor, Error> {
+    decode(VIOLATIONS, cursor)?.parse().map_err(|_| Error::Cursor)
+}
+
+/// The cursor behind a page of transfers.
+pub(crate) fn after_transfers(cursor: &audit::Cursor) -> String {
+    encode(TRANSFERS, &cursor.to_string())
+}
+
+/// Where a page of transfers begins.
+///
+/// # Errors
+/// [`Error::Cursor`] when we did not make it.
+pub(crate) fn transfers(cursor: &str) -> Result<audit::Cursor, Error> {
+    decode(TRANSFERS, cursor)?.parse().map_err(|_| Error::Cursor)
 }
 
 fn encode(form: u8, text: &str) -> String {
@@ -75,6 +105,7 @@ mod tests {
     fn a_cursor_of_another_list_is_refused() {
         assert!(decisions(&after_key(&RecordKey::new("eu.1").unwrap())).is_err());
         assert!(key(&after_decisions(&"eu.1".parse().unwrap())).is_err());
+        assert!(transfers(&after_violations(&"eu.1".parse().unwrap())).is_err());
     }
 
     proptest! {

@@ -7,11 +7,13 @@ mod conditions;
 mod decisions;
 mod details;
 mod events;
+mod export;
 mod health;
 mod login;
 mod pages;
 mod proof;
 mod records;
+mod registers;
 mod subjects;
 mod zero_party;
 
@@ -46,6 +48,10 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(proof::tile))
         .routes(routes!(proof::entry))
         .routes(routes!(proof::policies))
+        .routes(routes!(export::export))
+        .routes(routes!(registers::violations))
+        .routes(routes!(registers::acknowledge))
+        .routes(routes!(registers::transfers))
         .routes(routes!(details::details))
 }
 

@@ -2,8 +2,10 @@
 //! databases come and go; the server itself quotes them.
 
 use std::fmt;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
@@ -147,9 +149,26 @@ pub(super) async fn run(
         .bind(parts)
         .fetch_one(&mut *connection)
         .await?;
-    // Audited: a literal of this file, and parts that `format` has quoted.
-    sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await?;
+    for attempt in 1.. {
+        // Audited: a literal of this file, and parts that `format` has quoted.
+        match sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *connection).await {
+            Err(sqlx::Error::Database(e)) if attempt < OVERTAKEN_MAX && was_overtaken(&*e) => {
+                tokio::time::sleep(OVERTAKEN_PAUSE * rand::random_range(1..=attempt)).await;
+            }
+            outcome => return outcome.map(drop),
+        }
+    }
     Ok(())
+}
+
+/// How often a statement is tried again that changes what belongs to the whole server, and a unit of the pause between.
+const OVERTAKEN_MAX: u32 = 50;
+const OVERTAKEN_PAUSE: Duration = Duration::from_millis(5);
+
+/// Roles and databases belong to the whole server, and two statements that change the same one at once do not wait for
+/// each other: the slower one fails, with a code that says no more than that something is wrong.
+fn was_overtaken(error: &dyn DatabaseError) -> bool {
+    error.code().as_deref() == Some("XX000") && error.message() == "tuple concurrently updated"
 }
 
 #[cfg(test)]

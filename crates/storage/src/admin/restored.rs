@@ -427,7 +427,7 @@ pub async fn open_restored(
     Ok(Opened { restored, size })
 }
 
-/// The root of a log at a size that it has passed; `None` when it is shorter.
+/// The root of a log at a size that it has passed; `None` when it is shorter, or does not hold the tiles that show it.
 ///
 /// # Errors
 /// When the log cannot be read.

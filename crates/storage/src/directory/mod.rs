@@ -52,7 +52,7 @@ pub struct DirectorySettings {
     pub dsn: SecretString,
     /// The keys of the digests.
     pub peppers: Peppers,
-    /// Pins that are remembered in memory, about 100 bytes each.
+    /// Pins that are remembered in memory, about 60 bytes each.
     pub cache_pins_max: u64,
     /// How much may be queued, and how long anything may take.
     pub limits: Limits,

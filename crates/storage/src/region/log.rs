@@ -32,12 +32,12 @@ const ERASURES_MAX: i64 = 1_000;
 
 /// A region's log, to be read. Cheap to clone.
 #[derive(Clone)]
-pub struct Log(Arc<Inner>);
+pub struct Log(pub(super) Arc<Inner>);
 
-struct Inner {
-    shared: Arc<Shared>,
+pub(super) struct Inner {
+    pub(super) shared: Arc<Shared>,
     /// Connections that are not in use; a permit stands for the right to take one.
-    idle: Mutex<Vec<Link>>,
+    pub(super) idle: Mutex<Vec<Link>>,
     permits: Semaphore,
     /// Somebody waits for the index.
     index_wanted: Arc<Notify>,
@@ -69,6 +69,7 @@ macro_rules! ask {
         outcome.map_err(|trouble| trouble.into_error(Some(&shared.region)))
     }};
 }
+pub(super) use ask;
 
 impl Log {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
@@ -370,7 +371,7 @@ impl Log {
         }
     }
 
-    async fn borrow(&self) -> Result<(tokio::sync::SemaphorePermit<'_>, Link), Error> {
+    pub(super) async fn borrow(&self) -> Result<(tokio::sync::SemaphorePermit<'_>, Link), Error> {
         let shared = &self.0.shared;
         let unavailable = |why| Error::Unavailable { region: Some(shared.region.clone()), source: Cause::new(why) };
         let permit = tokio::time::timeout(shared.limits.answer_timeout, self.0.permits.acquire())

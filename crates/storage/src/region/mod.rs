@@ -32,6 +32,7 @@ mod queue;
 mod reader;
 mod records;
 pub(crate) mod recovery;
+mod registers;
 mod settings_seen;
 mod slot;
 mod subjects;
@@ -69,6 +70,10 @@ pub use self::facts::FactFilter;
 pub use self::log::{Head, Log};
 pub use self::outbox::{Channel, OutboxRow};
 pub use self::policies::KeptPolicy;
+pub use self::registers::{
+    Acknowledgement, CURSOR as REGISTERS_CURSOR, Counts, Found as FoundViolation, Gap, Registered, TransferFilter,
+    TransferRow, Violation, ViolationFilter,
+};
 pub use crate::link::Identity;
 
 use self::entry::{Deed, Entry, FactNote, Note};

@@ -2,11 +2,10 @@
 //! the place of each entry that was lost stands an entry that says so, so that positions keep their meaning for the
 //! cursors, the topics and the warehouse.
 
-use sqlx::Row;
+use leaf::{Fact, GatewayId, Gone};
 use sqlx::postgres::PgConnection;
-use tlog::{Frontier, leaf_hash};
+use tlog::{TileSet, empty_root, leaf_hash, tiles_for_root};
 
-use super::events::instant;
 use super::head;
 use super::records::column;
 use super::tiles::{self, Edge};
@@ -36,7 +35,7 @@ pub(crate) async fn go_on(connection: &mut PgConnection, recovery: &LogRecovery)
     let mut at = from;
     while at < to {
         let upto = to.min(at + BATCH_MAX);
-        let lines: Vec<String> = (at..upto).map(|seq| line(recovery, seq - from, from..to)).collect();
+        let lines = (at..upto).map(|seq| line(recovery, seq - from, from..to)).collect::<Result<Vec<_>, _>>()?;
         let hashes: Vec<[u8; 32]> = lines.iter().map(|line| leaf_hash(line.as_bytes())).collect();
         let (filled, next) = tiles::grow(connection, at, &edge, &hashes).await?;
         edge = next;
@@ -65,48 +64,31 @@ pub(crate) async fn go_on(connection: &mut PgConnection, recovery: &LogRecovery)
     Ok(frontier.size())
 }
 
-/// The root at a size, from the stored leaves; `None` when there are fewer.
+/// The root at a size that the log has passed, from its tiles; `None` when the log is shorter, or does not hold them.
 pub(crate) async fn root_at(connection: &mut PgConnection, size: u64) -> Result<Option<[u8; 32]>, Trouble> {
-    let mut frontier = Frontier::new();
-    while frontier.size() < size {
-        let rows =
-            sqlx::query("SELECT hash FROM domicile.leaves WHERE seq >= $1 AND seq < $2 ORDER BY seq LIMIT 16384")
-                .bind(column(frontier.size()))
-                .bind(column(size))
-                .fetch_all(&mut *connection)
-                .await?;
-        if rows.is_empty() {
+    if size == 0 {
+        return Ok(Some(empty_root()));
+    }
+    let Ok(needed) = tiles_for_root(size) else { return Ok(None) };
+    let mut set = TileSet::new(size);
+    for tile in needed {
+        let Some(hashes) = tiles::read(connection, tile).await? else { return Ok(None) };
+        if !set.insert(tile, hashes) {
             return Ok(None);
         }
-        for row in rows {
-            frontier.push(row.try_get(0)?);
-        }
     }
-    Ok(Some(frontier.root()))
+    Ok(set.root().ok())
 }
 
-/// `log.recover`: the entries that are gone, and the log as it was signed. Canonical, like every line.
-fn line(recovery: &LogRecovery, nth: u64, lost: std::ops::Range<u64>) -> String {
-    let at = instant(recovery.at_us);
+/// `log.recover`: the entries that are gone, and the log as it was signed.
+fn line(recovery: &LogRecovery, nth: u64, lost: std::ops::Range<u64>) -> Result<String, Trouble> {
+    let broken = || Trouble::Internal(Cause::new("an entry that stands for a lost one cannot be written"));
+    let boot = u32::try_from(recovery.at_us / 1_000_000).unwrap_or(u32::MAX);
+    let gateway = GatewayId::new("recovery", boot).map_err(|_| broken())?;
     let (size, root) = recovery.signed.unwrap_or((lost.start, [0; 32]));
-    format!(
-        concat!(
-            r#"{{"act":{},"gseq":{},"gw":"recovery/{:08x}","k":"log.recover","lost":[{},{}],"root":"{}","size":{},"#,
-            r#""ts":"{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z","v":1,"why":"restored from a backup"}}"#
-        ),
-        serde_json::Value::from(recovery.actor.as_str()),
-        nth + 1,
-        (recovery.at_us.cast_unsigned() / 1_000_000) & 0xffff_ffff,
-        lost.start,
-        lost.end,
-        hex::encode(root),
-        size,
-        at.year(),
-        u8::from(at.month()),
-        at.day(),
-        at.hour(),
-        at.minute(),
-        at.second(),
-        at.microsecond(),
-    )
+    let why = "restored from a backup".to_owned();
+    let fact = Fact::log_recover(recovery.at_us, &Gone { actor: recovery.actor.clone(), at: lost, size, root, why });
+    let mut line = Vec::with_capacity(320);
+    fact.encode_into(&gateway, nth + 1, &mut line);
+    String::from_utf8(line).map_err(|_| broken())
 }

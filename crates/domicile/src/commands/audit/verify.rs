@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
-use audit::pack::Pack;
+use audit::pack::{Identities, Pack};
 use audit::verify::{Expected, Outcome, Pace, PolicyText, Report, Source, Unread, balance, verify};
 use residency::presets;
 use serde_json::json;
@@ -138,7 +138,11 @@ fn open(source: &str, args: &cli::AuditVerify) -> anyhow::Result<Box<dyn Source 
         };
         Ok(Box::new(Remote::new(source, token, !args.witnesses.is_empty())?))
     } else {
-        Ok(Box::new(Pack::open(Path::new(source))?))
+        let identities = match &args.identity {
+            Some(path) => Identities::read(path).with_context(|| format!("{} holds no identity", path.display()))?,
+            None => Identities::default(),
+        };
+        Ok(Box::new(Pack::open_with(Path::new(source), &identities)?))
     }
 }
 

@@ -12,6 +12,7 @@ use ops::{Exit, Trouble};
 
 use super::Speaker;
 use crate::cli;
+use crate::commands::init;
 
 /// A cell, ready to be worked on.
 pub(super) struct Opened {
@@ -23,6 +24,24 @@ pub(super) struct Opened {
     edge: HaProxy,
     speaker: Speaker,
     pace: SystemPace,
+}
+
+/// What a cell has to have before its first deployment, for a folder that is a fresh clone: `.env` and secrets. What is there
+/// stays. Cells that are named by their files have been founded by hand.
+pub(super) fn found(cell: &cli::Cell) -> Result<(), Trouble> {
+    let bundled = matches!(cell.runtime, cli::RuntimeKind::Compose) && cell.env_files.is_empty();
+    if !bundled || !cell.folder.join("config/cells").is_dir() {
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(cell.folder.join(".env")).unwrap_or_default();
+    let named = compose::variables(&text).remove("DOMICILE_CELL").filter(|name| !name.is_empty());
+    let founded = init::found(&cell.folder, named.as_deref().unwrap_or("single")).map_err(|failure| {
+        Trouble::of(Exit::Unchanged, format!("the cell could not be founded: {}", init::in_words(&failure)))
+    })?;
+    if !cell.json {
+        init::tell(&founded);
+    }
+    Ok(())
 }
 
 /// The variables' files: those that are named, or the cell folder's own.

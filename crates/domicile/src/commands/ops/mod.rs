@@ -92,7 +92,9 @@ fn blocking(command: &cli::Ops, interrupted: &AtomicBool) -> ExitCode {
 }
 
 fn in_cell(command: &cli::Ops, cell: &cli::Cell, env_file: &std::path::Path, interrupted: &AtomicBool) -> Exit {
-    let opened = match Opened::open(cell, env_file) {
+    let founded =
+        if matches!(command, cli::Ops::Deploy(args) if !args.how.dry_run) { cell::found(cell) } else { Ok(()) };
+    let opened = match founded.and_then(|()| Opened::open(cell, env_file)) {
         Ok(opened) => opened,
         Err(trouble) => {
             let failed = Failed {

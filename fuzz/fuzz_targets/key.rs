@@ -1,0 +1,5 @@
+//! [`fuzzed::key`], driven by libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzed::key(data));

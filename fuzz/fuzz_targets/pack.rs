@@ -1,0 +1,5 @@
+//! [`fuzzed::pack`], driven by libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzed::pack(data));

@@ -1,0 +1,5 @@
+//! [`fuzzed::policy`], driven by libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzed::policy(data));

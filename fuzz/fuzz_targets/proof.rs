@@ -1,0 +1,5 @@
+//! [`fuzzed::proof`], driven by libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzed::proof(data));
