@@ -27,6 +27,7 @@ mod records;
 mod report;
 mod rounds;
 mod scene;
+mod streams;
 mod wire;
 mod wrk;
 
@@ -112,6 +113,8 @@ enum Group {
     Scale,
     /// p99 of a region while its neighbour is down.
     Outage,
+    /// A relay that drains a backlog, against a bare producer; an event's way to its topic.
+    Streams,
 }
 
 impl Group {
@@ -176,9 +179,13 @@ async fn every_of(wanted: &[Group], plan: &Plan, progress: &Progress) -> Result<
                 Group::Latency => latency::one_at_a_time(plan, &scene, progress).await?,
                 Group::Overload => overload::three_times(plan, &scene, progress).await?,
                 Group::Leaves => leaves::durable(plan, &scene, progress).await?,
-                Group::Batch | Group::Decision | Group::Proof | Group::Memory | Group::Scale | Group::Outage => {
-                    Vec::new()
-                }
+                Group::Batch
+                | Group::Decision
+                | Group::Proof
+                | Group::Memory
+                | Group::Scale
+                | Group::Outage
+                | Group::Streams => Vec::new(),
             });
         }
         scene.world.shutdown().await;
@@ -199,6 +206,9 @@ async fn every_of(wanted: &[Group], plan: &Plan, progress: &Progress) -> Result<
     }
     if wants(Group::Outage) {
         found.extend(outage::neighbour(plan, progress).await?);
+    }
+    if wants(Group::Streams) {
+        found.extend(streams::relay(plan, progress).await?);
     }
     Ok(found)
 }

@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) proof_tree: u64,
     /// Pinned subjects, few and many.
     pub(crate) pins: (u64, u64),
+    /// Events of the backlog that a relay drains.
+    pub(crate) drained_events: u64,
 }
 
 impl Plan {
@@ -46,6 +48,7 @@ impl Plan {
             proof_leaves: 1_000_000,
             proof_tree: 10_000_000,
             pins: (1_000, 10_000_000),
+            drained_events: 1_000_000,
         }
     }
 
@@ -62,6 +65,7 @@ impl Plan {
             proof_leaves: 100_000,
             proof_tree: 1_000_000,
             pins: (1_000, 500_000),
+            drained_events: 100_000,
             ..Self::full()
         }
     }

@@ -40,7 +40,7 @@ pub use registers::{
 pub use schemas::EventSchema;
 pub use scope::Scope;
 pub use subjects::{SubjectErasure, SubjectHome};
-pub use zero_party::{AttributeItem, AttributeList, ConsentItem, PutAttribute};
+pub use zero_party::{AttributeChangeItem, AttributeHistory, AttributeItem, AttributeList, ConsentItem, PutAttribute};
 
 /// Media types that the API speaks.
 pub mod media {

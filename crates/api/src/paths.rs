@@ -14,6 +14,8 @@ pub const EVENTS: &str = "/v1/subjects/{subject}/events";
 pub const ATTRIBUTES: &str = "/v1/subjects/{subject}/zero-party";
 /// One zero-party attribute.
 pub const ATTRIBUTE: &str = "/v1/subjects/{subject}/zero-party/{attribute}";
+/// What one zero-party attribute was.
+pub const ATTRIBUTE_HISTORY: &str = "/v1/subjects/{subject}/zero-party/{attribute}/history";
 /// Many operations, each routed by itself.
 pub const BATCH: &str = "/v1/batch";
 /// Decisions, newest first.

@@ -64,3 +64,35 @@ pub struct AttributeList {
     /// The attributes, in the order of their names.
     pub items: Vec<AttributeItem>,
 }
+
+/// One change of a declared attribute.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct AttributeChangeItem {
+    /// Where the change stands in the region's log.
+    pub seq: u64,
+    /// The version that came of it; of a withdrawal, the version that was withdrawn.
+    pub version: u64,
+    /// What the person declared; absent once the attribute was withdrawn, then or later.
+    #[schema(value_type = Option<serde_json::Value>)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Box<RawValue>>,
+    /// What it could be used for from then on.
+    pub consents: Vec<ConsentItem>,
+    /// Where they declared it; absent of a withdrawal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Whether it was withdrawn.
+    pub deleted: bool,
+    /// When, RFC 3339.
+    pub changed_at: String,
+}
+
+/// A page of an attribute's history.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct AttributeHistory {
+    /// The newest change first.
+    pub items: Vec<AttributeChangeItem>,
+    /// The cursor of the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}

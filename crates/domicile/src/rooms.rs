@@ -155,6 +155,7 @@ pub(crate) fn relay(config: &Config, region: &Region, log: Log) -> Option<Relay>
             batch_rows_max: events.relay_batch_rows_max,
             poll_max: Duration::from_millis(events.idle_ms_max),
             lease: Duration::from_secs(events.lease_s),
+            answer_max: Duration::from_secs(events.broker_answer_s_max),
             lag_alarm: Duration::from_secs(events.relay_lag_alarm_s),
             ..relay::Limits::default()
         },
@@ -202,6 +203,7 @@ pub(crate) fn snowflake_settings(account: &config::SnowflakeAccount) -> Snowflak
         location: account.location.clone(),
         price: account.price,
         retention_days: account.retention_days,
+        request_max: account.request_max,
         create: account.create,
     }
 }
@@ -232,6 +234,7 @@ pub(crate) fn forwarder(config: &Config, region: &Region, log: Log) -> anyhow::R
         poll_max: Duration::from_millis(events.idle_ms_max),
         lease: Duration::from_secs(events.lease_s),
         lag_alarm: Duration::from_secs(events.forwarder_lag_alarm_s),
+        erasure_alarm: Duration::from_secs(events.erasure_alarm_s),
         ..forwarder::Limits::default()
     };
     let settings = forwarder::Settings { purposes: snowflake.purposes.clone(), budget: snowflake.budget, limits };

@@ -106,6 +106,11 @@ impl MemoryLog {
         state.owner = Some((owner.to_owned(), Instant::now() + lease));
     }
 
+    /// As if whoever holds the lease had been silent for so long that it ran out.
+    pub fn let_lease_lapse(&self) {
+        self.state.lock().unwrap().owner = None;
+    }
+
     /// As if the whole log were to be followed once more.
     pub fn rewind(&self) {
         self.state.lock().unwrap().cursor = 0;

@@ -56,6 +56,8 @@ impl Row {
 pub struct Forgotten {
     /// The subject's digest, 64 hexadecimal digits.
     pub subject_digest: String,
+    /// The same as bytes.
+    pub digest: [u8; 32],
     /// The erasure's position in the region log.
     pub seq: u64,
     /// The home region.
@@ -108,7 +110,8 @@ pub(crate) fn said(entry: &OutboxRow, region: &Region, purposes: &[Purpose]) -> 
     }
     if entry.event_type == SUBJECT_ERASED {
         let (subject_digest, region) = (entry.key.to_hex(), region.clone());
-        return Ok(Said::Erased(Forgotten { subject_digest, seq: entry.seq, region, at_us: entry.time_us }));
+        let (digest, seq, at_us) = (entry.key.bytes, entry.seq, entry.time_us);
+        return Ok(Said::Erased(Forgotten { subject_digest, digest, seq, region, at_us }));
     }
     row(entry, region, purposes).map(Said::Row)
 }

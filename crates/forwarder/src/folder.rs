@@ -411,7 +411,7 @@ mod tests {
         sink.apply(&[row(3, "aa", "\"secret-wish\""), row(4, "bb", "2"), row(5, "aa", "\"secret-wish\"")])
             .await
             .unwrap();
-        let erased = Forgotten { subject_digest: "aa".to_owned(), seq: 6, region: region(), at_us: 0 };
+        let erased = Forgotten { subject_digest: "aa".to_owned(), digest: [0; 32], seq: 6, region: region(), at_us: 0 };
         sink.erase(&[erased]).await.unwrap();
         assert!(!text_of(folder.path()).contains("secret-wish") && !text_of(folder.path()).contains("aa"));
         assert_eq!(sink.apply(&[row(5, "aa", "1")]).await.unwrap().changed, 0, "what came before does not come back");

@@ -22,6 +22,7 @@ mod change;
 mod error;
 mod folder;
 mod lake;
+mod ledger;
 mod pump;
 mod settings;
 mod sink;
@@ -87,7 +88,8 @@ impl Forwarder {
     pub async fn run(&self, shutdown: CancellationToken) {
         let source = LogSource::new(self.log.clone(), Channel::ZeroParty, CURSOR);
         let (settings, sink, board) = (Arc::clone(&self.settings), Arc::clone(&self.sink), self.status.clone());
-        Box::pin(pump::Pump::new(source, settings, sink, board).run(shutdown)).await;
+        let pump = pump::Pump::new(source, settings, sink, board).telling(Arc::new(self.log.clone()));
+        Box::pin(pump.run(shutdown)).await;
     }
 
     /// Hands the zero-party changes from one position to another (both included) to the sink once more. What is

@@ -10,6 +10,7 @@ use tracing::{error, info, warn};
 
 use crate::change::{self, Batch, Forgotten, Said};
 use crate::error::Error;
+use crate::ledger::Ledger;
 use crate::settings::Settings;
 use crate::sink::{Applied, Place, Sink};
 use crate::status::{Board, ForwarderState};
@@ -17,6 +18,9 @@ use crate::thrift::Thrift;
 
 /// How often a cursor is stored that moved without anything having been forwarded.
 const IDLE_STORE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is looked how long erasures wait.
+const ERASURES_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Everything that does not change while the forwarder runs.
 pub(crate) struct Pump<S> {
@@ -26,6 +30,8 @@ pub(crate) struct Pump<S> {
     board: Board,
     owner: String,
     place: Place,
+    /// Who is told that the sink has forgotten somebody; nobody in a replay.
+    ledger: Option<Arc<dyn Ledger>>,
 }
 
 /// When batches are gathered, and how long.
@@ -54,7 +60,12 @@ impl<S: Source> Pump<S> {
     pub(crate) fn new(source: S, settings: Arc<Settings>, sink: Arc<dyn Sink>, board: Board) -> Self {
         // Distinguishes forwarders in the cursor table; says nothing about the machine.
         let owner = format!("forwarder-{:016x}", rand::random::<u64>());
-        Self { source: Arc::new(source), settings, sink, board, owner, place: Place::Owner }
+        Self { source: Arc::new(source), settings, sink, board, owner, place: Place::Owner, ledger: None }
+    }
+
+    /// The same, with somebody to tell of what the sink has forgotten.
+    pub(crate) fn telling(self, ledger: Arc<dyn Ledger>) -> Self {
+        Self { ledger: Some(ledger), ..self }
     }
 
     /// The same for a replay, which holds no lease and works beside whoever does.
@@ -68,8 +79,36 @@ impl<S: Source> Pump<S> {
         tokio::select! {
             () = self.work(&shutdown) => {}
             () = watchman.watch(|| self.board.position(), |report| self.board.report(report)) => {}
+            () = self.watch_erasures() => {}
         }
         self.board.state(ForwarderState::Stopped);
+    }
+
+    /// Knows how long erasures wait, even while the work stands still; raises an alarm when that is too long.
+    async fn watch_erasures(&self) {
+        let Some(ledger) = &self.ledger else { return std::future::pending().await };
+        let region = self.source.region();
+        let limit = self.settings.limits.erasure_alarm;
+        let mut alarm = false;
+        loop {
+            tokio::time::sleep(ERASURES_LOOK_INTERVAL).await;
+            // Only who forwards says something: a standby would only repeat it.
+            if self.board.position().is_none() {
+                continue;
+            }
+            let Ok(open) = ledger.oldest_open().await else { continue };
+            let late = open.is_some_and(|open| open > limit);
+            if late != alarm {
+                let (sink, open_s) = (self.sink.name(), open.unwrap_or_default().as_secs());
+                if late {
+                    error!(%region, open_s, "An erasure in {region} has been waiting for {sink} for {open_s} s");
+                } else {
+                    info!(%region, "No erasure in {region} waits for {sink} too long any more");
+                }
+            }
+            alarm = late;
+            self.board.open_erasure(open.unwrap_or_default(), alarm);
+        }
     }
 
     async fn work(&self, shutdown: &CancellationToken) {
@@ -257,6 +296,9 @@ impl<S: Source> Pump<S> {
         let (sink, subjects) = (self.sink.name(), erased.len());
         info!(%region, subjects, by, "The {sink} of {region} has forgotten {subjects} erased subjects");
         self.board.erased(erased.len() as u64);
+        if let Some(ledger) = &self.ledger {
+            self.keeping_the_lease(tenure, ledger.forgotten(self.sink.name(), &by, erased), shutdown).await?;
+        }
         Ok(())
     }
 

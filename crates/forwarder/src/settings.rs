@@ -45,6 +45,8 @@ pub struct Limits {
     /// An alarm is raised when the oldest entry that waits is older than this: a withdrawal or an erasure may be
     /// among what waits.
     pub lag_alarm: Duration,
+    /// An alarm is raised when an erasure waits longer than this for the sink to follow.
+    pub erasure_alarm: Duration,
 }
 
 impl Default for Limits {
@@ -62,6 +64,7 @@ impl Default for Limits {
             backoff_max: Duration::from_secs(60),
             drain_max: Duration::from_secs(10),
             lag_alarm: Duration::from_secs(300),
+            erasure_alarm: Duration::from_secs(900),
         }
     }
 }

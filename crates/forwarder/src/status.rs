@@ -75,6 +75,11 @@ pub(crate) fn describe() {
         ("domicile_forwarder_lag_entries", "Entries of the region log behind the cursor"),
         ("domicile_forwarder_lag_seconds", "Seconds since the oldest of them was committed"),
         ("domicile_forwarder_lag_alarm", "1 while that is longer than events.forwarder_lag_alarm_s"),
+        (
+            "domicile_erasure_open_seconds",
+            "How long the oldest erasure waits that the sink has not followed; 0 when none does",
+        ),
+        ("domicile_erasure_alarm", "1 while that is longer than events.erasure_alarm_s"),
         ("domicile_forwarder_credits_estimated", "Credits used since the start, estimated from the time awake"),
         ("domicile_forwarder_batch_age_seconds", "How long the first change of a batch waits for company"),
     ] {
@@ -188,6 +193,12 @@ impl Board {
         gauge!("domicile_forwarder_lag_entries", "region" => self.label()).set(report.lag.entries as f64);
         gauge!("domicile_forwarder_lag_seconds", "region" => self.label()).set(report.lag.age.as_secs_f64());
         gauge!("domicile_forwarder_lag_alarm", "region" => self.label()).set(f64::from(u8::from(report.alarm)));
+    }
+
+    /// Notes how long the oldest erasure waits.
+    pub(crate) fn open_erasure(&self, open: Duration, alarm: bool) {
+        gauge!("domicile_erasure_open_seconds", "region" => self.label()).set(open.as_secs_f64());
+        gauge!("domicile_erasure_alarm", "region" => self.label()).set(f64::from(u8::from(alarm)));
     }
 
     fn label(&self) -> String {

@@ -149,7 +149,7 @@ impl From<&Lookup> for Missing {
     fn from(lookup: &Lookup) -> Self {
         match lookup {
             Lookup::Record { .. } | Lookup::Records { .. } => Self::Record,
-            Lookup::Attribute(_) | Lookup::Attributes => Self::Attribute,
+            Lookup::Attribute(_) | Lookup::Attributes | Lookup::History { .. } => Self::Attribute,
             Lookup::Subject | Lookup::Extent => Self::Subject,
         }
     }

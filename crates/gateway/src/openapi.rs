@@ -125,8 +125,8 @@ fn applies(code: Code, tag: &str, about_a_subject: bool, with_body: bool, condit
         Code::HeaderRepeated | Code::HeaderMalformed => decided || with_body,
         Code::HeaderMisplaced => matches!(tag, "batch" | "classify"),
         Code::MalformedPath => decided || matches!(tag, "decisions" | "proof" | "registers"),
-        Code::MalformedQuery => matches!(tag, "decisions" | "records" | "registers" | "subjects"),
-        Code::MalformedCursor => matches!(tag, "decisions" | "records" | "registers"),
+        Code::MalformedQuery => matches!(tag, "decisions" | "records" | "registers" | "subjects" | "zero-party"),
+        Code::MalformedCursor => matches!(tag, "decisions" | "records" | "registers" | "zero-party"),
         Code::MalformedJson | Code::InvalidBody | Code::BodyUnreadable | Code::BodyTooSlow => {
             with_body && tag != "batch"
         }
@@ -216,6 +216,7 @@ mod tests {
             api::paths::EVENTS,
             api::paths::ATTRIBUTES,
             api::paths::ATTRIBUTE,
+            api::paths::ATTRIBUTE_HISTORY,
             api::paths::BATCH,
             api::paths::DECISIONS,
             api::paths::DECISION,
@@ -232,7 +233,7 @@ mod tests {
         ] {
             assert!(described.iter().any(|known| *known == path), "{path}");
         }
-        assert_eq!(described.len(), 20);
+        assert_eq!(described.len(), 21);
     }
 
     #[test]

@@ -122,6 +122,13 @@ pub(crate) fn found(app: &App, answered: Answered<Found>, missing: Missing, held
             let body = json(&home(&told, &subject))?;
             Ok(whole(told, body))
         }
+        // An attribute without any history was never declared.
+        Found::History { items, more: false } if items.is_empty() => Err(absent(told)),
+        Found::History { items, more } => {
+            let next = if more { items.last().map(|last| cursor::before_seq(last.seq)) } else { None };
+            let items = items.into_iter().map(to_wire::attribute_change).collect();
+            Ok(whole(told, json(&api::AttributeHistory { items, next })?))
+        }
         Found::Extent(extent) => {
             let body = json(&erasure(&told, &extent, None))?;
             Ok(whole(told, body))

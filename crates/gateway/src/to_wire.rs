@@ -1,12 +1,12 @@
 //! From domain to wire: the only place where answers get their JSON and their headers.
 
-use api::{AttributeItem, AuditReceipt, ConsentItem, RecordItem, Signal, headers};
+use api::{AttributeChangeItem, AttributeItem, AuditReceipt, ConsentItem, RecordItem, Signal, headers};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use residency::{Evidence, Finding};
-use storage::{AttributeState, Consent, LogPosition, Record};
+use storage::{AttributeChange, AttributeState, Consent, LogPosition, Record};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -94,6 +94,19 @@ pub(crate) fn attribute(state: AttributeState) -> AttributeItem {
         source: state.source,
         consents: state.consents.iter().map(consent).collect(),
         updated_at: rfc3339(state.updated_at_us),
+    }
+}
+
+/// A change of a declared attribute.
+pub(crate) fn attribute_change(change: AttributeChange) -> AttributeChangeItem {
+    AttributeChangeItem {
+        seq: change.seq,
+        version: change.version,
+        value: change.value,
+        consents: change.consents.iter().map(consent).collect(),
+        source: change.source,
+        deleted: change.deleted,
+        changed_at: rfc3339(change.changed_at_us),
     }
 }
 

@@ -16,10 +16,6 @@ use tracing::warn;
 use crate::envelope::{LOG_HEADER, REPLAY_HEADER, SEQ_HEADER};
 use crate::settings::Settings;
 
-/// How long the brokers may take to answer one question about offsets.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// How long the tails of the topics of one read may take in all.
-const READ_MAX: Duration = Duration::from_secs(20);
 /// Messages of a partition that are looked at first; four times as many each time that is too few.
 const LOOK_BACK: i64 = 512;
 
@@ -64,9 +60,12 @@ pub(crate) async fn read(settings: &Settings, region: &Region, topics: Vec<Strin
         config
     };
     let messages_max = i64::try_from(settings.limits.in_flight_rows_max).unwrap_or(i64::MAX).saturating_mul(2);
+    let answer_max = settings.limits.answer_max;
     let look = move || -> KafkaResult<Arrived> {
         let consumer: BaseConsumer = config.create()?;
-        let mut tails = Tails { consumer, origin, after, messages_max, until: Instant::now() + READ_MAX };
+        // All tails together may take as long as two answers.
+        let until = Instant::now() + answer_max * 2;
+        let mut tails = Tails { consumer, origin, after, messages_max, answer_max, until };
         tails.read(&topics)
     };
     match tokio::task::spawn_blocking(look).await {
@@ -84,6 +83,7 @@ struct Tails {
     origin: String,
     after: u64,
     messages_max: i64,
+    answer_max: Duration,
     until: Instant,
 }
 
@@ -120,11 +120,11 @@ impl Tails {
 
     /// The last messages of every partition.
     fn ends(&self, topics: &[String]) -> KafkaResult<Vec<Stretch>> {
-        let metadata = self.consumer.fetch_metadata(None, ANSWER_MAX)?;
+        let metadata = self.consumer.fetch_metadata(None, self.answer_max)?;
         let mut stretches = Vec::new();
         for topic in metadata.topics().iter().filter(|topic| topics.iter().any(|wanted| wanted == topic.name())) {
             for partition in topic.partitions() {
-                let (low, end) = self.consumer.fetch_watermarks(topic.name(), partition.id(), ANSWER_MAX)?;
+                let (low, end) = self.consumer.fetch_watermarks(topic.name(), partition.id(), self.answer_max)?;
                 if end > low {
                     stretches.push(Stretch {
                         topic: topic.name().to_owned(),

@@ -10,8 +10,8 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::error::Error;
 
-/// How long the brokers may take to answer about topics and offsets.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long the brokers may take to answer about topics and offsets: who inspects is a test or the demo, and may wait.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// A message as it rests in a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,6 +19,8 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test may panic"))]
 
 mod arrived;
+#[cfg(any(test, feature = "inspect"))]
+pub mod bare;
 mod envelope;
 mod error;
 #[cfg(any(test, feature = "inspect"))]

@@ -213,6 +213,8 @@ pub struct Limits {
     pub stall_max: Duration,
     /// How long the cursor's lease lasts without renewal; another relay takes over after that.
     pub lease: Duration,
+    /// How long the brokers may take to answer one question about topics, offsets or metadata.
+    pub answer_max: Duration,
     /// The least time between two stores of the cursor: what a crash may send again.
     pub cursor_interval: Duration,
     /// The first wait between two looks at an idle log.
@@ -240,6 +242,7 @@ impl Default for Limits {
             linger: Duration::from_millis(5),
             stall_max: Duration::from_secs(60),
             lease: Duration::from_secs(15),
+            answer_max: Duration::from_secs(10),
             cursor_interval: Duration::from_millis(50),
             poll_min: Duration::from_millis(5),
             poll_max: Duration::from_millis(500),

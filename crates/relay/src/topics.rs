@@ -1,7 +1,6 @@
 //! Topics that entries name: seen, created or asked for.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -13,9 +12,6 @@ use tracing::info;
 
 use crate::error::Error;
 use crate::settings::{MissingTopics, Settings};
-
-/// How long the brokers may take to answer about topics.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// Makes sure that the wanted topics exist, and returns those that did before (or may have).
 pub(crate) async fn ensure(settings: &Settings, region: &Region, wanted: &[String]) -> Result<Vec<String>, Error> {
@@ -40,7 +36,8 @@ pub(crate) async fn ensure(settings: &Settings, region: &Region, wanted: &[Strin
             }
         })
         .collect();
-    let options = AdminOptions::new().request_timeout(Some(ANSWER_MAX)).operation_timeout(Some(ANSWER_MAX));
+    let answer_max = Some(settings.limits.answer_max);
+    let options = AdminOptions::new().request_timeout(answer_max).operation_timeout(answer_max);
     for result in admin.create_topics(&new, &options).await.map_err(Error::Topics)? {
         match result {
             Ok(topic) => info!(%region, topic, partitions, "Created topic {topic}"),
@@ -66,10 +63,10 @@ async fn check(settings: &Settings, wanted: &[String]) -> Result<Vec<String>, Er
 /// Every topic of the brokers. Asking for all names, not for one: asking for one creates it on brokers
 /// with automatic creation, with their partitions and retention rather than ours.
 pub(crate) async fn list(settings: &Settings) -> Result<HashSet<String>, Error> {
-    let config = settings.client();
+    let (config, answer_max) = (settings.client(), settings.limits.answer_max);
     let names = move || -> KafkaResult<HashSet<String>> {
         let client: BaseProducer = config.create()?;
-        let metadata = client.client().fetch_metadata(None, ANSWER_MAX)?;
+        let metadata = client.client().fetch_metadata(None, answer_max)?;
         Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
     };
     match tokio::task::spawn_blocking(names).await {

@@ -50,6 +50,15 @@ pub enum Lookup {
     Attribute(Attribute),
     /// All zero-party attributes; at most 1,000 are kept per subject's answer.
     Attributes,
+    /// What one zero-party attribute was, the newest change first.
+    History {
+        /// Its name.
+        attribute: Attribute,
+        /// Only below this log position.
+        before: Option<u64>,
+        /// At most this many, 1 to 100.
+        limit: u16,
+    },
     /// What the region knows of the subject itself.
     Subject,
     /// What an erasure of the subject would take away.
@@ -72,6 +81,13 @@ pub enum Found {
     Attribute(Option<AttributeState>),
     /// All attributes, in the byte order of their names.
     Attributes(Vec<AttributeState>),
+    /// A page of an attribute's history.
+    History {
+        /// The newest first.
+        items: Vec<AttributeChange>,
+        /// Whether there are older ones.
+        more: bool,
+    },
     /// The subject, if it is registered here.
     Subject(Option<SubjectState>),
     /// What an erasure would take away.
@@ -106,6 +122,25 @@ pub struct AttributeState {
     pub source: String,
     /// Of the last change, microseconds since 1970-01-01 UTC.
     pub updated_at_us: i64,
+}
+
+/// One change of a zero-party attribute.
+#[derive(Debug, Clone)]
+pub struct AttributeChange {
+    /// Where it stands in the region log.
+    pub seq: u64,
+    /// The version that came of it; of a withdrawal, the version that was withdrawn.
+    pub version: u64,
+    /// The value, JSON; `None` once the attribute was withdrawn, then or later.
+    pub value: Option<Box<RawValue>>,
+    /// What it could be used for from then on.
+    pub consents: Vec<Consent>,
+    /// Who declared it and how; `None` of a withdrawal.
+    pub source: Option<String>,
+    /// Whether it was withdrawn.
+    pub deleted: bool,
+    /// When, microseconds since 1970-01-01 UTC.
+    pub changed_at_us: i64,
 }
 
 /// Whether one purpose was consented to.

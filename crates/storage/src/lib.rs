@@ -18,8 +18,8 @@ mod region;
 pub mod admin;
 
 pub use deeds::{
-    Answer, AttributeState, Change, Consent, Effect, Erasure, Extent, Found, Idempotency, LogPosition, Lookup,
-    OutgoingEvent, Precondition, Record, SubjectState, SubjectStatus,
+    Answer, AttributeChange, AttributeState, Change, Consent, Effect, Erasure, Extent, Found, Idempotency, LogPosition,
+    Lookup, OutgoingEvent, Precondition, Record, SubjectState, SubjectStatus,
 };
 pub use digest::{Pepper, Peppers, SubjectDigest};
 pub use directory::*;

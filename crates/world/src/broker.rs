@@ -18,6 +18,15 @@ const START_PATIENCE: Duration = Duration::from_secs(180);
 const READ_PATIENCE: Duration = Duration::from_secs(120);
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
+/// Where a broker keeps its messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// A file in its folder: they outlive the process.
+    File,
+    /// Memory.
+    Memory,
+}
+
 /// A broker on a loopback port.
 pub struct Broker {
     region: String,
@@ -35,6 +44,7 @@ struct Nisshi {
     folder: PathBuf,
     log: PathBuf,
     port: u16,
+    storage: Storage,
     process: Mutex<Option<Process>>,
 }
 
@@ -44,7 +54,13 @@ impl Broker {
     ///
     /// # Errors
     /// When it does not start; the sentence carries its last words.
-    pub async fn start(nursery: &Arc<Nursery>, region: &str, folder: &Path, log: &Path) -> Result<Self> {
+    pub async fn start(
+        nursery: &Arc<Nursery>,
+        region: &str,
+        folder: &Path,
+        log: &Path,
+        storage: Storage,
+    ) -> Result<Self> {
         let Some(program) = tools::nisshi() else { return Self::in_process(region) };
         let nisshi = Nisshi {
             program,
@@ -52,6 +68,7 @@ impl Broker {
             folder: folder.to_owned(),
             log: log.to_owned(),
             port: ports::free_port()?,
+            storage,
             process: Mutex::new(None),
         };
         nisshi.start_again().await?;
@@ -149,7 +166,15 @@ impl Nisshi {
         *slot = None;
         // Both URLs: by default it listens on every address of the machine.
         let url = format!("tcp://127.0.0.1:{}", self.port);
-        let args = ["broker", "--listener-url", &url, "--advertised-listener-url", &url, "--storage-engine", STORAGE];
+        let args = [
+            "broker",
+            "--listener-url",
+            &url,
+            "--advertised-listener-url",
+            &url,
+            "--storage-engine",
+            self.storage.url(),
+        ];
         let process = self
             .nursery
             .spawn(Spec {
@@ -172,5 +197,11 @@ impl Nisshi {
     }
 }
 
-/// A file in the working folder.
-const STORAGE: &str = "sqlite://messages.db";
+impl Storage {
+    fn url(self) -> &'static str {
+        match self {
+            Self::File => "sqlite://messages.db",
+            Self::Memory => "memory://messages/",
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! What a world is to be, and how it is started: everything that can be at once.
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Storage};
 use crate::cluster::{self, Cluster};
 use crate::config::{self, Around, GatewayPlan, REGION_DATABASE, RegionPlan};
 use crate::found;
@@ -40,6 +40,7 @@ pub struct Builder {
 enum Choice {
     BestInstalled,
     Simplest,
+    InMemory,
     Absent,
 }
 
@@ -89,6 +90,13 @@ impl Builder {
     #[must_use]
     pub fn in_process_brokers(mut self) -> Self {
         self.brokers = Choice::Simplest;
+        self
+    }
+
+    /// Brokers that keep messages in memory: for measuring what stands before them.
+    #[must_use]
+    pub fn brokers_in_memory(mut self) -> Self {
+        self.brokers = Choice::InMemory;
         self
     }
 
@@ -320,9 +328,11 @@ impl Founding<'_> {
             let broker = match choice {
                 Choice::Absent => return Ok((None, "none".into())),
                 Choice::Simplest => Broker::in_process(name)?,
-                Choice::BestInstalled => {
-                    let log = self.layout.log(&format!("broker-{name}"));
-                    Broker::start(self.nursery, name, &self.layout.folder("brokers", name)?, &log).await?
+                Choice::BestInstalled | Choice::InMemory => {
+                    let (log, folder) =
+                        (self.layout.log(&format!("broker-{name}")), self.layout.folder("brokers", name)?);
+                    let storage = if choice == Choice::InMemory { Storage::Memory } else { Storage::File };
+                    Broker::start(self.nursery, name, &folder, &log, storage).await?
                 }
             };
             let note = format!("{}, {}", broker.addresses(), broker.in_words());
@@ -337,7 +347,7 @@ impl Founding<'_> {
         match choice {
             Choice::Absent => Ok(None),
             Choice::Simplest => Ok(Some(Snowflake::in_folder(name, &folder))),
-            Choice::BestInstalled => {
+            Choice::BestInstalled | Choice::InMemory => {
                 let log = self.layout.log(&format!("snowflake-{name}"));
                 Snowflake::start(self.nursery, name, &folder, &log).await.map(Some)
             }

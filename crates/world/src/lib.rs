@@ -29,7 +29,7 @@ mod snowflake;
 pub mod tools;
 mod world;
 
-pub use broker::{Broker, Message};
+pub use broker::{Broker, Message, Storage};
 pub use builder::Builder;
 pub use client::{Answer, Client, Evidence};
 pub use cluster::Cluster;

@@ -164,6 +164,7 @@ impl Snowflake {
             location: None,
             price: Price::default(),
             retention_days: 0,
+            request_max: Duration::from_secs(60),
             create: true,
         }
     }

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 const NISSHI_VERSION: &str = "0.8.1";
 const FAKESNOW_VERSION: &str = "0.12.1";
+/// The Kafka client of the example in Python.
+const CONFLUENT_KAFKA_VERSION: &str = "2.12.2";
 const CARGO_DENY_VERSION: &str = "0.20.2";
 const CARGO_FUZZ_VERSION: &str = "0.13.2";
 
@@ -19,6 +21,7 @@ pub(crate) fn everything() -> Result<()> {
     deploying();
     python()?;
     fakesnow_if_python();
+    kafka_for_python();
     nisshi();
     Ok(())
 }
@@ -173,6 +176,23 @@ fn fakesnow() -> Result<()> {
         let _ = fs::remove_dir_all(&folder);
     }
     installed
+}
+
+/// What the example consumer in Python needs, beside the stand-in. Without it that example is not run, so trouble here is
+/// told and not fatal.
+fn kafka_for_python() {
+    let Some(bin) = fakesnow_path() else { return };
+    if succeeds(&bin.join("python").to_string_lossy(), ["-c", "import confluent_kafka"]) {
+        return;
+    }
+    let client = format!("confluent-kafka=={CONFLUENT_KAFKA_VERSION}");
+    let wanted = ["install", "--quiet", "--disable-pip-version-check", &client];
+    let installed = run::step("Installing a Kafka client for Python", CommandLine::new(bin.join("pip")).args(wanted));
+    if let Err(error) = installed {
+        eprintln!(
+            "  The Kafka client for Python could not be installed ({error:#}); the example in Python will not be run"
+        );
+    }
 }
 
 fn fakesnow_unwanted() -> bool {

@@ -62,6 +62,9 @@ enum Command {
         /// The form that `cargo xtask test` runs: a minute or two rather than many.
         #[arg(long)]
         short: bool,
+        /// Further options of the run, e.g. `--outage 10` of `streams` and `snowflake`: away for ten minutes under load.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
     },
     /// Measure domicile against Postgres alone, in the same run on this machine.
     ///
@@ -175,14 +178,14 @@ fn act(command: Command) -> Result<ExitCode> {
             docker::images(&cargo, cargo.root())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Soak { name, short } => {
+        Command::Soak { name, short, args } => {
             install::for_the_build()?;
             install::postgres()?;
             if matches!(name, Soak::Streams | Soak::Snowflake) {
                 install::everything()?;
             }
             run::step("Building the binary", cargo.command(["build", "--bin", "domicile"]))?;
-            soak(&cargo, name, short)?;
+            soak(&cargo, name, short, &args)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Bench { quick, only, out } => {
@@ -299,12 +302,12 @@ fn test(cargo: &Cargo, args: &[String]) -> Result<ExitCode> {
     run::last(cargo.command(["test", "--workspace", "--no-fail-fast"]).args(args))
 }
 
-fn soak(cargo: &Cargo, name: Soak, short: bool) -> Result<()> {
+fn soak(cargo: &Cargo, name: Soak, short: bool, args: &[String]) -> Result<()> {
     let mut soak = cargo.command(["run", "--quiet", "-p", "system-tests", "--bin", "soak", "--", name.name()]);
     if short {
         soak = soak.arg("--short");
     }
-    run::step(&format!("The {} soak{}", name.name(), if short { ", short" } else { "" }), soak)
+    run::step(&format!("The {} soak{}", name.name(), if short { ", short" } else { "" }), soak.args(args))
 }
 
 #[cfg(test)]

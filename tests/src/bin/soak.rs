@@ -1,10 +1,10 @@
 //! `cargo xtask soak <name> [--short]`: one long acceptance run.
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use system_tests::soak::{self, Length};
+use system_tests::soak::{self, Length, Outage};
 
 /// Plays one long acceptance run in a world of real servers.
 #[derive(Parser)]
@@ -14,6 +14,12 @@ struct Args {
     /// The form that the test command plays.
     #[arg(long)]
     short: bool,
+    /// Of `streams` and `snowflake`: brokers or account are away for so many minutes under load, instead.
+    #[arg(long, value_name = "MINUTES", num_args = 0..=1, default_missing_value = "10")]
+    outage: Option<f64>,
+    /// Changes a second during an outage.
+    #[arg(long, default_value_t = 200)]
+    rate: u32,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -38,7 +44,14 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     let length = if args.short { Length::Short } else { Length::Full };
     let begun = Instant::now();
+    let outage = args.outage.map(|minutes| Outage {
+        // Seconds in the short form.
+        away: Duration::from_secs_f64(if args.short { minutes } else { minutes * 60.0 }),
+        rate: args.rate,
+    });
     let outcome = match args.name {
+        Name::Streams if outage.is_some() => soak::broker_away(outage.unwrap_or_default()).await,
+        Name::Snowflake if outage.is_some() => soak::snowflake_away(outage.unwrap_or_default()).await,
         Name::Crash => soak::crash(length).await,
         Name::Residency => soak::residency(length).await,
         Name::Streams => soak::streams(length).await,

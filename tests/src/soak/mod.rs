@@ -2,6 +2,7 @@
 
 mod audit;
 mod crash;
+mod outage;
 mod proxy;
 mod race;
 mod residency;
@@ -10,6 +11,7 @@ mod streams;
 
 pub use audit::{Auditor, audit};
 pub use crash::crash;
+pub use outage::{Outage, broker_away, snowflake_away};
 pub use race::race;
 pub use residency::residency;
 pub use snowflake::snowflake;

@@ -69,6 +69,11 @@ impl Proxy {
         Ok(Self { url, state, server })
     }
 
+    /// Leads nowhere: everything is unavailable, until it leads somewhere again.
+    pub(super) fn lead_nowhere(&self) {
+        self.lead_to("");
+    }
+
     /// Where it leads. Until then everything is unavailable.
     pub(super) fn lead_to(&self, upstream: &str) {
         if let Ok(mut place) = self.state.upstream.write() {

@@ -165,3 +165,46 @@ async fn a_batch_routes_each_line_to_its_own_region() {
     let refused = lines.iter().find(|line| line["id"] == "cn").expect("the refused line's answer");
     assert_eq!(refused["status"], 451);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_of_an_attribute_is_paged_and_a_withdrawal_takes_its_values_and_leaves_its_consents() {
+    let world = shared().await;
+    let client = world.client().residing_in("DE");
+    let anna = person("history");
+    for n in 1..=5 {
+        client.declare(&anna, "wish", &json!({ "n": n }), "recommendations").await.unwrap().expect_success().unwrap();
+    }
+    let page = async |query: &[(&str, &str)]| {
+        let request = client.request(Method::GET, ["v1", "subjects", &anna, "zero-party", "wish", "history"]);
+        client.send(request.query(query)).await.unwrap()
+    };
+    let (mut versions, mut cursor) = (Vec::new(), None::<String>);
+    for _page in 0..5 {
+        let mut query = vec![("limit", "2")];
+        query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
+        let found = page(&query).await.expect(200).unwrap().json();
+        for item in found["items"].as_array().unwrap() {
+            assert_eq!(item["value"]["n"], item["version"], "{item}");
+            assert_eq!(item["consents"][0]["notice_version"], "2026-10");
+            versions.push(item["version"].as_u64().unwrap());
+        }
+        cursor = found["next"].as_str().map(str::to_owned);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(versions, [5, 4, 3, 2, 1], "the newest first, without gap or repeat");
+    page(&[("cursor", "AAAA")]).await.expect(400).unwrap();
+    page(&[("limit", "101")]).await.expect(400).unwrap();
+
+    let withdraw = client.request(Method::DELETE, ["v1", "subjects", &anna, "zero-party", "wish"]);
+    client.send(withdraw).await.unwrap().expect(204).unwrap();
+    let found = page(&[]).await.expect(200).unwrap().json();
+    let items = found["items"].as_array().unwrap();
+    assert_eq!(items.len(), 6);
+    assert_eq!(items[0]["deleted"], true);
+    assert!(items.iter().all(|item| item["value"].is_null()), "no value is left");
+    assert_eq!(items[1]["consents"][0]["purpose"], "recommendations", "that there was a consent is");
+    let never = client.request(Method::GET, ["v1", "subjects", &anna, "zero-party", "never", "history"]);
+    client.send(never).await.unwrap().expect(404).unwrap();
+}

@@ -1,6 +1,6 @@
 //! The short form of each long acceptance run.
 
-use system_tests::soak::{self, Length};
+use system_tests::soak::{self, Length, Outage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killing_the_gateway_loses_nothing_acknowledged() {
@@ -30,4 +30,14 @@ async fn a_bad_network_and_dead_forwarders_leave_the_table_equal_to_what_was_dec
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_is_written_at_home_and_nowhere_else() {
     soak::residency(Length::Short).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_brokers_are_away_writes_go_on_and_everything_follows_later() {
+    eprintln!("{}", soak::broker_away(Outage::default()).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_snowflake_is_away_writes_go_on_and_everything_follows_later() {
+    eprintln!("{}", soak::snowflake_away(Outage::default()).await.unwrap());
 }

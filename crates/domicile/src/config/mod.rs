@@ -260,6 +260,8 @@ pub(crate) struct SnowflakeAccount {
     pub schema: String,
     pub create: bool,
     pub retention_days: u8,
+    /// How long one HTTP request may take.
+    pub request_max: Duration,
     pub price: forwarder::Price,
 }
 

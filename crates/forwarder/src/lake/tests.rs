@@ -178,7 +178,7 @@ async fn an_erased_subject_leaves_the_disk_whole_and_the_others_stay() {
     let sink = opened(folder.path()).await;
     sink.apply(&[row(3, "aa", "\"secret-wish\"", NOON), row(4, "bb", "\"another-wish\"", NOON)]).await.unwrap();
     sink.apply(&[row(5, "aa", "\"secret-wish\"", NOON + DAY_US)]).await.unwrap();
-    let erased = Forgotten { subject_digest: "aa".to_owned(), seq: 6, region: region(), at_us: NOON };
+    let erased = Forgotten { subject_digest: "aa".to_owned(), digest: [0; 32], seq: 6, region: region(), at_us: NOON };
     sink.erase(std::slice::from_ref(&erased)).await.unwrap();
     sink.erase(&[erased]).await.unwrap();
     let holds = |text: &str| disk(folder.path()).values().any(|b| b.windows(text.len()).any(|w| w == text.as_bytes()));

@@ -29,8 +29,6 @@ use crate::error::Error;
 use crate::thrift::{Meter, Usage};
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// One HTTP request: Snowflake answers after 45 s even when a statement is not done.
-const REQUEST_MAX: Duration = Duration::from_secs(60);
 /// One statement with everything that its polling takes.
 const STATEMENT_MAX: Duration = Duration::from_secs(120);
 /// Times a statement is tried before the trouble is told.
@@ -70,7 +68,7 @@ impl Client {
         };
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_MAX)
-            .timeout(REQUEST_MAX)
+            .timeout(settings.request_max)
             .referer(false)
             // A redirect would carry statements and tokens to a host that nobody configured.
             .redirect(reqwest::redirect::Policy::none())

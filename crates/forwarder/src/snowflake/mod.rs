@@ -12,6 +12,7 @@ mod sql;
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use residency::Region;
@@ -58,6 +59,9 @@ pub struct SnowflakeSettings {
     /// Days of Time Travel on the tables, 0 or 1. Tables are transient, so that there is no Fail-safe: what is
     /// erased is gone after this.
     pub retention_days: u8,
+    /// How long one HTTP request may take before it is asked again; Snowflake answers within 45 s, whether a statement
+    /// is done or not.
+    pub request_max: Duration,
     /// Whether [`Sink::setup`] creates database, schema and tables; otherwise it only checks whose they are.
     pub create: bool,
 }

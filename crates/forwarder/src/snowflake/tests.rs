@@ -33,6 +33,7 @@ fn settings(base_url: &str) -> SnowflakeSettings {
         location: None,
         price: crate::Price::default(),
         retention_days: 0,
+        request_max: Duration::from_secs(60),
         create: true,
     }
 }
@@ -330,7 +331,13 @@ async fn what_a_dead_forwarder_left_in_staging_goes_at_the_next_start_and_a_repl
 }
 
 fn forgotten(seq: u64, digest: &str) -> Forgotten {
-    Forgotten { subject_digest: digest.to_owned(), seq, region: region(), at_us: 1_795_521_600_000_000 }
+    Forgotten {
+        subject_digest: digest.to_owned(),
+        digest: [0; 32],
+        seq,
+        region: region(),
+        at_us: 1_795_521_600_000_000,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,8 @@ const CHARS_MAX: usize = 4_096;
 const RECORDS: u8 = 1;
 /// The same for decisions.
 const DECISIONS: u8 = 2;
+/// The same for an attribute's history.
+const HISTORY: u8 = 5;
 /// For violations.
 const VIOLATIONS: u8 = 3;
 /// And for transfers.
@@ -41,6 +43,19 @@ pub(crate) fn after_decisions(cursor: &audit::Cursor) -> String {
 /// [`Error::Cursor`] when we did not make it.
 pub(crate) fn decisions(cursor: &str) -> Result<audit::Cursor, Error> {
     decode(DECISIONS, cursor)?.parse().map_err(|_| Error::Cursor)
+}
+
+/// The cursor behind a page of an attribute's history, which ended at this log position.
+pub(crate) fn before_seq(seq: u64) -> String {
+    encode(HISTORY, &seq.to_string())
+}
+
+/// Where a page of an attribute's history begins.
+///
+/// # Errors
+/// [`Error::Cursor`] when we did not make it.
+pub(crate) fn seq(cursor: &str) -> Result<u64, Error> {
+    decode(HISTORY, cursor)?.parse().map_err(|_| Error::Cursor)
 }
 
 /// The cursor behind a page of violations.

@@ -143,7 +143,9 @@ impl Line {
         let subject = self.subject.clone();
         match &self.deed {
             Deed::Read(Lookup::Record { collection, key }) => Lane::Record(subject, collection.clone(), key.clone()),
-            Deed::Read(Lookup::Attribute(attribute)) => Lane::Attribute(subject, attribute.clone()),
+            Deed::Read(Lookup::Attribute(attribute) | Lookup::History { attribute, .. }) => {
+                Lane::Attribute(subject, attribute.clone())
+            }
             Deed::Read(Lookup::Subject | Lookup::Extent | Lookup::Records { .. } | Lookup::Attributes) => {
                 Lane::Subject(subject)
             }

@@ -41,6 +41,7 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(events::publish))
         .routes(routes!(zero_party::list))
         .routes(routes!(zero_party::read, zero_party::put, zero_party::delete))
+        .routes(routes!(zero_party::history))
         .routes(routes!(decisions::list))
         .routes(routes!(decisions::read))
         .routes(routes!(decisions::explain))

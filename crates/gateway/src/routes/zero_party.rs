@@ -1,7 +1,8 @@
 //! Zero-party data: declared by the person, with purpose and consent; forwarded to the region's Snowflake.
 
-use api::{AttributeItem, AttributeList, PutAttribute, Receipt, paths};
-use axum::extract::State;
+use api::{AttributeHistory, AttributeItem, AttributeList, PutAttribute, Receipt, paths};
+use axum::extract::{FromRequestParts, State};
+use http::request::Parts;
 use storage::{Change, Lookup};
 
 use super::conditions::{Known, When};
@@ -10,7 +11,9 @@ use crate::error::{Error, Missing};
 use crate::from_wire::attribute::consents;
 use crate::from_wire::body::Json;
 use crate::from_wire::conditions::Held;
+use crate::from_wire::cursor;
 use crate::from_wire::path::OneAttribute;
+use crate::from_wire::query::Query;
 use crate::permitted::{Permitted, op};
 use crate::reply::{self, Reply};
 
@@ -48,6 +51,48 @@ pub(crate) async fn read(
 ) -> Result<Reply, Error> {
     let answered = app.read(permit.spend()?, Lookup::Attribute(attribute)).await?;
     reply::found(&app, answered, Missing::Attribute, &held)
+}
+
+/// Changes of one page of a history, unless the caller asks for another number.
+const PAGE_CHANGES: u16 = 20;
+/// Changes of one page of a history.
+const PAGE_CHANGES_MAX: u16 = 100;
+
+/// Which page of a history. Read before the permit is asked for, so that no decision is taken in vain.
+pub(crate) struct Page {
+    before: Option<u64>,
+    limit: u16,
+}
+
+impl FromRequestParts<App> for Page {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Error> {
+        let query = Query::pick(&parts.uri, &["limit", "cursor"])?;
+        let limit = query.number("limit", 1, PAGE_CHANGES_MAX, PAGE_CHANGES)?;
+        Ok(Self { before: query.text("cursor").map(cursor::seq).transpose()?, limit })
+    }
+}
+
+/// What an attribute was and what was agreed to when, under which notice; the newest change first. When an attribute is
+/// withdrawn its values go from here too, and the consents stay: they prove what was allowed.
+#[utoipa::path(
+    get, path = paths::ATTRIBUTE_HISTORY, tag = "zero-party", operation_id = "zero_party_history",
+    params(
+        ("subject" = String, Path, description = "The subject, 1 to 256 bytes"),
+        ("attribute" = String, Path, description = "The attribute"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 100, description = "Changes of one page; 20 when absent"),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before, as it is"),
+    ),
+    responses((status = 200, description = "A page of the history", body = AttributeHistory))
+)]
+pub(crate) async fn history(
+    State(app): State<App>,
+    Page { before, limit }: Page,
+    Permitted { permit, target: OneAttribute { attribute } }: Permitted<op::ZeroPartyRead>,
+) -> Result<Reply, Error> {
+    let answered = app.read(permit.spend()?, Lookup::History { attribute, before, limit }).await?;
+    reply::found(&app, answered, Missing::Attribute, &Held::Nothing)
 }
 
 /// Declares an attribute, or changes its value or consents. The consents replace the earlier ones.

@@ -33,6 +33,9 @@ const FRESH_FOR: Duration = Duration::from_millis(100);
 /// From this attempt on, the rows of a batch are locked before they are read.
 const CAREFUL_FROM: u32 = 2;
 
+/// So many conflicts with others weigh as much as one attempt that was lost.
+const CONFLICTS_PER_ATTEMPT: u32 = 10;
+
 /// What the committers of a region share.
 struct Committers {
     shared: Arc<Shared>,
@@ -148,7 +151,9 @@ impl Committer {
             attempts += 1;
             let again = matches!(trouble, Trouble::Conflict(_) | Trouble::Lost(_));
             let patience = shared.limits.answer_timeout.saturating_sub(shared.address.patience());
-            if again && attempts < shared.limits.attempts_max && begun.elapsed() < patience {
+            // Whoever is overtaken, as by every erasure in the region, is bounded by the time rather than by a few attempts.
+            let overtaken = if matches!(trouble, Trouble::Conflict(_)) { CONFLICTS_PER_ATTEMPT } else { 1 };
+            if again && attempts < shared.limits.attempts_max * overtaken && begun.elapsed() < patience {
                 counter!("domicile_commit_retries_total", "region" => region.to_owned()).increment(1);
                 if self.hand.link.connection().await.is_ok() {
                     if attempts > 1 {

@@ -15,11 +15,12 @@ use super::checkpoints::PublishedCheckpoint;
 use super::cursors::{self, CursorLease, CursorState};
 use super::decisions::{self, DecisionFilter, DecisionRow};
 use super::details::{self, DetailedLeaf};
+use super::events::instant;
 use super::facts::{self, FactFilter};
 use super::outbox::{self, Channel, OutboxRow};
 use super::policies::KeptPolicy;
 use super::records::column;
-use super::{Shared, checkpoints, erasures, head, index, policies, settings_seen, tiles};
+use super::{Shared, aftermath, checkpoints, erasures, head, index, policies, settings_seen, tiles};
 use crate::deeds::Erasure;
 use crate::error::{Cause, Error, Trouble};
 use crate::link::{Link, Work, within};
@@ -70,6 +71,24 @@ macro_rules! ask {
     }};
 }
 pub(super) use ask;
+
+/// The same for what takes several statements: should one fail, a transaction may be open, and the connection goes.
+macro_rules! change {
+    ($log:expr, $connection:ident => $work:expr) => {{
+        let shared = &$log.0.shared;
+        let (permit, mut link) = $log.borrow().await?;
+        let outcome = match link.connection().await {
+            Ok($connection) => $work.await,
+            Err(trouble) => Err(trouble),
+        };
+        if outcome.is_err() {
+            link.cut();
+        }
+        $log.0.idle.lock().await.push(link);
+        drop(permit);
+        outcome.map_err(|trouble| trouble.into_error(Some(&shared.region)))
+    }};
+}
 
 impl Log {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
@@ -348,6 +367,36 @@ impl Log {
     pub async fn erasures_filed(&self, filed: &[Erasure]) -> Result<(), Error> {
         let digests: Vec<[u8; 32]> = filed.iter().map(|erasure| erasure.digest.bytes).collect();
         ask!(self, connection => erasures::filed(connection, &digests))
+    }
+
+    /// Notes in the log that a sink has forgotten subjects: their events' digest and the position of the erasure's event;
+    /// `by` names what did it. Each erasure is noted once. How many were new.
+    ///
+    /// # Errors
+    /// When the database does not answer; asking again is harmless.
+    pub async fn erased_downstream(&self, sink: &str, by: &str, forgotten: &[([u8; 32], u64)]) -> Result<usize, Error> {
+        let shared = &self.0.shared;
+        change!(self, connection => aftermath::forwarded(shared, connection, sink, by, forgotten))
+    }
+
+    /// How long ago the oldest erasure was decided that no sink has followed yet.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn oldest_open_erasure(&self) -> Result<Option<Duration>, Error> {
+        let seconds = ask!(self, connection => aftermath::oldest_open(connection))?;
+        Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
+    }
+
+    /// Erases again, by their tombstones, whoever came back with a backup from before their erasure: to be done after a
+    /// restore and before anybody is served. Each that was here leaves a leaf and goes the way of an erasure, down to
+    /// the warehouse; the others are only remembered. How many were here. `now_us` is the time of the leaves.
+    ///
+    /// # Errors
+    /// When the database does not answer; what was erased until then stays erased, and asking again is harmless.
+    pub async fn erase_again(&self, erasures: &[Erasure], now_us: i64) -> Result<usize, Error> {
+        let (shared, now) = (&self.0.shared, instant(now_us));
+        change!(self, connection => aftermath::again(shared, connection, erasures, now))
     }
 
     /// Waits until what is committed now can be searched.

@@ -42,6 +42,16 @@ pub(super) struct Ask<'a, What> {
     what: What,
 }
 
+impl<What> Ask<'_, What> {
+    pub(super) fn subject(&self) -> &str {
+        self.subject
+    }
+
+    pub(super) fn what(&self) -> &What {
+        &self.what
+    }
+}
+
 /// A batch sorted by kind.
 #[derive(Debug, Default)]
 pub(super) struct Asked<'a> {
@@ -53,6 +63,8 @@ pub(super) struct Asked<'a> {
     pub(super) all_attributes: Vec<Ask<'a, ()>>,
     pub(super) subjects: Vec<Ask<'a, ()>>,
     pub(super) extents: Vec<Ask<'a, ()>>,
+    /// Attribute, the position to stay below, and how many.
+    pub(super) histories: Vec<Ask<'a, (&'a str, Option<u64>, u16)>>,
 }
 
 impl<'a> Asked<'a> {
@@ -72,6 +84,10 @@ impl<'a> Asked<'a> {
                 Lookup::Attribute(attribute) => asked.attributes.push(Ask { at, subject, epoch, what: attribute }),
                 Lookup::Attributes => asked.all_attributes.push(Ask { at, subject, epoch, what: () }),
                 Lookup::Subject => asked.subjects.push(Ask { at, subject, epoch, what: () }),
+                Lookup::History { attribute, before, limit } => {
+                    let what = (attribute.as_str(), *before, (*limit).clamp(1, 100));
+                    asked.histories.push(Ask { at, subject, epoch, what });
+                }
                 Lookup::Extent => asked.extents.push(Ask { at, subject, epoch, what: () }),
             }
         }
@@ -87,6 +103,7 @@ pub(super) fn nothing(lookup: &Lookup) -> Found {
         Lookup::Attribute(_) => Found::Attribute(None),
         Lookup::Attributes => Found::Attributes(Vec::new()),
         Lookup::Subject => Found::Subject(None),
+        Lookup::History { .. } => Found::History { items: Vec::new(), more: false },
         Lookup::Extent => Found::Extent(Extent::default()),
     }
 }
@@ -103,6 +120,10 @@ pub(super) fn size(found: &Found) -> (u64, u64) {
         Found::Attribute(attribute) => attributes(attribute.as_slice()),
         Found::Attributes(items) => attributes(items),
         Found::Subject(subject) => (u64::from(subject.is_some()), 0),
+        Found::History { items, .. } => {
+            let bytes = |value: &RawValue| value.get().len() as u64;
+            (items.len() as u64, items.iter().filter_map(|change| change.value.as_deref()).map(bytes).sum())
+        }
         // Numbers only.
         Found::Extent(_) => (0, 0),
     }
@@ -325,7 +346,7 @@ pub(super) async fn erased(
 }
 
 /// Notes what a lookup saw, unless the subject is not at home here.
-fn see<What>(
+pub(super) fn see<What>(
     shared: &Shared,
     sights: &mut [Option<Sight>],
     ask: &Ask<'_, What>,
@@ -361,11 +382,11 @@ fn json(row: &PgRow, column: usize) -> Result<Box<RawValue>, Trouble> {
     RawValue::from_string(row.try_get(column)?).map_err(|_| broken())
 }
 
-fn place(row: &PgRow) -> Option<i64> {
+pub(super) fn place(row: &PgRow) -> Option<i64> {
     row.try_get(6).ok()
 }
 
-fn of<'a, 'b, What>(asked: &'a [Ask<'b, What>], row: &PgRow) -> Result<&'a Ask<'b, What>, Trouble> {
+pub(super) fn of<'a, 'b, What>(asked: &'a [Ask<'b, What>], row: &PgRow) -> Result<&'a Ask<'b, What>, Trouble> {
     let at = usize::try_from(row.try_get::<i64, _>(6)?).unwrap_or(0).wrapping_sub(1);
     asked.get(at).ok_or_else(broken)
 }

@@ -6,6 +6,7 @@
 //! - `log`: reading the region log; `index`: what makes its decisions searchable;
 //! - the rest: each table's SQL at home in the table's file.
 
+mod aftermath;
 mod checkpoints;
 mod collector;
 mod committer;
@@ -20,6 +21,7 @@ mod events;
 mod facts;
 mod fold;
 mod head;
+mod history;
 mod idempotency;
 mod index;
 mod log;

@@ -14,12 +14,12 @@ use sqlx::postgres::PgConnection;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::Shared;
 use super::crew::{Crew, Hand};
 use super::entry::{Entry, Grounds, Note, Reply};
 use super::lookups::{self, Asked, Sight};
 use super::queue::Seat;
 use super::subjects::why;
+use super::{Shared, history};
 use crate::deeds::{Answer, Found, Lookup};
 use crate::error::{Error, Trouble};
 use crate::link::{Work, within};
@@ -199,7 +199,7 @@ async fn find(shared: &Shared, connection: &mut PgConnection, queries: &[Query])
     let patience = shared.address.patience();
     let mut sights: Vec<Option<Sight>> = queries.iter().map(|_| None).collect();
     let asked = Asked::of(queries);
-    let Asked { records, lists, attributes, all_attributes, subjects, extents } = &asked;
+    let Asked { records, lists, attributes, all_attributes, subjects, extents, histories } = &asked;
     if !records.is_empty() {
         within(patience, lookups::records(shared, connection, records, &mut sights)).await?;
     }
@@ -214,6 +214,9 @@ async fn find(shared: &Shared, connection: &mut PgConnection, queries: &[Query])
     }
     if !subjects.is_empty() {
         within(patience, lookups::subjects(shared, connection, subjects, &mut sights)).await?;
+    }
+    for histories in histories.chunks(lookups::LISTS_MAX) {
+        within(patience, history::pages(shared, connection, histories, &mut sights)).await?;
     }
     if !extents.is_empty() {
         within(shared.limits.erasure_timeout, lookups::extents(shared, connection, extents, &mut sights)).await?;

@@ -89,7 +89,11 @@ pub(super) async fn transact(
     let hashes: Vec<[u8; 32]> = lines.iter().map(|line| leaf_hash(line.as_bytes())).collect();
     let at_us = entries.first().map_or(0, Entry::at_us);
     let erasing = erasing.as_ref().map(|erasing| (erasing, behind));
-    let page = Page { lines, hashes, events: Columns::of(&draft.events), records, details, fence, at_us, erasing };
+    // An erasure takes the head's lock before it is done, and its subject's deeds come one after the other: another
+    // subject's erasure meanwhile is no reason to begin anew.
+    let under = fence.filter(|_| erasing.is_none());
+    let page =
+        Page { lines, hashes, events: Columns::of(&draft.events), records, details, fence: under, at_us, erasing };
     let appended = head::append(shared, connection, &page, careful || changes).await;
     let hashes = page.hashes;
     let registered = draft.registered.iter().map(|(subject, fresh)| ((*subject).clone(), Arc::clone(fresh))).collect();

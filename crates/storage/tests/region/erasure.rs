@@ -184,3 +184,66 @@ async fn the_gateways_role_can_blank_an_event_only_by_an_erasure() {
         );
     }
 }
+
+#[tokio::test]
+async fn what_the_warehouse_forgot_is_a_leaf_once() {
+    let scene = Scene::new().await;
+    let store = scene.open();
+    up(&store).await;
+    let anna = subject("anna");
+    done(&store, &anna, declare("colour", "1")).await;
+    let log = store.log();
+    assert_eq!(log.oldest_open_erasure().await.unwrap(), None);
+    let erased = done(&store, &anna, Change::EraseSubject).await.position.unwrap().seq;
+    assert!(log.oldest_open_erasure().await.unwrap().is_some());
+    let digest = log.erasures(0, None).await.unwrap()[0].digest.bytes;
+    assert_eq!(log.erased_downstream("snowflake", "01b2", &[(digest, erased), ([9; 32], 1)]).await.unwrap(), 1);
+    assert_eq!(log.erased_downstream("snowflake", "01b3", &[(digest, erased)]).await.unwrap(), 0, "once");
+    assert_eq!(log.oldest_open_erasure().await.unwrap(), None);
+    let leaves = log.leaves(0, 100).await.unwrap();
+    let last = leaves.last().unwrap();
+    let line: serde_json::Value = serde_json::from_str(&last.line).unwrap();
+    assert_eq!(
+        (&line["k"], &line["by"], &line["of"]),
+        (&"subject.erased-downstream".into(), &"01b2".into(), &erased.into())
+    );
+    assert_eq!(leaf::check_canonical(last.line.as_bytes()), Ok(()));
+    // The committer's own pen goes on behind it.
+    done(&store, &subject("bert"), put("a", "1", Precondition::None)).await;
+    let head = log.head().await.unwrap();
+    assert_eq!(log.leaves(0, 100).await.unwrap().len() as u64, head.size);
+}
+
+#[tokio::test]
+async fn who_came_back_with_an_old_backup_is_erased_again_by_the_tombstone() {
+    let scene = Scene::new().await;
+    let store = scene.open();
+    up(&store).await;
+    let (anna, bert) = (subject("anna"), subject("bert"));
+    for who in [&anna, &bert] {
+        done(&store, who, put("a", r#""canary""#, Precondition::None)).await;
+        done(&store, who, declare("colour", r#""canary""#)).await;
+    }
+    // The directory remembers what this database has never heard of.
+    let tombstone = |who: &residency::SubjectId| {
+        let pepper = storage::Pepper::new(1, &[7; 32]).unwrap();
+        let digest = storage::Peppers::new(pepper, Vec::new()).digest(who);
+        storage::Erasure { digest, epoch: residency::Epoch::FIRST, erased_at_us: 1_795_521_600_000_000 }
+    };
+    let tombstones = [tombstone(&anna), tombstone(&subject("cleo"))];
+    let log = store.log();
+    assert_eq!(log.erase_again(&tombstones, 1_795_600_000_000_000).await.unwrap(), 1);
+    assert_eq!(log.erase_again(&tombstones, 1_795_600_000_000_000).await.unwrap(), 0, "once");
+    for who in [&anna, &subject("cleo")] {
+        assert_eq!(commit(&store, who, put("a", "1", Precondition::None)).await.unwrap_err(), ERASED);
+        assert_eq!(look_up(&store, who, Lookup::Subject).await.unwrap_err(), ERASED);
+    }
+    assert_eq!(scene.number("SELECT count(*) FROM domicile.records").await, 1);
+    let left = "SELECT count(*) FROM domicile.outbox WHERE convert_from(data, 'UTF8') LIKE '%canary%'";
+    assert_eq!(scene.number(left).await, 2, "the neighbour's");
+    let kinds = scene.strings("SELECT line::jsonb ->> 'k' FROM domicile.leaves ORDER BY seq").await;
+    assert_eq!(kinds.iter().filter(|kind| *kind == "subject.erased-again").count(), 1);
+    let last = log.outbox(Channel::ZeroParty, 0, 100).await.unwrap().pop().unwrap();
+    assert_eq!(last.event_type, "domicile.subject-erased", "the warehouse hears of it again");
+    assert_eq!(log.erasures(0, None).await.unwrap().len(), 2);
+}

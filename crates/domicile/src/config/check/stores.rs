@@ -233,6 +233,7 @@ impl Check<'_> {
             schema,
             create: raw.create,
             retention_days: raw.retention_days,
+            request_max: Duration::from_secs(raw.request_s_max),
             price: forwarder::Price {
                 credits_per_hour: raw.warehouse_credits_per_hour,
                 auto_suspend: Duration::from_secs(raw.warehouse_auto_suspend_s),

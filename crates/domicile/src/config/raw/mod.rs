@@ -168,6 +168,9 @@ pub(crate) struct Events {
     /// How long a relay or forwarder owns its cursor without a sign of life, in seconds.
     #[schemars(range(min = 5, max = 300))]
     pub lease_s: u64,
+    /// How long the brokers may take to answer one question about topics and offsets, in seconds.
+    #[schemars(range(min = 1, max = 300))]
+    pub broker_answer_s_max: u64,
     /// An alarm is raised when an event has waited for its topic for longer than this, in seconds.
     #[schemars(range(min = 1, max = 86_400))]
     pub relay_lag_alarm_s: u64,
@@ -175,6 +178,9 @@ pub(crate) struct Events {
     /// seconds.
     #[schemars(range(min = 1, max = 86_400))]
     pub forwarder_lag_alarm_s: u64,
+    /// An alarm is raised when an erasure has waited for Snowflake for longer than this, in seconds.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub erasure_alarm_s: u64,
 }
 
 impl Default for Events {
@@ -186,8 +192,10 @@ impl Default for Events {
             forwarder_batch_ms_max: 2000,
             idle_ms_max: 500,
             lease_s: 15,
+            broker_answer_s_max: 10,
             relay_lag_alarm_s: 60,
             forwarder_lag_alarm_s: 300,
+            erasure_alarm_s: 900,
         }
     }
 }

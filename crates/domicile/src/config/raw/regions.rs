@@ -275,6 +275,10 @@ pub(crate) struct Snowflake {
     /// after this.
     #[schemars(range(min = 0, max = 1))]
     pub retention_days: u8,
+    /// How long one HTTP request may take before it is taken for lost and asked again, in seconds. Snowflake answers within 45 s, whether
+    /// a statement is done or not.
+    #[schemars(range(min = 1, max = 300))]
+    pub request_s_max: u64,
     /// Credits per hour that the warehouse costs while it is awake, for the estimate of what is used; 1 for the
     /// smallest.
     #[schemars(range(min = 0.01, max = 1024.0))]
@@ -312,6 +316,7 @@ impl Default for Snowflake {
             schema: None,
             create: true,
             retention_days: 1,
+            request_s_max: 60,
             warehouse_credits_per_hour: 1.0,
             warehouse_auto_suspend_s: 60,
             credits_per_day_max: None,

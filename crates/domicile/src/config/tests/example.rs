@@ -67,6 +67,7 @@ fn the_commented_defaults_of_the_example_are_the_defaults() {
         ("redpanda", "topic_retention_hours"),
         ("snowflake", "create"),
         ("snowflake", "retention_days"),
+        ("snowflake", "request_s_max"),
         ("otlp", "traces"),
         ("otlp", "metrics"),
         ("otlp", "trace_ratio"),

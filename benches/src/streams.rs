@@ -1,0 +1,235 @@
+//! The relay: how fast it drains a backlog, against a bare producer of the same library on the same broker in the same
+//! run; how long an event takes to its topic under steady load; and whether its memory stays flat meanwhile.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use reqwest::Method;
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use world::{Broker, Client, RegionWorld, World};
+
+use crate::memory::{Watch, mib};
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::report::{Comparison, Goal, short};
+
+const REGION: &str = "eu-central";
+const TOPIC: &str = "eu-central.shop.order-placed.v1";
+/// Lines of one batch, and batches under way.
+const LINES: u64 = 1_000;
+const WRITERS: u64 = 16;
+/// Events a second under which an event's way is measured.
+const STEADY_PER_S: u64 = 5_000;
+/// Batches a second that make up this load.
+const STEADY_BATCHES: u64 = 100;
+/// How long anything may take in all.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Measures both.
+pub(crate) async fn relay(plan: &Plan, progress: &Progress) -> Result<Vec<Comparison>> {
+    progress.now("starting a region with a broker");
+    let world = World::with_regions([REGION])
+        .gateway("writer", [REGION])
+        .role("writer", "gateway")
+        .gateway("api", [REGION])
+        .role("api", "gateway,relay")
+        .gateway("relay", [REGION])
+        .role("relay", "relay")
+        .without_snowflakes()
+        .brokers_in_memory()
+        .setting("gateway.limits.caller_requests_per_s_max", 0)
+        .setting("telemetry.filter", "error")
+        .start()
+        .await?;
+    let region = world.region(REGION);
+    let broker = region.broker.as_ref().context("the region has a broker")?;
+    ensure!(broker.mock().is_none(), "this bench needs the broker nisshi: run `cargo xtask tools`");
+    let mut found = drain(plan, &world, region, broker, progress).await?;
+    found.extend(steady(plan, &world, broker, progress).await?);
+    world.shutdown().await;
+    Ok(found)
+}
+
+/// A backlog and its draining.
+async fn drain(
+    plan: &Plan,
+    world: &World,
+    region: &RegionWorld,
+    broker: &Broker,
+    progress: &Progress,
+) -> Result<Vec<Comparison>> {
+    let events = plan.drained_events;
+    // The backlog is made while nobody carries.
+    let relay = world.gateway("relay");
+    relay.terminate().await?;
+    world.gateway("api").terminate().await?;
+    progress.now(format!("committing {events} events"));
+    publish_backlog(&world.client_of(world.gateway("writer"))?, events).await?;
+    let last: u64 =
+        region.sql("SELECT max(seq)::text FROM domicile.outbox").await?.first().context("events")?.parse()?;
+
+    progress.now(format!("draining {events} events"));
+    let began = Instant::now();
+    relay.start_again().await?;
+    let process = relay.id().await.context("the relay runs")?;
+    let from = reach(region, last / 10).await?;
+    let watch = Watch::begin(process)?;
+    let to = reach(region, last).await?;
+    let took = to.1 - from.1;
+    let (at_a_tenth, peak) = watch.end().await?;
+    let rate = (to.0 - from.0) as f64 / took.as_secs_f64();
+    ensure!(began.elapsed() < PATIENCE, "draining took too long to be worth a figure");
+    let messages = broker.messages(&[TOPIC.to_owned()]).await?;
+    let ids: BTreeSet<&str> = messages.iter().filter_map(|message| message.header("ce_id")).collect();
+    ensure!(
+        ids.len() as u64 == events && messages.len() as u64 == events,
+        "{events} events were acknowledged; {} messages with {} ids are in the topic: the figure is void",
+        messages.len(),
+        ids.len()
+    );
+
+    progress.now("the bare producer on the same broker");
+    let sample = messages.first().context("a message")?.clone();
+    let headers: Vec<(String, String)> = sample
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned()))
+        .collect();
+    drop(messages);
+    let brokers = broker.addresses();
+    // Into the same topic: its partitions are there. The first few warm the broker's path up, as the relay's first tenth did.
+    relay::bare::produce(&brokers, TOPIC, events / 20, sample.payload.clone(), headers.clone()).await?;
+    let bare = relay::bare::produce(&brokers, TOPIC, events, sample.payload, headers).await?;
+    let bare_rate = events as f64 / bare.as_secs_f64();
+
+    let drained = Comparison::ratio(
+        format!("{events} events drained, against a bare producer"),
+        rate / bare_rate,
+        Goal::AtLeast(0.8),
+        format!("{} against {} messages/s; each event is in the topic once", short(rate), short(bare_rate)),
+    );
+    let flat = Comparison::value(
+        "the relay's memory grows while it drains",
+        mib(peak.saturating_sub(at_a_tenth)),
+        "MiB",
+        Goal::AtMost(64.0),
+        format!("{:.0} MiB after a tenth, {:.0} MiB at most", mib(at_a_tenth), mib(peak)),
+    );
+    progress.found(&drained);
+    progress.found(&flat);
+    relay.terminate().await?;
+    Ok(vec![drained, flat])
+}
+
+/// Steady load through a gateway that carries as well.
+async fn steady(plan: &Plan, world: &World, broker: &Broker, progress: &Progress) -> Result<Vec<Comparison>> {
+    // One process, so that a commit wakes the relay.
+    world.gateway("writer").terminate().await?;
+    world.gateway("api").start_again().await?;
+    progress.now(format!("an event's way at {STEADY_PER_S} events/s"));
+    let client = world.client_of(world.gateway("api"))?;
+    let (brokers, stop) = (broker.addresses(), CancellationToken::new());
+    let listener = tokio::spawn({
+        let stop = stop.clone();
+        async move { relay::bare::arrivals(&brokers, TOPIC, stop).await }
+    });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let seconds = plan.load.as_secs().max(2) * 2;
+    let mut ticks = interval(Duration::from_secs(1) / u32::try_from(STEADY_BATCHES)?);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let (mut sending, began) = (JoinSet::new(), Instant::now());
+    for n in 0..seconds * STEADY_BATCHES {
+        ticks.tick().await;
+        let client = client.clone();
+        let lines = STEADY_PER_S / STEADY_BATCHES;
+        sending.spawn(async move { publish(&client, "s", n * lines, lines).await });
+    }
+    while let Some(sent) = sending.join_next().await {
+        sent??;
+    }
+    let (sent, took) = (seconds * STEADY_PER_S, began.elapsed());
+    stop.cancel();
+    let arrivals = listener.await??;
+    let seqs: BTreeSet<u64> = arrivals.iter().map(|arrival| arrival.seq).collect();
+    ensure!(
+        seqs.len() as u64 == sent && arrivals.len() as u64 == sent,
+        "{sent} events were acknowledged; {} arrived, {} of them different: the figure is void",
+        arrivals.len(),
+        seqs.len()
+    );
+    let mut after: Vec<i64> = arrivals.iter().map(|arrival| arrival.after_us).collect();
+    after.sort_unstable();
+    let at = |part: usize| after[(after.len() - 1) * part / 100] as f64 / 1_000.0;
+    let one = Comparison::value(
+        format!("from commit to a consumer of the topic at {STEADY_PER_S} events/s, p99"),
+        at(99),
+        "ms",
+        Goal::AtMost(50.0),
+        format!(
+            "p50 {:.1} ms, p99 {:.1} ms from the decision, a little before the commit; {:.0} events/s were reached",
+            at(50),
+            at(99),
+            sent as f64 / took.as_secs_f64()
+        ),
+    );
+    progress.found(&one);
+    Ok(vec![one])
+}
+
+/// Waits until the relay's cursor has come so far. Where it is then, and when.
+async fn reach(region: &RegionWorld, seq: u64) -> Result<(u64, Instant)> {
+    let sql = "SELECT coalesce(max(seq), 0)::text FROM domicile.cursors WHERE name = 'relay'";
+    let began = Instant::now();
+    loop {
+        let at: u64 = region.sql(sql).await?.first().context("a cursor")?.parse()?;
+        if at >= seq {
+            return Ok((at, Instant::now()));
+        }
+        ensure!(began.elapsed() < PATIENCE, "the relay stands at {at} of {seq}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn publish_backlog(client: &Client, events: u64) -> Result<()> {
+    let next = Arc::new(AtomicU64::new(0));
+    let mut writers = JoinSet::new();
+    for _ in 0..WRITERS {
+        let (client, next) = (client.clone(), Arc::clone(&next));
+        writers.spawn(async move {
+            loop {
+                let from = next.fetch_add(LINES, Ordering::Relaxed);
+                if from >= events {
+                    return Ok::<_, anyhow::Error>(());
+                }
+                publish(&client, "d", from, LINES.min(events - from)).await?;
+            }
+        });
+    }
+    while let Some(done) = writers.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+async fn publish(client: &Client, run: &str, from: u64, lines: u64) -> Result<()> {
+    let mut body = String::new();
+    for n in from..from + lines {
+        let line = json!({"operation": "event.publish", "subject": format!("stream-{}", n % 1_000), "residence": "DE", "body": {
+            "specversion": "1.0", "id": format!("{run}-{n:09}"), "source": "/bench", "type": "shop.order-placed",
+            "data": {"n": n, "text": "a hundred bytes or so, as an event of a shop has them; what stands in it is nobody's"},
+        }});
+        body.push_str(&line.to_string());
+        body.push('\n');
+    }
+    let request = client.request(Method::POST, ["v1", "batch"]).header("content-type", "application/x-ndjson");
+    let answer = client.send(request.body(body)).await?.expect(200)?;
+    let taken = answer.text().lines().filter(|line| line.contains("\"status\":202")).count() as u64;
+    ensure!(taken == lines, "{taken} of {lines} events were accepted");
+    Ok(())
+}
