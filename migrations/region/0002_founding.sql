@@ -27,7 +27,9 @@ BEGIN
             part := parent || '_' || lpad(i::text, 6, '0');
             IF to_regclass(format('domicile.%I', part)) IS NULL THEN
                 PERFORM pg_advisory_xact_lock(hashtextextended('domicile.extend_log', 0));
-                IF to_regclass(format('domicile.%I', part)) IS NULL THEN
+                -- From the catalog itself: to_regclass may still remember that there was none before the lock.
+                IF NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c
+                               WHERE c.relnamespace = 'domicile'::regnamespace AND c.relname = part) THEN
                     EXECUTE format('CREATE TABLE domicile.%I (LIKE domicile.%I INCLUDING ALL)', part, parent);
                     EXECUTE format('ALTER TABLE domicile.%I ATTACH PARTITION domicile.%I FOR VALUES FROM (%s) TO (%s)',
                                    parent, part, base, base + step);

@@ -11,7 +11,8 @@ async fn undone(flaw: &str) -> (Cell, Ended, Tally, u64) {
     let load = Load::on(&cell);
     load.until(500).await;
     // Long enough to be noticed in, however slow the machine is.
-    let ended = cell.deploy(&bad, &["--bake", "60", "--gate-timeout", "10"]).await;
+    let patience = if flaw == "unready" { "10" } else { "120" };
+    let ended = cell.deploy(&bad, &["--bake", "60", "--gate-timeout", patience]).await;
     load.until(load.asked() + 500).await;
     let tally = load.stop().await;
     assert_eq!(ended.code, 11, "{}", ended.out);

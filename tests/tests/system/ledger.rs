@@ -1,5 +1,6 @@
 //! What the log says beside decisions: of the gateway itself, of what crossed a border, and of whoever read it.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use system_tests::{PATIENCE, canary, person, until};
 use world::World;
@@ -47,7 +48,9 @@ async fn the_log_says_who_served_by_what_policy_and_who_read_it() {
     let client = world.client().unwrap().residing_in("DE");
     client.put_record(&anna, "profile", "x", &json!({})).await.unwrap().expect(201).unwrap();
     let auditor = world.client().unwrap().with_key(&world.keys().compliance);
-    let found = auditor.get(&format!("/v1/audit/decisions?outcome=allow&subject={anna}")).await.unwrap();
+    let search = auditor.request(Method::GET, ["v1", "audit", "decisions"]);
+    let search = search.query(&[("outcome", "allow"), ("subject", anna.as_str())]);
+    let found = auditor.send(search).await.unwrap();
     assert_eq!(found.expect(200).unwrap().json()["items"].as_array().unwrap().len(), 2);
     auditor.get("/v1/audit/eu-central/tile/entries/000.p/2").await.unwrap().expect(200).unwrap();
     auditor.get("/v1/audit/eu-central/tile/entries/000.p/1").await.unwrap().expect(200).unwrap();

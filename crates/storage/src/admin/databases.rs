@@ -166,9 +166,14 @@ const OVERTAKEN_MAX: u32 = 50;
 const OVERTAKEN_PAUSE: Duration = Duration::from_millis(5);
 
 /// Roles and databases belong to the whole server, and two statements that change the same one at once do not wait for
-/// each other: the slower one fails, with a code that says no more than that something is wrong.
+/// each other: the slower one fails, with a code that says no more than that something is wrong, or because the row of
+/// the catalog is there by now.
 fn was_overtaken(error: &dyn DatabaseError) -> bool {
-    error.code().as_deref() == Some("XX000") && error.message() == "tuple concurrently updated"
+    match error.code().as_deref() {
+        Some("XX000") => error.message() == "tuple concurrently updated",
+        Some("23505") => error.constraint() == Some("pg_auth_members_role_member_index"),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -38,7 +38,12 @@ pub(crate) async fn too_new(connection: &mut PgConnection, set: Set) -> Result<O
 
 /// The same on a connection that is there.
 pub(crate) async fn read(connection: &mut PgConnection, set: Set) -> Result<SchemaLevel, sqlx::Error> {
-    let known: bool = sqlx::query_scalar("SELECT to_regclass('domicile.schema_level') IS NOT NULL")
+    let known: bool = sqlx::query_scalar(
+        // Whoever may not look into the schema can do nothing there, and is told so by whatever comes next.
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+                        WHERE n.nspname = 'domicile' AND c.relname = 'schema_level' \
+                          AND has_schema_privilege(n.oid, 'USAGE'))",
+    )
         .fetch_one(&mut *connection)
         .await?;
     if !known {
