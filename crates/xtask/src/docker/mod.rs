@@ -14,11 +14,9 @@ pub(crate) fn answers() -> bool {
     said.is_ok_and(|said| said.status.success())
 }
 
-/// Says, so that nobody overlooks it, that the Docker test was left out.
-pub(crate) fn not_run() {
+/// Says, so that nobody overlooks it, that the Docker test was left out, and why.
+pub(crate) fn not_run(why: &str) {
     let line = "=".repeat(100);
-    eprintln!(
-        "{line}\nNOT RUN: the Docker test (image, cell, deploy, rollback). No Docker engine answers on this machine."
-    );
-    eprintln!("Run `cargo xtask test --docker` where one does.\n{line}");
+    eprintln!("{line}\nNOT RUN: the Docker test (image, cell, deploy, rollback). {why}");
+    eprintln!("Run `cargo xtask test --docker` where a Docker engine answers.\n{line}");
 }
