@@ -68,7 +68,7 @@ pub(crate) fn effect(app: &App, answered: Answered<Effect>) -> Result<Reply, Err
             let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
             reply(status, None, Some(json(&home(&told, &subject))?))
         }
-        Effect::Erased { fresh: _, extent, erased_at_us } => {
+        Effect::Erased { extent, erased_at_us } => {
             let body = json(&erasure(&told, &extent, Some(erased_at_us)))?;
             reply(StatusCode::OK, None, Some(body))
         }

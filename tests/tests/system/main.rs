@@ -8,6 +8,7 @@ mod backups;
 mod callers;
 mod decisions;
 mod erasure;
+mod erasures_at_once;
 mod evidence;
 mod input;
 mod ledger;
