@@ -25,6 +25,7 @@ pub(super) struct Collector {
     freed: Notify,
     deeds_max: usize,
     bytes_max: usize,
+    gather_turns_max: u32,
     gather_max: Duration,
     gather_leaves_max: usize,
 }
@@ -40,6 +41,12 @@ struct Line {
 }
 
 impl Line {
+    fn drain(&mut self) {
+        while let Ok(entries) = self.arrivals.try_recv() {
+            self.join(entries);
+        }
+    }
+
     fn join(&mut self, entries: Vec<Entry>) {
         self.awaited = self.awaited || entries.iter().any(Entry::is_awaited);
         self.waiting.extend(entries);
@@ -79,6 +86,7 @@ impl Collector {
             freed: Notify::new(),
             deeds_max: limits.batch_deeds_max.max(1),
             bytes_max: limits.batch_bytes_max,
+            gather_turns_max: limits.gather_turns_max,
             gather_max: limits.gather_max,
             gather_leaves_max: limits.gather_leaves_max,
         }
@@ -88,8 +96,18 @@ impl Collector {
     pub(super) async fn next(&self, idle: Duration, closing: &mut watch::Receiver<bool>) -> Next {
         let mut line = self.line.lock().await;
         loop {
-            while let Ok(entries) = line.arrivals.try_recv() {
-                line.join(entries);
+            line.drain();
+            // Whoever is ready has a turn first: on a busy machine the batch grows by it, on an idle one nothing is waited for.
+            for _ in 0..self.gather_turns_max {
+                let before = line.waiting.len();
+                if before == 0 || before >= self.deeds_max {
+                    break;
+                }
+                tokio::task::yield_now().await;
+                line.drain();
+                if line.waiting.len() == before {
+                    break;
+                }
             }
             let longest = if *closing.borrow() { Duration::ZERO } else { self.gather_max };
             let patience = line.patience(longest, self.gather_leaves_max);
