@@ -35,7 +35,8 @@ pub use problem::{FieldError, Problem};
 pub use receipt::{AuditReceipt, Receipt};
 pub use records::{RecordItem, RecordPage};
 pub use registers::{
-    Acknowledge, Acknowledged, RegisterState, TransferItem, TransferPage, TransferSide, ViolationItem, ViolationPage,
+    Acknowledge, Acknowledged, OtherSide, RegisterState, TransferItem, TransferPage, TransferSide, ViolationItem,
+    ViolationPage,
 };
 pub use schemas::EventSchema;
 pub use scope::Scope;

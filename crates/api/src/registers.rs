@@ -99,6 +99,23 @@ pub struct TransferItem {
     pub bytes: u64,
     /// Whether the other side was seen in the other region's log.
     pub matched: bool,
+    /// What is known of the other side.
+    pub other_side: OtherSide,
+}
+
+/// What is known of a transfer's entry in the other region's log. A transfer of which nothing was seen is a violation: after
+/// two minutes where the other log can be read, after an hour where no process could look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OtherSide {
+    /// It was seen.
+    Seen,
+    /// It may still come: the transfer is younger than two minutes.
+    Awaited,
+    /// It is not there.
+    Missing,
+    /// This gateway does not serve the other region, and no gateway that serves both has seen it.
+    NotServedHere,
 }
 
 /// Which side of a transfer an entry is.

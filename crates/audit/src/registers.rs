@@ -6,12 +6,15 @@ use std::future::Future;
 
 use futures::future::join_all;
 use leaf::Fact;
+use metrics::counter;
 use residency::Region;
 use sha2::{Digest, Sha256};
 use storage::{
-    Acknowledgement, Log, REGISTERS_CURSOR, RegionStore, TransferFilter, TransferRow, Violation, ViolationFilter,
+    Acknowledgement, FoundViolation, Log, REGISTERS_CURSOR, RegionStore, TransferFilter, TransferRow, Violation,
+    ViolationFilter,
 };
 
+use crate::registrar::Rule;
 use crate::search::{Cursor, PAGE_ROWS_MAX};
 
 /// The most characters of a reason.
@@ -92,6 +95,13 @@ pub async fn acknowledge(
     let mine = log.acknowledge(id, &said).await?;
     let stands = log.violation(id).await?.unwrap_or(violation);
     Ok(if mine { Acknowledged::Now(Box::new(stands)) } else { Acknowledged::Before(Box::new(stands)) })
+}
+
+/// Puts violations of one rule into the register that were not found in a leaf, and counts those that are new.
+pub(crate) async fn open(log: &Log, rule: Rule, found: &[FoundViolation]) -> Result<(), storage::Error> {
+    let new = log.open_violations(found).await?;
+    counter!("domicile_violations_total", "region" => log.region().to_string(), "rule" => rule.name()).increment(new);
+    Ok(())
 }
 
 /// What the leaf of an acknowledgement holds of its reason.

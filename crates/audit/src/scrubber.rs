@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::registers;
 use crate::registrar::Rule;
 
 /// How long a pass takes, if the log is not too long for that.
@@ -119,13 +120,14 @@ impl Scrubber {
                             alarm.set(1.0);
                             let check = damage.name();
                             error!(region, check, "The region log is damaged: {damage}");
-                            if let Err(cause) = self.log.open_violations(&[damage.violation()]).await {
+                            if let Err(cause) = registers::open(&self.log, Rule::Damage, &[damage.violation()]).await {
                                 warn!(region, %cause, "The damage could not be put into the register of violations");
                             }
                         }
                         Err(cause) => warn!(region, %cause, "The region log could not be read for scrubbing"),
                     },
-                    Ok(None) => {}
+                    // Whoever does it instead tells what it finds.
+                    Ok(None) => alarm.set(0.0),
                     Err(cause) => warn!(region, %cause, "The region log could not be read for scrubbing"),
                 }
                 sleep(PAUSE_MAX).await;

@@ -171,6 +171,11 @@ impl Error {
         Self::Invalid(vec![FieldError { at: at.into(), message: message.into() }])
     }
 
+    /// A query parameter that does not follow its rule.
+    pub(crate) fn query(at: &str, rule: &str) -> Self {
+        Self::Query { at: at.to_owned(), rule: rule.to_owned() }
+    }
+
     /// Tells it, without instance: whoever knows the request id adds that.
     pub(crate) fn problem(&self) -> Problem {
         let says = self.to_string();

@@ -316,7 +316,8 @@ async fn pruning_keeps_the_proven_and_removes_the_rest() {
     prune(&scene.source, &none, in_a_year, false).await.expect("pruned");
     let left: Vec<BackupId> =
         Catalog::read(&scene.source).await.expect("a catalogue").backups.into_iter().map(|one| one.id).collect();
-    assert_eq!(left, [first, second]);
+    // Of two of one second either may be named first.
+    assert!(left == [first.clone(), second.clone()] || left == [second, first], "{left:?}");
     assert!(!scene.file(&unproven, "").exists());
 }
 

@@ -15,6 +15,16 @@ pub struct Limits {
     pub batch_bytes_max: usize,
     /// Lookups in one SELECT.
     pub batch_lookups_max: usize,
+    /// Records that are created or replaced by the very statement that appends their leaves, which saves three round trips.
+    /// Of larger batches the next one's records are rather written while this one's commit is under way.
+    pub page_records_max: usize,
+    /// How often a batch that is about to begin lets everybody else who is ready have a turn, for as long as it grows by it.
+    /// On an idle machine that is one look around; on a busy one it is what makes batches large.
+    pub gather_turns_max: u32,
+    /// How long leaves that nobody waits for may gather before they are committed.
+    pub gather_max: Duration,
+    /// So many of them are a commit's worth, and do not wait for more.
+    pub gather_leaves_max: usize,
     /// How often a batch is tried again after a conflict or a lost connection.
     pub attempts_max: u32,
     /// Leaves of buffered reads that may wait for the log; past that, reads are refused.
@@ -57,6 +67,10 @@ impl Default for Limits {
             batch_deeds_max: 4_096,
             batch_bytes_max: 16 << 20,
             batch_lookups_max: 1_024,
+            page_records_max: 128,
+            gather_turns_max: 8,
+            gather_max: Duration::from_millis(20),
+            gather_leaves_max: 512,
             attempts_max: 5,
             buffered_leaves_max: 65_536,
             buffered_age_max: Duration::from_secs(1),

@@ -207,17 +207,26 @@ pub(crate) struct Link {
     address: Arc<Address>,
     work: Work,
     connection: Option<PgConnection>,
+    /// Whether there was a connection before.
+    had: bool,
+    /// Whether the connection took the place of one that was lost, and nobody has asked yet.
+    replaced: bool,
     /// Failed attempts in a row.
     failures: u32,
 }
 
 impl Link {
     pub(crate) fn new(address: Arc<Address>, work: Work) -> Self {
-        Self { address, work, connection: None, failures: 0 }
+        Self { address, work, connection: None, had: false, replaced: false, failures: 0 }
     }
 
     pub(crate) fn is_up(&self) -> bool {
         self.connection.is_some()
+    }
+
+    /// Whether, since the last such question, a connection was lost and another one made: it may lead to another server.
+    pub(crate) fn was_replaced(&mut self) -> bool {
+        std::mem::take(&mut self.replaced)
     }
 
     /// The connection; it is made if there is none. Bounded by `connect_timeout`.
@@ -226,6 +235,7 @@ impl Link {
             match within(self.address.limits.connect_timeout, self.address.connect(self.work)).await {
                 Ok(connection) => {
                     self.failures = 0;
+                    self.replaced |= std::mem::replace(&mut self.had, true);
                     self.connection = Some(connection);
                 }
                 Err(trouble) => {

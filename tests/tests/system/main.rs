@@ -6,6 +6,7 @@
 mod alarms;
 mod backups;
 mod callers;
+mod commands;
 mod decisions;
 mod erasure;
 mod erasures_at_once;
@@ -20,3 +21,4 @@ mod registers;
 mod short_soaks;
 mod streams;
 mod telemetry;
+mod witness;

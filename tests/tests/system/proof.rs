@@ -1,6 +1,5 @@
 //! The region log as proof: what is served to auditors, and what a witness of their own adds.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
@@ -8,6 +7,8 @@ use system_tests::soak::Auditor;
 use system_tests::{canary, person, shared, until};
 use tokio::process::Command;
 use world::World;
+
+use crate::witness::Witness;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_served_to_auditors_only_and_by_its_rules() {
@@ -53,43 +54,22 @@ async fn a_witness_of_the_auditors_own_cosigns_and_no_pack_or_entry_names_anybod
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let domicile = world::tools::domicile().unwrap();
-    let made = Command::new(&domicile)
-        .args(["audit", "key", "generate", "witness.test/w1", "--witness", "--out", &path("w1.key")])
-        .output()
-        .await
-        .unwrap();
-    assert!(made.status.success());
-    let public = String::from_utf8(made.stdout).unwrap().trim().to_owned();
-    let port = world::free_port().unwrap();
-    let _witness = Command::new(&domicile)
-        .args(["witness", "--key", &path("w1.key"), "--log", &world.log_key("eu-central").unwrap()])
-        .args(["--state", &path("seen"), "--listen", &format!("127.0.0.1:{port}")])
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
     let gateway = &world.gateways()[0];
-    let mut config: toml::Table = std::fs::read_to_string(gateway.config()).unwrap().parse().unwrap();
-    let witness: toml::Table = format!("key = \"{public}\"\nurl = \"http://127.0.0.1:{port}\"").parse().unwrap();
-    config["regions"]["eu-central"]["signer"]
-        .as_table_mut()
-        .unwrap()
-        .insert("witnesses".to_owned(), toml::Value::Array(vec![toml::Value::Table(witness)]));
-    std::fs::write(gateway.config(), toml::to_string(&config).unwrap()).unwrap();
-    gateway.terminate().await.unwrap();
-    gateway.start_again().await.unwrap();
+    let witness = Witness::of(&world, "eu-central").await;
+    witness.is_asked_by(gateway, "eu-central").await;
+    let public = &witness.key;
 
     let (anna, secret) = (person("witnessed"), canary());
     let client = world.client().unwrap().residing_in("DE").seen_from("2.160.0.1");
     client.put_record(&anna, "profile", &secret, &json!({ "secret": secret })).await.unwrap().expect(201).unwrap();
     let auditor = Auditor::new(&world, folder.path()).unwrap();
     until("a checkpoint is cosigned", Duration::from_secs(120), || async {
-        let (code, report) = auditor.verify(&["--witness", &public]).await.unwrap();
+        let (code, report) = auditor.verify(&["--witness", public]).await.unwrap();
         code == 0 && report["verdicts"]["witnessed"]["outcome"] == "holds" && report["leaves"].as_u64() > Some(2)
     })
     .await
     .unwrap();
-    let (code, report) = auditor.verify(&["--witness", &public, "--quorum", "2"]).await.unwrap();
+    let (code, report) = auditor.verify(&["--witness", public, "--quorum", "2"]).await.unwrap();
     assert_eq!((code, report["failed"].as_str()), (13, Some("witnessed")), "{report}");
 
     let pack = path("pack.zip");

@@ -47,24 +47,7 @@ impl Ledger {
         if said.out == Some("deny") {
             self.denied(row.seq, at_us, &said);
         }
-        if let Some(crossing) = said.xf {
-            self.out.transfers.push(TransferRow {
-                seq: row.seq,
-                id: DecisionId(crossing.id),
-                counterpart: matches!(said.k, "transfer.out" | "transfer.in"),
-                at_us,
-                from: crossing.from,
-                to: crossing.to,
-                basis: crossing.basis,
-                instrument: crossing.inst,
-                actor: said.act.unwrap_or_default(),
-                rows: said.rows.unwrap_or(0),
-                bytes: said.bytes.unwrap_or(0),
-                leaf_hash: row.leaf_hash,
-                of_hash: said.of.and_then(|of| hex::decode(of).ok()?.try_into().ok()),
-                matched_us: None,
-            });
-        }
+        self.out.transfers.extend(crossed(row, at_us, said));
     }
 
     /// Gaps that are old enough now are violations.
@@ -157,6 +140,33 @@ impl Ledger {
         let (mark, rule) = (format!("{}:{seq}", rule.name()), rule.name());
         self.out.violations.push(FoundViolation { mark, rule, seq: Some(seq), says, at_us: at_us.into() });
     }
+}
+
+/// The leaf as the register of transfers has it, if data crossed a border.
+pub(crate) fn transfer(row: &DecisionRow) -> Option<TransferRow> {
+    let said = serde_json::from_str::<Said<'_>>(&row.line).ok()?;
+    let at_us = micros(said.ts)?;
+    crossed(row, at_us, said)
+}
+
+fn crossed(row: &DecisionRow, at_us: i64, said: Said<'_>) -> Option<TransferRow> {
+    let crossing = said.xf?;
+    Some(TransferRow {
+        seq: row.seq,
+        id: DecisionId(crossing.id),
+        counterpart: matches!(said.k, "transfer.out" | "transfer.in"),
+        at_us,
+        from: crossing.from,
+        to: crossing.to,
+        basis: crossing.basis,
+        instrument: crossing.inst,
+        actor: said.act.unwrap_or_default(),
+        rows: said.rows.unwrap_or(0),
+        bytes: said.bytes.unwrap_or(0),
+        leaf_hash: row.leaf_hash,
+        of_hash: said.of.and_then(|of| hex::decode(of).ok()?.try_into().ok()),
+        matched_us: None,
+    })
 }
 
 fn micros(ts: &str) -> Option<i64> {

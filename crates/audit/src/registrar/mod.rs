@@ -1,5 +1,5 @@
-//! The registrar: fills the registers of transfers and of violations from a region's log, behind a cursor, and looks
-//! in the other regions' logs for the other side of each transfer. One process per log does it at a time.
+//! The registrar: fills the registers of transfers and of violations from a region's log, behind a cursor. One process per
+//! log does it at a time.
 //!
 //! It works at leisure, so the registers may be a little behind the log; a leaf is never later in them because nobody
 //! looked, and nothing is ever left out.
@@ -9,13 +9,14 @@ mod said;
 
 use std::time::Duration;
 
-use metrics::{counter, gauge};
-use storage::{CursorLease, FoundViolation, Log, REGISTERS_CURSOR, TransferRow};
+use metrics::counter;
+use storage::{CursorLease, Log, REGISTERS_CURSOR};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::ledger::Ledger;
+pub(crate) use self::ledger::transfer;
 
 /// Leaves in one step.
 const STEP_LEAVES: u32 = 2_000;
@@ -25,12 +26,6 @@ const LEASE: Duration = Duration::from_secs(60);
 const LEISURE: u32 = 8;
 /// The longest pause while there is nothing to do: other gateways write the log, too.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How often the other side of transfers is looked for.
-const MATCH_EVERY: Duration = Duration::from_secs(5);
-/// How old a transfer is when its other side must be there: both are written within seconds.
-const MATCHED_AFTER_US: i64 = 120_000_000;
-/// Transfers that are looked at together.
-const MATCH_ROWS: u16 = 200;
 
 /// A rule that a violation breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +38,7 @@ pub enum Rule {
     Jump,
     /// A count is in the log twice.
     Repeated,
-    /// A transfer has no other side in the other region's log, or another one.
+    /// A transfer has no other side in the other region's log, or another one, or nobody could look for it.
     TransferUnmatched,
     /// A leaf cannot be read.
     Unreadable,
@@ -80,17 +75,15 @@ impl Rule {
 /// The registrar of one region's log.
 pub struct Registrar {
     log: Log,
-    others: Vec<Log>,
     owner: String,
     now_us: fn() -> i64,
 }
 
 impl Registrar {
-    /// A registrar of `log`. The other sides of its transfers are looked for in `others`, the logs of the other regions that
-    /// are served here; of a region that is not among them nothing is said. `owner` names this process among those that could do it, `now_us` tells the time.
+    /// A registrar of `log`. `owner` names this process among those that could do it, `now_us` tells the time.
     #[must_use]
-    pub fn new(log: Log, others: Vec<Log>, owner: impl Into<String>, now_us: fn() -> i64) -> Self {
-        Self { log, others, owner: owner.into(), now_us }
+    pub fn new(log: Log, owner: impl Into<String>, now_us: fn() -> i64) -> Self {
+        Self { log, owner: owner.into(), now_us }
     }
 
     /// Fills the registers until it is told to stop.
@@ -121,7 +114,7 @@ impl Registrar {
     async fn keep(&self, mut lease: CursorLease) -> Result<(), storage::Error> {
         let mut wakeups = self.log.wakeups();
         let mut ledger = Ledger::from(self.log.counts().await?, lease.seq);
-        let (mut renewed, mut matched) = (Instant::now(), None::<Instant>);
+        let mut renewed = Instant::now();
         loop {
             let begun = Instant::now();
             let (seq, more) = self.step(&lease, &mut ledger).await?;
@@ -133,10 +126,6 @@ impl Registrar {
                 self.log.advance_cursor(&lease, lease.seq, LEASE).await?;
                 renewed = Instant::now();
             }
-            if !more && matched.is_none_or(|at| at.elapsed() > MATCH_EVERY) {
-                self.match_transfers((self.now_us)()).await?;
-                matched = Some(Instant::now());
-            }
             if more {
                 sleep(begun.elapsed() * (LEISURE - 1)).await;
             } else {
@@ -146,8 +135,8 @@ impl Registrar {
         }
     }
 
-    /// Registers everything that is in the log now, and looks for the other sides of transfers as if it were `at_us`. For tests and
-    /// for who wants to see the registers complete. `false` when another process keeps them.
+    /// Registers everything that is in the log now, as if it were `at_us`. For tests and for who wants to see the registers
+    /// complete. `false` when another process keeps them.
     ///
     /// # Errors
     /// When a database does not answer.
@@ -163,7 +152,6 @@ impl Registrar {
                 break;
             }
         }
-        self.match_transfers(at_us).await?;
         Ok(true)
     }
 
@@ -197,54 +185,5 @@ impl Registrar {
             }
         }
         Ok((seq, more))
-    }
-
-    /// Looks for the other side of every transfer that has none yet.
-    async fn match_transfers(&self, at_us: i64) -> Result<(), storage::Error> {
-        let mut after = None;
-        let mut open = 0_u32;
-        loop {
-            let rows = self.log.unmatched(after, i64::MAX, MATCH_ROWS).await?;
-            let Some(last) = rows.last() else { break };
-            after = Some(last.seq);
-            let (mut seen, mut missing) = (Vec::new(), Vec::new());
-            for row in &rows {
-                match self.other_side(row).await {
-                    Some(true) => seen.push(row.seq),
-                    Some(false) if row.at_us.saturating_add(MATCHED_AFTER_US) < at_us => missing.push(unmatched(row)),
-                    Some(false) | None => open += 1,
-                }
-            }
-            self.log.match_transfers(&seen, at_us).await?;
-            self.log.open_violations(&missing).await?;
-            if rows.len() < usize::from(MATCH_ROWS) {
-                break;
-            }
-        }
-        gauge!("domicile_transfers_unmatched", "region" => self.log.region().to_string()).set(f64::from(open));
-        Ok(())
-    }
-
-    /// Whether the other region's log has the other side; `None` when it cannot be looked at from here.
-    async fn other_side(&self, row: &TransferRow) -> Option<bool> {
-        let here = self.log.region().as_str();
-        let other = if row.from == here { &row.to } else { &row.from };
-        let log = self.others.iter().find(|log| log.region().as_str() == other)?;
-        let sides = log.transfer(row.id).await.ok()?;
-        Some(sides.iter().any(|side| {
-            side.counterpart != row.counterpart
-                && (side.of_hash == Some(row.leaf_hash) || row.of_hash == Some(side.leaf_hash))
-        }))
-    }
-}
-
-fn unmatched(row: &TransferRow) -> FoundViolation {
-    let TransferRow { seq, id, from, to, at_us, .. } = row;
-    FoundViolation {
-        mark: format!("unmatched:{seq}"),
-        rule: Rule::TransferUnmatched.name(),
-        seq: Some(*seq),
-        says: format!("the transfer {id} from {from} to {to} is not in the other region's log"),
-        at_us: Some(*at_us),
     }
 }

@@ -71,11 +71,16 @@ impl<P: Post> Submitter<P> {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            if !matches!(self.log.acquire_cursor(&cursor, &self.owner, LEASE).await, Ok(Some(_))) {
-                continue;
+            match self.log.acquire_cursor(&cursor, &self.owner, LEASE).await {
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    alarm.set(0.0); // whoever does it instead tells what it is answered
+                    continue;
+                }
+                Err(_) => continue,
             }
             match self.submit().await {
-                Ok(Submitted::UpToDate) => {}
+                Ok(Submitted::UpToDate) => alarm.set(0.0),
                 Ok(Submitted::Cosigned(_)) => {
                     alarm.set(0.0);
                     counter!("domicile_cosignatures_total", &labels()).increment(1);

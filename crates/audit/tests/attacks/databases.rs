@@ -4,11 +4,11 @@ use std::process::Command;
 
 use audit::verify::{Check, Outcome};
 use audit::{Memory, Signer, Step};
-use storage::{Precondition, RegionStore};
+use storage::Precondition;
 use tlog::{KeyKind, SigningKey};
 
 use crate::scene::{ORIGIN, denial, done, put, subject};
-use crate::stage::{Stage, caught, clean, key};
+use crate::stage::{Stage, caught, clean};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_nobody_touched_holds() {
@@ -226,37 +226,6 @@ async fn attack_clock_turned_back() {
     stage.note_at(-3_600).await;
     stage.sign().await;
     caught(&stage.audit().await, Check::WellFormed, "clock_turned_back", Some(11));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn attack_two_committers_after_a_partition() {
-    let stage = Stage::with(10).await;
-    let kept = stage.checkpoint().await;
-    let other = RegionStore::open(stage.scene.settings(2));
-    // Each believes to know the end of the log, and writes behind the other's back.
-    for round in 0..20 {
-        other.note(denial()).await.unwrap();
-        stage.grow(1).await;
-        if round == 10 {
-            // A failover gives the log a new epoch: what was prepared under the old one must not be written.
-            stage.sql("UPDATE domicile.head SET epoch = epoch + 1").await;
-        }
-    }
-    // Two signers, too, each with a memory of its own: the second takes over and signs nothing that forks.
-    let second = Memory::at(stage.file("second"));
-    let mut first = stage.signer();
-    assert_eq!(first.step().await.unwrap(), Step::Signed(50));
-    let mut rival = Signer::new(stage.log(), key(), second.clone(), "signer-2");
-    assert_eq!(rival.step().await.unwrap(), Step::NotOurs);
-    stage.sql("UPDATE domicile.cursors SET lease_until = now() WHERE name = 'signer'").await;
-    stage.grow(5).await;
-    assert_eq!(rival.step().await.unwrap(), Step::Signed(55));
-    assert!(first.step().await.is_err() || stage.log().checkpoint(false).await.unwrap().unwrap().size >= 55);
-    let report = stage.audit_since(&kept).await;
-    clean(&report);
-    assert_eq!(report.outcome(Check::Gapless), Outcome::Holds);
-    assert_eq!(report.outcome(Check::AppendOnly), Outcome::Holds);
-    assert_eq!(second.recall(key().public()).unwrap().unwrap().size, 55);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

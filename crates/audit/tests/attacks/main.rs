@@ -8,6 +8,7 @@ mod databases;
 mod details;
 mod exports;
 mod packs;
+mod partition;
 mod proofs;
 mod registers;
 mod retention;

@@ -5,9 +5,10 @@ use audit::{Damage, Keep, KindSpan, Retention, Scrubber, plan};
 use leaf::{Fact, Gone};
 use secrecy::SecretString;
 use storage::admin;
+use tlog::{Checkpoint, Hash, Note, Tile, leaf_hash, root_of};
 
 use crate::scene::decision;
-use crate::stage::{Stage, caught};
+use crate::stage::{Stage, caught, key};
 
 /// A log of 3,000 leaves whose first 2,048 are a partition of their own.
 async fn with_an_old_partition() -> Stage {
@@ -25,6 +26,11 @@ async fn with_an_old_partition() -> Stage {
     // Whatever is derived from the lines has been by now.
     stage.log().facts(storage::FactFilter { limit: 1, ..Default::default() }).await.unwrap();
     stage
+}
+
+/// Every leaf's hash, as long as all lines are there.
+async fn hashes(stage: &Stage) -> Vec<Hash> {
+    stage.lines().await.iter().map(|line| leaf_hash(line.as_bytes())).collect()
 }
 
 fn owner(stage: &Stage) -> SecretString {
@@ -82,11 +88,39 @@ async fn a_partition_goes_whole_and_the_log_verifies_as_before() {
     assert_eq!(scrubber.pass(None).await.unwrap(), None);
     // The hashes that are left are still held against the signed root.
     stage
-        .sql("UPDATE domicile.tiles SET hashes = overlay(hashes PLACING '\\x00' FROM 40) WHERE level = 0 AND n = 3")
+        .sql("UPDATE domicile.tiles SET hashes = set_byte(hashes, 40, get_byte(hashes, 40) # 1) WHERE level = 0 AND n = 3")
         .await;
     assert_eq!(scrubber.pass(None).await.unwrap(), Some(Damage::Root { size: 3_001 }));
     // And the log goes on.
     stage.grow(10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tree_of_lines_that_were_let_go_still_comes_to_every_root_and_continues_every_checkpoint() {
+    let stage = with_an_old_partition().await;
+    let hashes = hashes(&stage).await;
+    let root_at = |size: u64| root_of(&hashes[..usize::try_from(size).unwrap()]);
+    say(&stage, 2_048).await;
+    assert_eq!(admin::prune(&owner(&stage), 2_048).await.unwrap(), 2_048);
+    // In the midst of a tile whose lines are gone, at its edges, and in what is left.
+    for size in [1, 255, 256, 257, 625, 2_047, 2_048, 2_049, 2_900, 3_000] {
+        let root = admin::log_root_at(&owner(&stage), size).await.unwrap();
+        assert_eq!(root, Some(root_at(size)), "the root at {size}");
+        // An auditor who kept a checkpoint from when the lines were there.
+        let mut note = Note::new(Checkpoint::new(key().public().name(), size, root_at(size)).to_string()).unwrap();
+        note.add(key().sign(note.text(), 0));
+        let report = stage.audit_since(&note.to_string()).await;
+        assert_eq!(report.failed(), None, "since {size}: {report:#?}");
+        assert_eq!(report.outcome(Check::AppendOnly), Outcome::Holds);
+    }
+    assert_eq!(admin::log_root_at(&owner(&stage), 3_002).await.unwrap(), None, "the log is not that long");
+    let partial = Tile::new(0, 2, 113).unwrap();
+    assert_eq!(stage.log().tile(partial).await.unwrap().as_deref(), Some(&hashes[512..625]), "{partial}");
+    // What the tiles hold is what counts: a tile that was altered does not come to the root any more.
+    stage
+        .sql("UPDATE domicile.tiles SET hashes = set_byte(hashes, 40, get_byte(hashes, 40) # 1) WHERE level = 0 AND n = 2")
+        .await;
+    assert_ne!(admin::log_root_at(&owner(&stage), 625).await.unwrap(), Some(root_at(625)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -40,6 +40,19 @@ impl Stage {
         stage
     }
 
+    /// The other site after a partition: a copy of the database that is written and signed on, by a gateway and a signer
+    /// of its own. The gateway here has its server back when this returns.
+    pub(crate) async fn fork(&self) -> Self {
+        let scene = Scene { cluster: self.scene.cluster.fork(), database: self.scene.database.clone() };
+        let store = RegionStore::open(scene.settings(2));
+        let there = Self { scene, store, folder: tempfile::tempdir().unwrap() };
+        for site in [self, &there] {
+            crate::scene::up(&site.store).await;
+            crate::scene::eventually("the log can be read", async || site.log().head().await.is_ok()).await;
+        }
+        there
+    }
+
     /// Appends leaves.
     pub(crate) async fn grow(&self, leaves: usize) {
         for outcome in join_all((0..leaves).map(|_| self.store.note(denial()))).await {

@@ -3,11 +3,11 @@
 use std::sync::LazyLock;
 
 use audit::verify::{Check, Expected, Outcome, Report, balance};
-use audit::{Memory, Signer, Teller};
+use audit::{Memory, OtherSide, Reconciler, Registrar, Rule, Signer, Teller};
 use leaf::{Counterpart, Crossing, Fact};
 use residency::presets::{JURISDICTIONS, LOCATIONS, SHIPPED_POLICY};
 use residency::{Access, Denial, Epoch, Jurisdiction, Operation, Permit, Pin, PinState, Policy, Region, SubjectId};
-use storage::{FactFilter, Lookup, Precondition, RegionSettings, RegionStore};
+use storage::{FactFilter, Lookup, Precondition, RegionSettings, RegionStore, TransferFilter, ViolationFilter};
 use tlog::{KeyKind, SigningKey};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,8 @@ static POLICY: LazyLock<Policy> = LazyLock::new(|| {
     let text = SHIPPED_POLICY.to_owned() + TRANSFERS;
     Policy::parse(&text, JURISDICTIONS, LOCATIONS).unwrap_or_else(|problems| panic!("{problems:#?}"))
 });
+
+const MINUTE_US: i64 = 60_000_000;
 
 /// A gateway that serves two regions on two sides of a border.
 struct Border {
@@ -81,6 +83,11 @@ impl Border {
         balance(&mut reports);
         reports
     }
+}
+
+/// Takes everything in a log into its registers.
+async fn register(store: &RegionStore) {
+    assert!(Registrar::new(store.log(), "registrar-1", now_us).catch_up(now_us()).await.unwrap());
 }
 
 fn us() -> Region {
@@ -192,6 +199,84 @@ async fn attack_a_transfer_entered_twice() {
     border.abroad.record(again).await.unwrap();
     let reports = border.audit().await;
     caught(&reports[1], Check::Balanced, "transfer_doubled", None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_a_transfer_whose_other_side_no_process_can_look_for_is_a_violation_after_an_hour() {
+    let border = Border::new().await;
+    border.cross("anna").await;
+    register(&border.home.store).await;
+    let here = border.home.log();
+    // A process that serves this region alone, like the one whose cell it is.
+    let alone = Reconciler::new(here.clone(), Vec::new(), now_us);
+    let known = async |served: &[Region], at_us: i64| {
+        let rows = here.transfers(&TransferFilter { limit: 10, ..TransferFilter::default() }).await.unwrap();
+        let sides: Vec<OtherSide> = rows.iter().map(|row| OtherSide::of(row, &region(), served, at_us)).collect();
+        assert_eq!(sides.len(), 2, "the write and the read");
+        assert_eq!(sides[0], sides[1]);
+        sides[0]
+    };
+    let violations = async || {
+        let rule = Some(Rule::TransferUnmatched.name().to_owned());
+        here.violations(&ViolationFilter { rule, limit: 10, ..ViolationFilter::default() }).await.unwrap()
+    };
+    alone.look(now_us()).await.unwrap();
+    assert_eq!(known(&[region()], now_us()).await, OtherSide::Awaited);
+    alone.look(now_us() + 50 * MINUTE_US).await.unwrap();
+    assert_eq!(violations().await, [], "whoever serves both may still look");
+    assert_eq!(known(&[region()], now_us() + 50 * MINUTE_US).await, OtherSide::NotServedHere);
+    assert_eq!(known(&[region(), us()], now_us() + 50 * MINUTE_US).await, OtherSide::Missing);
+    alone.look(now_us() + 61 * MINUTE_US).await.unwrap();
+    alone.look(now_us() + 62 * MINUTE_US).await.unwrap();
+    let found = violations().await;
+    assert_eq!(found.len(), 2, "one for each, once: {found:#?}");
+    assert!(found[0].says.contains("no process that keeps this register serves us-east"), "{found:#?}");
+    // A verdict says no more than it knows, either.
+    border.home.sign().await;
+    let mut reports = [border.home.audit().await];
+    balance(&mut reports);
+    assert_eq!(reports[0].outcome(Check::Balanced), Outcome::Unchecked);
+    let balanced = reports[0].verdicts.iter().find(|verdict| verdict.check == Check::Balanced).unwrap();
+    assert!(balanced.sentence.contains("2 with regions whose log was not given"), "{}", balanced.sentence);
+    // Whoever serves both sees it in the end; that it was late stays for somebody to answer for.
+    let stop = CancellationToken::new();
+    let teller = border.teller(&stop);
+    eventually("both crossings are entered", async || border.entered().await == 2).await;
+    stop.cancel();
+    teller.await.unwrap();
+    Reconciler::new(here.clone(), vec![border.abroad.log()], now_us).look(now_us() + 89 * MINUTE_US).await.unwrap();
+    alone.look(now_us() + 90 * MINUTE_US).await.unwrap();
+    assert_eq!(known(&[region()], now_us() + 90 * MINUTE_US).await, OtherSide::Seen);
+    assert_eq!(violations().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transfer_is_matched_by_whoever_serves_both_regions_whoever_keeps_the_registers() {
+    let border = Border::new().await;
+    border.cross("anna").await;
+    let stop = CancellationToken::new();
+    let teller = border.teller(&stop);
+    eventually("both crossings are entered", async || border.entered().await == 2).await;
+    // Another process keeps the register here and serves this region alone; nobody keeps the register there.
+    let alone = Registrar::new(border.home.log(), "alone", now_us);
+    let keeper = tokio::spawn(alone.run(stop.clone()));
+    let both = Reconciler::new(border.home.log(), vec![border.abroad.log()], now_us);
+    let matched = || TransferFilter { matched: Some(true), limit: 10, ..TransferFilter::default() };
+    eventually("both are matched", async || {
+        both.look(now_us() + 5 * MINUTE_US).await.unwrap();
+        border.home.log().transfers(&matched()).await.unwrap().len() == 2
+    })
+    .await;
+    let rule = Some(Rule::TransferUnmatched.name().to_owned());
+    let violations = ViolationFilter { rule, limit: 10, ..ViolationFilter::default() };
+    assert_eq!(
+        border.home.log().violations(&violations).await.unwrap(),
+        [],
+        "a register that is behind accuses nobody"
+    );
+    stop.cancel();
+    keeper.await.unwrap();
+    teller.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! Those who watch a log all the time: the scrubber, and witnesses.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use audit::verify::{Check, Outcome};
@@ -10,12 +11,13 @@ use tlog::{KeyKind, SigningKey};
 
 use crate::stage::{Stage, caught, clean, key};
 
-fn witness_key() -> SigningKey {
+pub(crate) fn witness_key() -> SigningKey {
     SigningKey::new("witness.example/w1", KeyKind::Witness, &[5; 32]).unwrap()
 }
 
+/// A witness that needs no network.
 #[derive(Clone)]
-struct Nearby(Arc<Witness>);
+pub(crate) struct Nearby(Arc<Witness>);
 
 impl Post for Nearby {
     fn add_checkpoint(&self, body: String) -> BoxFuture<'_, Result<(u16, String), String>> {
@@ -24,11 +26,19 @@ impl Post for Nearby {
     }
 }
 
-fn submitter(stage: &Stage) -> Submitter<Nearby> {
-    let folder = stage.file("witness");
+/// A witness that remembers in this folder.
+pub(crate) fn witness(folder: PathBuf) -> Nearby {
     std::fs::create_dir_all(&folder).unwrap();
-    let witness = Witness::new(witness_key(), [key().public().clone()], folder);
-    Submitter::new(stage.log(), witness_key().public().clone(), Nearby(Arc::new(witness)), "signer-1")
+    Nearby(Arc::new(Witness::new(witness_key(), [key().public().clone()], folder)))
+}
+
+/// What shows a log to a witness.
+pub(crate) fn submitter_to(stage: &Stage, witness: Nearby) -> Submitter<Nearby> {
+    Submitter::new(stage.log(), witness_key().public().clone(), witness, "signer-1")
+}
+
+fn submitter(stage: &Stage) -> Submitter<Nearby> {
+    submitter_to(stage, witness(stage.file("witness")))
 }
 
 fn scrubber(stage: &Stage) -> Scrubber {

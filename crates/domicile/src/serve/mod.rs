@@ -92,6 +92,9 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
         tasks.scrubbers(config, &stores, &gateway);
         tasks.registrars(&stores, &gateway);
     }
+    if does(Role::Signer) || does(Role::Gateway) {
+        tasks.reconcilers(&stores);
+    }
     if does(Role::Gateway) {
         let geoip = load_geoip(config).await?;
         let policy = Arc::new(ArcSwap::new(Arc::clone(&config.policy)));

@@ -201,12 +201,21 @@ impl Tasks {
     /// A registrar for each region.
     pub(super) fn registrars(&mut self, stores: &[RegionStore], process: &GatewayId) {
         for store in stores {
-            let others = stores.iter().filter(|other| other.region() != store.region());
-            let (log, others, process) =
-                (store.log(), others.map(RegionStore::log).collect::<Vec<_>>(), process.to_string());
+            let (log, process) = (store.log(), process.to_string());
             self.supervise("registrar", store.region().to_string(), move |stop| {
                 let now_us = || SystemClock.now_us();
-                audit::Registrar::new(log.clone(), others.clone(), process.clone(), now_us).run(stop)
+                audit::Registrar::new(log.clone(), process.clone(), now_us).run(stop)
+            });
+        }
+    }
+
+    /// A reconciler for each region, which looks into the logs of the others.
+    pub(super) fn reconcilers(&mut self, stores: &[RegionStore]) {
+        for store in stores {
+            let others = stores.iter().filter(|other| other.region() != store.region());
+            let (log, others) = (store.log(), others.map(RegionStore::log).collect::<Vec<_>>());
+            self.supervise("reconciler", store.region().to_string(), move |stop| {
+                audit::Reconciler::new(log.clone(), others.clone(), || SystemClock.now_us()).run(stop)
             });
         }
     }

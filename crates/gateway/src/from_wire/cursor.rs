@@ -10,14 +10,34 @@ use crate::error::Error;
 const CHARS_MAX: usize = 4_096;
 /// What each cursor of a record list begins with, so that a later form can be told apart.
 const RECORDS: u8 = 1;
-/// The same for decisions.
-const DECISIONS: u8 = 2;
 /// The same for an attribute's history.
 const HISTORY: u8 = 5;
-/// For violations.
-const VIOLATIONS: u8 = 3;
-/// And for transfers.
-const TRANSFERS: u8 = 4;
+
+/// A search of the region logs, by what each of its cursors begins with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Search {
+    /// Decisions.
+    Decisions = 2,
+    /// Violations.
+    Violations = 3,
+    /// Transfers.
+    Transfers = 4,
+}
+
+impl Search {
+    /// The cursor behind a page.
+    pub(crate) fn after(self, page: &audit::Cursor) -> String {
+        encode(self as u8, &page.to_string())
+    }
+
+    /// Where a page begins.
+    ///
+    /// # Errors
+    /// [`Error::Cursor`] when we did not make it for this search.
+    pub(crate) fn begin(self, cursor: &str) -> Result<audit::Cursor, Error> {
+        decode(self as u8, cursor)?.parse().map_err(|_| Error::Cursor)
+    }
+}
 
 /// The cursor behind the last key of a page.
 pub(crate) fn after_key(key: &RecordKey) -> String {
@@ -32,19 +52,6 @@ pub(crate) fn key(cursor: &str) -> Result<RecordKey, Error> {
     RecordKey::new(&decode(RECORDS, cursor)?).map_err(|_| Error::Cursor)
 }
 
-/// The cursor behind a page of decisions.
-pub(crate) fn after_decisions(cursor: &audit::Cursor) -> String {
-    encode(DECISIONS, &cursor.to_string())
-}
-
-/// Where a page of decisions begins.
-///
-/// # Errors
-/// [`Error::Cursor`] when we did not make it.
-pub(crate) fn decisions(cursor: &str) -> Result<audit::Cursor, Error> {
-    decode(DECISIONS, cursor)?.parse().map_err(|_| Error::Cursor)
-}
-
 /// The cursor behind a page of an attribute's history, which ended at this log position.
 pub(crate) fn before_seq(seq: u64) -> String {
     encode(HISTORY, &seq.to_string())
@@ -56,32 +63,6 @@ pub(crate) fn before_seq(seq: u64) -> String {
 /// [`Error::Cursor`] when we did not make it.
 pub(crate) fn seq(cursor: &str) -> Result<u64, Error> {
     decode(HISTORY, cursor)?.parse().map_err(|_| Error::Cursor)
-}
-
-/// The cursor behind a page of violations.
-pub(crate) fn after_violations(cursor: &audit::Cursor) -> String {
-    encode(VIOLATIONS, &cursor.to_string())
-}
-
-/// Where a page of violations begins.
-///
-/// # Errors
-/// [`Error::Cursor`] when we did not make it.
-pub(crate) fn violations(cursor: &str) -> Result<audit::Cursor, Error> {
-    decode(VIOLATIONS, cursor)?.parse().map_err(|_| Error::Cursor)
-}
-
-/// The cursor behind a page of transfers.
-pub(crate) fn after_transfers(cursor: &audit::Cursor) -> String {
-    encode(TRANSFERS, &cursor.to_string())
-}
-
-/// Where a page of transfers begins.
-///
-/// # Errors
-/// [`Error::Cursor`] when we did not make it.
-pub(crate) fn transfers(cursor: &str) -> Result<audit::Cursor, Error> {
-    decode(TRANSFERS, cursor)?.parse().map_err(|_| Error::Cursor)
 }
 
 fn encode(form: u8, text: &str) -> String {
@@ -113,21 +94,22 @@ mod tests {
         let odd = RecordKey::new("a/b ü,:").unwrap();
         assert_eq!(key(&after_key(&odd)).unwrap(), odd);
         let some: audit::Cursor = "eu-central.7~us-east.0".parse().unwrap();
-        assert_eq!(decisions(&after_decisions(&some)).unwrap(), some);
+        assert_eq!(Search::Decisions.begin(&Search::Decisions.after(&some)).unwrap(), some);
     }
 
     #[test]
     fn a_cursor_of_another_list_is_refused() {
-        assert!(decisions(&after_key(&RecordKey::new("eu.1").unwrap())).is_err());
-        assert!(key(&after_decisions(&"eu.1".parse().unwrap())).is_err());
-        assert!(transfers(&after_violations(&"eu.1".parse().unwrap())).is_err());
+        let page: audit::Cursor = "eu.1".parse().unwrap();
+        assert!(Search::Decisions.begin(&after_key(&RecordKey::new("eu.1").unwrap())).is_err());
+        assert!(key(&Search::Decisions.after(&page)).is_err());
+        assert!(Search::Transfers.begin(&Search::Violations.after(&page)).is_err());
     }
 
     proptest! {
         #[test]
         fn no_cursor_makes_it_panic(text in "\\PC{0,60}") {
             let _ = key(&text);
-            let _ = decisions(&text);
+            let _ = Search::Decisions.begin(&text);
         }
     }
 }

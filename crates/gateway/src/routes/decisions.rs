@@ -6,23 +6,19 @@ use axum::extract::{FromRequestParts, State};
 use axum::response::Response;
 use http::Uri;
 use http::request::Parts;
-use residency::{DecisionId, Malformed, Operation, Region, SubjectId};
+use residency::{DecisionId, Malformed, Operation, SubjectId};
 use serde_json::value::RawValue;
-use storage::{DecisionFilter, RegionStore};
+use storage::DecisionFilter;
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::callers::Caller;
 use crate::error::Error;
-use crate::from_wire::attribute::micros;
-use crate::from_wire::cursor;
+use crate::from_wire::cursor::Search;
 use crate::from_wire::path::Segments;
 use crate::from_wire::query::Query;
 use crate::readings::Asked;
 use crate::{reply, to_wire};
-
-/// Decisions of one page, unless the caller asks for another number.
-const PAGE_DECISIONS: u16 = 50;
 
 /// Searches the decisions of the regions that this gateway serves, newest first.
 ///
@@ -50,10 +46,13 @@ pub(crate) async fn list(
     uri: Uri,
 ) -> Result<Response, Error> {
     caller.may(Scope::AuditRead)?;
-    let Search { stores, filter, said, cursor } = Search::read(&app, &uri)?;
-    let page = audit::search(&stores, &filter, &cursor).await;
+    let names = ["from", "to", "actor", "rule", "outcome", "kind", "operation", "region", "limit", "subject", "cursor"];
+    let query = Query::read(&uri, &names)?;
+    let (filter, stores) = (filter(&query)?, query.stores(&app)?);
+    let page = audit::search(&stores, &filter, &query.cursor(Search::Decisions)?).await;
     answered(&page.regions)?;
-    let asked = Asked { what: "search", filter: said, subject: filter.subject.as_ref() };
+    // As it is logged: without the subject.
+    let asked = Asked { what: "search", filter: query.said(&names[..9]), subject: filter.subject.as_ref() };
     for store in stores.iter().filter(|store| page.answered(store.region())) {
         let rows = page.entries.iter().filter(|entry| entry.region == *store.region()).count() as u64;
         app.account_for_search(store, &caller, &asked, Some(rows)).await?;
@@ -64,7 +63,7 @@ pub(crate) async fn list(
         .iter()
         .map(|asked| SearchedRegion { region: asked.region.to_string(), searched: asked.error.is_none() })
         .collect();
-    reply::ok(&DecisionPage { items, regions, next: page.next.as_ref().map(cursor::after_decisions) })
+    reply::ok(&DecisionPage { items, regions, next: page.next.as_ref().map(|next| Search::Decisions.after(next)) })
 }
 
 /// One decision, as it stands in the log.
@@ -155,51 +154,23 @@ fn item(entry: audit::Entry) -> Result<DecisionItem, Error> {
     })
 }
 
-/// What a query asks for.
-struct Search {
-    stores: Vec<RegionStore>,
-    filter: DecisionFilter,
-    /// The filter as it is logged: without the subject.
-    said: Vec<String>,
-    cursor: audit::Cursor,
-}
-
-impl Search {
-    fn read(app: &App, uri: &Uri) -> Result<Self, Error> {
-        let names =
-            ["from", "to", "actor", "rule", "outcome", "kind", "operation", "subject", "region", "limit", "cursor"];
-        let query = Query::read(uri, &names)?;
-        let text = |name: &str| query.text(name).map(str::to_owned);
-        let operation =
-            |text: &str| Operation::ALL.into_iter().any(|known| known.name() == text).then(|| text.to_owned());
-        let named = |known: bool, text: &str| known.then(|| text.to_owned());
-        let filter = DecisionFilter {
-            from_us: query.word("from", "a time as in RFC 3339", micros)?,
-            to_us: query.word("to", "a time as in RFC 3339", micros)?,
-            actor: text("actor"),
-            rule: text("rule"),
-            outcome: query
-                .word("outcome", "`allow`, `deny` or `error`", |text| named(leaf::Out::named(text).is_some(), text))?,
-            kind: query.word("kind", "a kind of entry", |text| named(leaf::Kind::named(text).is_some(), text))?,
-            operation: query.word("operation", "an operation, e.g. `record.put`", operation)?,
-            subject: query
-                .word("subject", "1 to 256 bytes without control characters", |text| SubjectId::new(text).ok())?,
-            before_seq: None,
-            limit: query.number("limit", 1, audit::PAGE_ROWS_MAX, PAGE_DECISIONS)?,
-        };
-        let region = query.word("region", "a region", |text| Region::new(text).ok())?;
-        let stores: Vec<_> = app
-            .routing
-            .regions()
-            .filter(|store| region.as_ref().is_none_or(|region| store.region() == region))
-            .cloned()
-            .collect();
-        if stores.is_empty() {
-            return Err(Error::Query { at: "region".to_owned(), rule: "a region that this gateway serves".to_owned() });
-        }
-        let cursor = query.text("cursor").map(cursor::decisions).transpose()?.unwrap_or_default();
-        let said = names.iter().filter(|name| !matches!(**name, "subject" | "cursor"));
-        let said = said.filter_map(|name| query.text(name).map(|value| format!("{name}={value}"))).collect();
-        Ok(Self { stores, filter, said, cursor })
-    }
+/// The filter of a query.
+fn filter(query: &Query) -> Result<DecisionFilter, Error> {
+    let text = |name: &str| query.text(name).map(str::to_owned);
+    let operation = |text: &str| Operation::ALL.into_iter().any(|known| known.name() == text).then(|| text.to_owned());
+    let named = |known: bool, text: &str| known.then(|| text.to_owned());
+    Ok(DecisionFilter {
+        from_us: query.time("from")?,
+        to_us: query.time("to")?,
+        actor: text("actor"),
+        rule: text("rule"),
+        outcome: query
+            .word("outcome", "`allow`, `deny` or `error`", |text| named(leaf::Out::named(text).is_some(), text))?,
+        kind: query.word("kind", "a kind of entry", |text| named(leaf::Kind::named(text).is_some(), text))?,
+        operation: query.word("operation", "an operation, e.g. `record.put`", operation)?,
+        subject: query
+            .word("subject", "1 to 256 bytes without control characters", |text| SubjectId::new(text).ok())?,
+        before_seq: None,
+        limit: query.limit()?,
+    })
 }

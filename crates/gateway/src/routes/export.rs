@@ -54,9 +54,8 @@ pub(crate) async fn export(
     let log = store.log();
     let names = ["format", "from", "to", "kind"];
     let query = Query::read(&uri, &names)?;
-    let fault = |at: &str, rule: &str| Error::Query { at: at.to_owned(), rule: rule.to_owned() };
-    let format = query.word("format", "`jsonl`, `csv` or `parquet`", Format::named)?;
-    let format = format.ok_or_else(|| fault("format", "`jsonl`, `csv` or `parquet`"))?;
+    let formats = "`jsonl`, `csv` or `parquet`";
+    let format = query.word("format", formats, Format::named)?.ok_or_else(|| Error::query("format", formats))?;
     let kinds = query.word("kind", "kinds of entries, separated by commas", kinds)?.unwrap_or_default();
     let range = bound(&log, &query, "from").await?.unwrap_or(0)..bound(&log, &query, "to").await?.unwrap_or(u64::MAX);
     let unread = |source| Error::Region { region: region.clone(), decision: None, missing: Missing::Subject, source };

@@ -1,8 +1,8 @@
 //! The registers of the regions served here: violations, which somebody answers for, and transfers across a border.
 
 use api::{
-    Acknowledge, Acknowledged, RegisterState, Scope, TransferItem, TransferPage, TransferSide, ViolationItem,
-    ViolationPage, paths,
+    Acknowledge, Acknowledged, OtherSide, RegisterState, Scope, TransferItem, TransferPage, TransferSide,
+    ViolationItem, ViolationPage, paths,
 };
 use audit::registers::{self, REASON_CHARS_MAX};
 use axum::Extension;
@@ -16,16 +16,12 @@ use storage::{RegionStore, TransferFilter, TransferRow, Violation, ViolationFilt
 use crate::app::App;
 use crate::callers::Caller;
 use crate::error::{Error, Missing};
-use crate::from_wire::attribute::micros;
 use crate::from_wire::body::Json;
-use crate::from_wire::cursor;
+use crate::from_wire::cursor::Search;
 use crate::from_wire::path::Segments;
 use crate::from_wire::query::Query;
 use crate::readings::Asked;
 use crate::{reply, to_wire};
-
-/// Rows of one page, unless the caller asks for another number.
-const PAGE_ROWS: u16 = 50;
 
 /// What was not as it should be in the regions that this gateway serves, newest first: denied attempts, counts of gateways
 /// that are missing, repeated or leapt, transfers without their other side, damage that the scrubber found.
@@ -55,19 +51,18 @@ pub(crate) async fn violations(
     let rule = |text: &str| audit::Rule::named(text).map(|rule| rule.name().to_owned());
     let filter = ViolationFilter {
         rule: query.word("rule", "a rule, e.g. `denied`", rule)?,
-        acknowledged: query.word("acknowledged", "`true` or `false`", |text| text.parse().ok())?,
-        from_us: query.word("from", "a time as in RFC 3339", micros)?,
-        to_us: query.word("to", "a time as in RFC 3339", micros)?,
+        acknowledged: query.flag("acknowledged")?,
+        from_us: query.time("from")?,
+        to_us: query.time("to")?,
         entries: None,
         before_id: None,
-        limit: query.number("limit", 1, audit::PAGE_ROWS_MAX, PAGE_ROWS)?,
+        limit: query.limit()?,
     };
-    let stores = stores(&app, &query)?;
-    let cursor = query.text("cursor").map(cursor::violations).transpose()?.unwrap_or_default();
-    let page = registers::violations(&stores, &filter, &cursor).await;
-    account(&app, &caller, &stores, &page, "violations", said(&query, &names[..4])).await?;
+    let stores = query.stores(&app)?;
+    let page = registers::violations(&stores, &filter, &query.cursor(Search::Violations)?).await;
+    account(&app, &caller, &stores, &page, "violations", query.said(&names[..4])).await?;
     let items = page.items.iter().map(|(region, one)| violation(region, one)).collect();
-    let next = page.next.as_ref().map(cursor::after_violations);
+    let next = page.next.as_ref().map(|next| Search::Violations.after(next));
     reply::ok(&ViolationPage { items, regions: states(&page.regions), next })
 }
 
@@ -129,26 +124,28 @@ pub(crate) async fn transfers(
     caller.may(Scope::AuditRead)?;
     let names = ["from", "to", "out_of", "into", "basis", "actor", "matched", "region", "limit", "cursor"];
     let query = Query::read(&uri, &names)?;
-    let region = |text: &str| Region::new(text).ok().map(|region| region.to_string());
+    let region = |name: &str| Ok::<_, Error>(query.region(name)?.map(|region| region.to_string()));
     let text = |name: &str| query.text(name).map(str::to_owned);
     let filter = TransferFilter {
-        from: query.word("out_of", "a region", region)?,
-        to: query.word("into", "a region", region)?,
+        from: region("out_of")?,
+        to: region("into")?,
         basis: text("basis"),
         actor: text("actor"),
-        matched: query.word("matched", "`true` or `false`", |text| text.parse().ok())?,
-        from_us: query.word("from", "a time as in RFC 3339", micros)?,
-        to_us: query.word("to", "a time as in RFC 3339", micros)?,
+        matched: query.flag("matched")?,
+        from_us: query.time("from")?,
+        to_us: query.time("to")?,
         from_seq: None,
         before_seq: None,
-        limit: query.number("limit", 1, audit::PAGE_ROWS_MAX, PAGE_ROWS)?,
+        limit: query.limit()?,
     };
-    let stores = stores(&app, &query)?;
-    let cursor = query.text("cursor").map(cursor::transfers).transpose()?.unwrap_or_default();
-    let page = registers::transfers(&stores, &filter, &cursor).await;
-    account(&app, &caller, &stores, &page, "transfers", said(&query, &names[..7])).await?;
-    let items = page.items.iter().map(|(region, one)| transfer(region, one)).collect();
-    let next = page.next.as_ref().map(cursor::after_transfers);
+    let stores = query.stores(&app)?;
+    let page = registers::transfers(&stores, &filter, &query.cursor(Search::Transfers)?).await;
+    account(&app, &caller, &stores, &page, "transfers", query.said(&names[..7])).await?;
+    let served: Vec<Region> = app.routing.regions().map(|store| store.region().clone()).collect();
+    let other_side =
+        |region: &Region, one: &TransferRow| audit::OtherSide::of(one, region, &served, app.clock.now_us());
+    let items = page.items.iter().map(|(region, one)| transfer(region, one, other_side(region, one))).collect();
+    let next = page.next.as_ref().map(|next| Search::Transfers.after(next));
     reply::ok(&TransferPage { items, regions: states(&page.regions), next })
 }
 
@@ -173,20 +170,6 @@ async fn account<T>(
         app.account_for_search(store, caller, &asked, Some(rows)).await?;
     }
     Ok(())
-}
-
-fn said(query: &Query, names: &[&str]) -> Vec<String> {
-    names.iter().filter_map(|name| query.text(name).map(|value| format!("{name}={value}"))).collect()
-}
-
-fn stores(app: &App, query: &Query) -> Result<Vec<RegionStore>, Error> {
-    let region = query.word("region", "a region", |text| Region::new(text).ok())?;
-    let wanted = |store: &&RegionStore| region.as_ref().is_none_or(|region| store.region() == region);
-    let stores: Vec<_> = app.routing.regions().filter(wanted).cloned().collect();
-    if stores.is_empty() {
-        return Err(Error::Query { at: "region".to_owned(), rule: "a region that this gateway serves".to_owned() });
-    }
-    Ok(stores)
 }
 
 fn states(asked: &[registers::Asked]) -> Vec<RegisterState> {
@@ -214,7 +197,7 @@ fn violation(region: &Region, violation: &Violation) -> ViolationItem {
     }
 }
 
-fn transfer(region: &Region, row: &TransferRow) -> TransferItem {
+fn transfer(region: &Region, row: &TransferRow, other_side: audit::OtherSide) -> TransferItem {
     TransferItem {
         region: region.to_string(),
         seq: row.seq,
@@ -230,6 +213,12 @@ fn transfer(region: &Region, row: &TransferRow) -> TransferItem {
         rows: row.rows,
         bytes: row.bytes,
         matched: row.matched_us.is_some(),
+        other_side: match other_side {
+            audit::OtherSide::Seen => OtherSide::Seen,
+            audit::OtherSide::Awaited => OtherSide::Awaited,
+            audit::OtherSide::Missing => OtherSide::Missing,
+            audit::OtherSide::NotServedHere => OtherSide::NotServedHere,
+        },
     }
 }
 

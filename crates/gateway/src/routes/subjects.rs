@@ -57,10 +57,9 @@ impl FromRequestParts<App> for Erasing {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
         let query = Query::read(&parts.uri, &["dry_run"])?;
-        match query.text("dry_run") {
-            None | Some("false") => Permitted::from_request_parts(parts, app).await.map(Self::Now),
-            Some("true") => Permitted::from_request_parts(parts, app).await.map(Self::Dry),
-            Some(_) => Err(Error::Query { at: "dry_run".to_owned(), rule: "`true` or `false`".to_owned() }),
+        match query.flag("dry_run")? {
+            None | Some(false) => Permitted::from_request_parts(parts, app).await.map(Self::Now),
+            Some(true) => Permitted::from_request_parts(parts, app).await.map(Self::Dry),
         }
     }
 }

@@ -15,12 +15,6 @@ use super::entry::{Entry, number};
 use crate::error::Error;
 use crate::limits::Limits;
 
-/// How long leaves that nobody waits for may gather.
-const GATHER_MAX: Duration = Duration::from_millis(20);
-
-/// So many of them are a commit's worth.
-const GATHER_LEAVES: usize = 512;
-
 /// The queue of a region's committers.
 #[derive(Debug)]
 pub(super) struct Collector {
@@ -31,6 +25,9 @@ pub(super) struct Collector {
     freed: Notify,
     deeds_max: usize,
     bytes_max: usize,
+    gather_turns_max: u32,
+    gather_max: Duration,
+    gather_leaves_max: usize,
 }
 
 #[derive(Debug)]
@@ -44,17 +41,23 @@ struct Line {
 }
 
 impl Line {
+    fn drain(&mut self) {
+        while let Ok(entries) = self.arrivals.try_recv() {
+            self.join(entries);
+        }
+    }
+
     fn join(&mut self, entries: Vec<Entry>) {
         self.awaited = self.awaited || entries.iter().any(Entry::is_awaited);
         self.waiting.extend(entries);
     }
 
-    /// How much longer to gather before a commit.
-    fn patience(&mut self) -> Duration {
-        if self.awaited || self.waiting.is_empty() || self.waiting.len() >= GATHER_LEAVES {
+    /// How much longer to gather before a commit, at most `longest` and for `enough` leaves.
+    fn patience(&mut self, longest: Duration, enough: usize) -> Duration {
+        if self.awaited || self.waiting.is_empty() || self.waiting.len() >= enough {
             return Duration::ZERO;
         }
-        GATHER_MAX.saturating_sub(self.gathering.get_or_insert_with(Instant::now).elapsed())
+        longest.saturating_sub(self.gathering.get_or_insert_with(Instant::now).elapsed())
     }
 }
 
@@ -83,6 +86,9 @@ impl Collector {
             freed: Notify::new(),
             deeds_max: limits.batch_deeds_max.max(1),
             bytes_max: limits.batch_bytes_max,
+            gather_turns_max: limits.gather_turns_max,
+            gather_max: limits.gather_max,
+            gather_leaves_max: limits.gather_leaves_max,
         }
     }
 
@@ -90,10 +96,21 @@ impl Collector {
     pub(super) async fn next(&self, idle: Duration, closing: &mut watch::Receiver<bool>) -> Next {
         let mut line = self.line.lock().await;
         loop {
-            while let Ok(entries) = line.arrivals.try_recv() {
-                line.join(entries);
+            line.drain();
+            // Whoever is ready has a turn first: on a busy machine the batch grows by it, on an idle one nothing is waited for.
+            for _ in 0..self.gather_turns_max {
+                let before = line.waiting.len();
+                if before == 0 || before >= self.deeds_max {
+                    break;
+                }
+                tokio::task::yield_now().await;
+                line.drain();
+                if line.waiting.len() == before {
+                    break;
+                }
             }
-            let patience = if *closing.borrow() { Duration::ZERO } else { line.patience() };
+            let longest = if *closing.borrow() { Duration::ZERO } else { self.gather_max };
+            let patience = line.patience(longest, self.gather_leaves_max);
             if patience.is_zero() {
                 let batch = self.take(&mut line.waiting);
                 // What is left waits for a subject whose deeds are under way.

@@ -181,6 +181,11 @@ impl Committer {
     /// One attempt at committing entries together. Returns what to answer, and the first leaf's position.
     async fn attempt(&mut self, entries: &[Entry], careful: bool) -> Result<(Sealed, u64), Failure> {
         let shared = &self.committers.shared;
+        self.hand.link.connection().await?;
+        // After a failover the log may be of the same length and another one, which the length alone does not show.
+        if self.hand.link.was_replaced() {
+            shared.head.forget().await;
+        }
         let connection = self.hand.link.connection().await?;
         let outcome = transact(shared, connection, entries, careful).await;
         match outcome {

@@ -23,10 +23,6 @@ use super::{Shared, erasures, idempotency, records, zero_party};
 use crate::deeds::{Change, Effect};
 use crate::error::{Cause, Error, Trouble};
 
-/// Up to so many records are written by the statement that appends their leaves, which saves three round trips. Of
-/// larger batches the next one's records are rather written while this one's commit is under way.
-const FEW_RECORDS: usize = 128;
-
 /// What a batch comes to.
 #[derive(Debug, Default)]
 pub(super) struct Draft<'a> {
@@ -154,12 +150,12 @@ impl<'a> Draft<'a> {
     }
 
     /// Whether a few records that are created or replaced are all there is to be written beside the log.
-    pub(super) fn only_few_records(&self) -> bool {
+    pub(super) fn only_few_records(&self, few: usize) -> bool {
         let others = !(self.registered.is_empty()
             && self.attributes.is_empty()
             && self.floors.is_empty()
             && self.keys_used.is_empty());
-        !others && self.records.len() <= FEW_RECORDS && self.records.iter().all(|written| written.after.is_some())
+        !others && self.records.len() <= few && self.records.iter().all(|written| written.after.is_some())
     }
 
     /// The leaves as canonical lines, one behind the other, and where each one ends; and the details beside them.

@@ -6,17 +6,29 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::decisions::{self, DecisionRow};
-use super::records::{column, version};
+use super::derived::{Derived, derived};
+use super::records::column;
 use crate::error::Trouble;
 
-/// The cursor's name.
-const CURSOR: &str = "facts";
-
-/// The advisory lock of whoever indexes: the bytes of `dom fact`.
-const LOCK: i64 = 0x646f_6d20_6661_6374;
-
-/// Leaves looked at in one step: most are decisions, which a comparison of a few bytes passes over.
-const STEP_LEAVES_MAX: i64 = 10_000;
+/// The index. Most leaves are decisions, which a comparison of a few bytes passes over.
+pub(super) const INDEX: Derived = Derived {
+    cursor: "facts",
+    lock: 0x646f_6d20_6661_6374, // the bytes of `dom fact`
+    step_leaves_max: 10_000,
+    // A quote within a text is escaped, so what is looked for here can stand at one place of a line only.
+    sql: derived!(
+        "facts AS MATERIALIZED ( \
+             SELECT n.seq, n.line::jsonb AS j FROM next AS n \
+             WHERE strpos(n.line, ',\"xf\":{') > 0 \
+                OR (strpos(n.line, ',\"k\":\"decision.') = 0 AND strpos(n.line, ',\"k\":\"subject.register\"') = 0)), \
+         indexed AS ( \
+             INSERT INTO domicile.fact_index (seq, at_us, kind, actor, crossing) \
+             SELECT f.seq, (extract(epoch FROM (f.j->>'ts')::timestamptz) * 1000000)::bigint, f.j->>'k', f.j->>'act', \
+                    (f.j->'xf'->>'id')::uuid \
+             FROM facts AS f \
+             ON CONFLICT (seq) DO NOTHING)"
+    ),
+};
 
 /// Which facts to find. What is `None` or empty does not matter.
 #[derive(Debug, Clone, Default)]
@@ -39,49 +51,6 @@ pub struct FactFilter {
     pub before_seq: Option<u64>,
     /// At most this many, 1 to 1,000.
     pub limit: u16,
-}
-
-/// Indexes the next leaves, if nobody else does. Whether there are more.
-pub(super) async fn step(connection: &mut PgConnection) -> Result<bool, Trouble> {
-    // A quote within a text is escaped, so what is looked for here can stand at one place of a line only.
-    let looked: i64 = sqlx::query_scalar(
-        "WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1) AS mine), \
-         position AS MATERIALIZED ( \
-             SELECT coalesce((SELECT c.seq FROM domicile.cursors AS c WHERE c.name = $2), 0) AS seq FROM turn WHERE mine), \
-         next AS MATERIALIZED ( \
-             SELECT l.seq, l.line FROM position AS p \
-             CROSS JOIN LATERAL (SELECT l.seq, l.line FROM domicile.leaves AS l WHERE l.seq > p.seq ORDER BY l.seq LIMIT $3) AS l), \
-         facts AS MATERIALIZED ( \
-             SELECT n.seq, n.line::jsonb AS j FROM next AS n \
-             WHERE strpos(n.line, ',\"xf\":{') > 0 \
-                OR (strpos(n.line, ',\"k\":\"decision.') = 0 AND strpos(n.line, ',\"k\":\"subject.register\"') = 0)), \
-         indexed AS ( \
-             INSERT INTO domicile.fact_index (seq, at_us, kind, actor, crossing) \
-             SELECT f.seq, (extract(epoch FROM (f.j->>'ts')::timestamptz) * 1000000)::bigint, f.j->>'k', f.j->>'act', \
-                    (f.j->'xf'->>'id')::uuid \
-             FROM facts AS f \
-             ON CONFLICT (seq) DO NOTHING), \
-         moved AS ( \
-             INSERT INTO domicile.cursors AS c (name, seq, owner, updated_at) \
-             SELECT $2, max(n.seq), 'index', now() FROM next AS n HAVING count(*) > 0 \
-             ON CONFLICT (name) DO UPDATE SET seq = greatest(c.seq, excluded.seq), updated_at = excluded.updated_at) \
-         SELECT count(*) FROM next",
-    )
-    .bind(LOCK)
-    .bind(CURSOR)
-    .bind(STEP_LEAVES_MAX)
-    .fetch_one(connection)
-    .await?;
-    Ok(looked == STEP_LEAVES_MAX)
-}
-
-/// How far the index has come.
-pub(super) async fn position(connection: &mut PgConnection) -> Result<u64, Trouble> {
-    let row: Option<i64> = sqlx::query_scalar("SELECT seq FROM domicile.cursors WHERE name = $1")
-        .bind(CURSOR)
-        .fetch_optional(connection)
-        .await?;
-    version(row.unwrap_or(0))
 }
 
 /// The same search in either direction.

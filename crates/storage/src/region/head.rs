@@ -76,6 +76,11 @@ impl Pen {
         Some(self.fence.load(Ordering::Acquire)).filter(|fence| *fence > 0)
     }
 
+    /// The next one looks at the head itself: what is remembered may be the end of another server's log.
+    pub(super) async fn forget(&self) {
+        self.known.lock().await.tip = None;
+    }
+
     fn saw(&self, tip: &Tip) {
         self.fence.store(tip.fence, Ordering::Release);
     }

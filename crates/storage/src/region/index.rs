@@ -5,26 +5,32 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::records::version;
+use super::derived::{Derived, derived};
 use super::{Shared, facts, head, idempotency, tiles};
 use crate::error::Trouble;
 use crate::link::{Link, Work, within};
 
-/// The cursor's name.
-const CURSOR: &str = "index";
-
-/// The advisory lock of whoever indexes: the bytes of `dom index`.
-const LOCK: i64 = 0x646f_6d69_6e64_6578;
-
-/// Leaves in one step.
-const STEP_LEAVES_MAX: i64 = 2_000;
+/// The index of decisions.
+const INDEX: Derived = Derived {
+    cursor: "index",
+    lock: 0x646f_6d69_6e64_6578, // the bytes of `dom index`
+    step_leaves_max: 2_000,
+    sql: derived!(
+        "decisions AS MATERIALIZED (SELECT n.seq, n.line::jsonb AS j FROM next AS n), \
+         indexed AS ( \
+             INSERT INTO domicile.decision_index (seq, id, at_us, actor, rule, outcome, kind, operation, subject_tag) \
+             SELECT d.seq, (d.j->>'id')::uuid, (extract(epoch FROM (d.j->>'ts')::timestamptz) * 1000000)::bigint, \
+                    d.j->>'act', d.j->'pol'->>1, d.j->>'out', d.j->>'k', d.j->>'op', d.j->>'sub' \
+             FROM decisions AS d WHERE d.j ? 'id' AND d.j ? 'op' \
+             ON CONFLICT (seq) DO NOTHING)"
+    ),
+};
 
 /// How long it waits for company: leaves of this time are indexed together.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -113,44 +119,11 @@ async fn work(
             }
         }
     }
-    let more_facts = within(patience, facts::step(connection)).await?;
-    Ok(within(patience, step(connection)).await? | more_facts)
+    let more_facts = within(patience, facts::INDEX.step(connection)).await?;
+    Ok(within(patience, INDEX.step(connection)).await? | more_facts)
 }
 
-/// Indexes the next leaves, if nobody else does. Whether there are more.
-async fn step(connection: &mut PgConnection) -> Result<bool, Trouble> {
-    let row = sqlx::query(
-        "WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1) AS mine), \
-         position AS MATERIALIZED ( \
-             SELECT coalesce((SELECT c.seq FROM domicile.cursors AS c WHERE c.name = $2), 0) AS seq FROM turn WHERE mine), \
-         next AS MATERIALIZED ( \
-             SELECT l.seq, l.line::jsonb AS j FROM position AS p \
-             CROSS JOIN LATERAL (SELECT l.seq, l.line FROM domicile.leaves AS l WHERE l.seq > p.seq ORDER BY l.seq LIMIT $3) AS l), \
-         indexed AS ( \
-             INSERT INTO domicile.decision_index (seq, id, at_us, actor, rule, outcome, kind, operation, subject_tag) \
-             SELECT n.seq, (n.j->>'id')::uuid, (extract(epoch FROM (n.j->>'ts')::timestamptz) * 1000000)::bigint, \
-                    n.j->>'act', n.j->'pol'->>1, n.j->>'out', n.j->>'k', n.j->>'op', n.j->>'sub' \
-             FROM next AS n WHERE n.j ? 'id' AND n.j ? 'op' \
-             ON CONFLICT (seq) DO NOTHING), \
-         moved AS ( \
-             INSERT INTO domicile.cursors AS c (name, seq, owner, updated_at) \
-             SELECT $2, max(n.seq), 'index', now() FROM next AS n HAVING count(*) > 0 \
-             ON CONFLICT (name) DO UPDATE SET seq = greatest(c.seq, excluded.seq), updated_at = excluded.updated_at) \
-         SELECT count(*) FROM next",
-    )
-    .bind(LOCK)
-    .bind(CURSOR)
-    .bind(STEP_LEAVES_MAX)
-    .fetch_one(connection)
-    .await?;
-    Ok(row.try_get::<i64, _>(0)? == STEP_LEAVES_MAX)
-}
-
-/// How far the index has come.
+/// How far all indexes have come.
 pub(super) async fn position(connection: &mut PgConnection) -> Result<u64, Trouble> {
-    let row: Option<i64> = sqlx::query_scalar("SELECT seq FROM domicile.cursors WHERE name = $1")
-        .bind(CURSOR)
-        .fetch_optional(connection)
-        .await?;
-    version(row.unwrap_or(0))
+    Ok(INDEX.position(connection).await?.min(facts::INDEX.position(connection).await?))
 }

@@ -405,9 +405,7 @@ impl Log {
         let size = ask!(self, connection => head::read(connection))?.size();
         let begun = tokio::time::Instant::now();
         loop {
-            let indexed = ask!(self, connection => async {
-                Ok(index::position(connection).await?.min(facts::position(connection).await?))
-            })?;
+            let indexed = ask!(self, connection => index::position(connection))?;
             if indexed + 1 >= size {
                 return Ok(());
             }

@@ -13,6 +13,7 @@ mod committer;
 mod crew;
 mod cursors;
 mod decisions;
+mod derived;
 mod details;
 mod draft;
 mod entry;

@@ -75,16 +75,23 @@ macro_rules! events {
 
 /// The part that changes records. It comes before the head: whoever changes records elsewhere locks them in this
 /// order, too.
+///
+/// What is replaced is found first, by an outer join, and then taken by its place. A join of an UPDATE may begin at
+/// either side, and a plan made while the table was young and small would begin at the table, reading all of it for every
+/// page once it has grown. Who moves a row meanwhile gives it another place, and it is missing from the count.
 macro_rules! records {
     () => {
         ", wanted AS MATERIALIZED ( \
-             SELECT w.* FROM unnest($24::text[], $25::text[], $26::text[], $27::bigint[], $28::bigint[], $29::text[], \
-                                    $30::timestamptz[]) AS w(subject, collection, key, before, version, body, updated_at)), \
+             SELECT w.*, r.tableoid AS part, r.ctid AS place \
+             FROM unnest($24::text[], $25::text[], $26::text[], $27::bigint[], $28::bigint[], $29::text[], \
+                         $30::timestamptz[]) AS w(subject, collection, key, before, version, body, updated_at) \
+             LEFT JOIN domicile.records AS r \
+                    ON w.before IS NOT NULL AND r.region = $23 AND r.subject = w.subject \
+                   AND r.collection = w.collection AND r.key = w.key), \
          changed AS ( \
              UPDATE domicile.records AS r SET version = w.version, body = w.body::jsonb, updated_at = w.updated_at \
              FROM wanted AS w \
-             WHERE r.region = $23 AND r.subject = w.subject AND r.collection = w.collection AND r.key = w.key \
-               AND r.version = w.before RETURNING 1), \
+             WHERE r.ctid = w.place AND r.tableoid = w.part AND r.version = w.before RETURNING 1), \
          created AS ( \
              INSERT INTO domicile.records (region, subject, collection, key, version, body, updated_at) \
              SELECT $23, w.subject, w.collection, w.key, w.version, w.body::jsonb, w.updated_at \

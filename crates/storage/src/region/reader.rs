@@ -147,7 +147,23 @@ impl Readers {
             _ = closing.wait_for(|closing| *closing) => 0,
             () = tokio::time::sleep(self.shared.limits.idle_check_interval) => return Next::Idle,
         };
-        if received == 0 { Next::Closed } else { Next::Queries(queries) }
+        if received == 0 {
+            return Next::Closed;
+        }
+        // Whoever is ready has a turn first: on a busy machine the batch grows by it, on an idle one nothing is waited for.
+        for _ in 0..self.shared.limits.gather_turns_max {
+            let before = queries.len();
+            tokio::task::yield_now().await;
+            while queries.len() < max
+                && let Ok(query) = line.try_recv()
+            {
+                queries.push(query);
+            }
+            if queries.len() == before || queries.len() >= max {
+                break;
+            }
+        }
+        Next::Queries(queries)
     }
 
     /// Refuses every lookup that has queued, unless another reader is taking them at this moment.

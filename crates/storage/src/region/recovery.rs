@@ -64,7 +64,8 @@ pub(crate) async fn go_on(connection: &mut PgConnection, recovery: &LogRecovery)
     Ok(frontier.size())
 }
 
-/// The root at a size that the log has passed, from its tiles; `None` when the log is shorter, or does not hold them.
+/// The root at a size that the log has passed, from its tiles, which stay when lines are let go; `None` when the log is
+/// shorter, or does not hold them.
 pub(crate) async fn root_at(connection: &mut PgConnection, size: u64) -> Result<Option<[u8; 32]>, Trouble> {
     if size == 0 {
         return Ok(Some(empty_root()));

@@ -140,20 +140,21 @@ async fn read_roots(connection: &mut PgConnection, level: u8, from: u64, count: 
     Ok(roots)
 }
 
-/// The hashes of a tile of the committed log, full or partial; `None` when the log does not reach it.
+/// The hashes of a tile of the committed log, full or partial; `None` when the log does not reach it. A partial tile is
+/// the beginning of the full one that grew from it, where that is stored: it is there also when the lines that it was
+/// made of have been let go.
 pub(super) async fn read(connection: &mut PgConnection, tile: Tile) -> Result<Option<Vec<Hash>>, Trouble> {
     let width = usize::from(tile.width());
-    if !tile.is_partial() {
-        let stored: Option<Vec<u8>> =
-            sqlx::query_scalar("SELECT hashes FROM domicile.tiles WHERE level = $1 AND n = $2")
-                .bind(i16::from(tile.level()))
-                .bind(column(tile.index()))
-                .fetch_optional(&mut *connection)
-                .await?;
-        let stored = stored.map(|bytes| bytes.as_chunks::<32>().0.to_vec());
-        if stored.as_ref().is_some_and(|hashes| hashes.len() == width) {
-            return Ok(stored);
-        }
+    let stored: Option<Vec<u8>> =
+        sqlx::query_scalar("SELECT substring(hashes FROM 1 FOR $3) FROM domicile.tiles WHERE level = $1 AND n = $2")
+            .bind(i16::from(tile.level()))
+            .bind(column(tile.index()))
+            .bind(i32::from(tile.width()) * 32)
+            .fetch_optional(&mut *connection)
+            .await?;
+    let stored = stored.map(|bytes| bytes.as_chunks::<32>().0.to_vec());
+    if stored.as_ref().is_some_and(|hashes| hashes.len() == width) {
+        return Ok(stored);
     }
     let from = tile.index() * u64::from(TILE_WIDTH);
     let hashes = match tile.level().checked_sub(1) {

@@ -70,7 +70,8 @@ pub(super) async fn transact(
     };
     let draft = Draft::fold(shared, entries, &homes, &wants, loaded);
     // A few records and nothing else are written by the statement that appends their leaves.
-    let records: &[records::Written<'_>] = if !careful && draft.only_few_records() { &draft.records } else { &[] };
+    let records: &[records::Written<'_>] =
+        if !careful && draft.only_few_records(shared.limits.page_records_max) { &draft.records } else { &[] };
     let changes = draft.changes() && records.is_empty();
     if changes {
         if !careful {

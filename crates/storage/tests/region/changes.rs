@@ -55,6 +55,31 @@ async fn a_change_whose_precondition_does_not_hold_changes_nothing_and_leaves_a_
 }
 
 #[tokio::test]
+async fn what_was_planned_while_a_table_was_small_does_not_read_all_of_it_once_it_is_large() {
+    let scene = Scene::new().await;
+    let (store, anna) = (scene.open(), subject("anna"));
+    // Every committer plans both its ways of writing a record, on a table that holds next to nothing.
+    for round in 0..4 {
+        let several = (0..150).map(|n| commit(&store, &anna, put(&format!("k{}", n % 5), "{}", Precondition::None)));
+        assert!(join_all(several).await.iter().all(Result::is_ok), "round {round}");
+        done(&store, &anna, put("alone", "{}", Precondition::None)).await;
+    }
+    let filled = "INSERT INTO domicile.records (region, subject, collection, key, version, body, updated_at) \
+         SELECT 'eu-central', 'full-' || n, 'profile', 'k', 1, '{}', now() FROM generate_series(1, 20000) AS n";
+    sqlx::query(filled).execute(&mut scene.outside().await).await.unwrap();
+    let updated = "SELECT sum(n_tup_upd)::bigint FROM pg_stat_user_tables WHERE relname LIKE 'records_eu%'";
+    let read = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname LIKE 'records_eu%'";
+    let (updated_before, read_before) = (scene.number(updated).await, scene.number(read).await);
+    for _ in 0..40 {
+        done(&store, &anna, put("alone", "{}", Precondition::Exists)).await;
+    }
+    // Both counts of a connection are told at the same time, a while after.
+    eventually("the counts are told", async || scene.number(updated).await >= updated_before + 40).await;
+    let read = scene.number(read).await - read_before;
+    assert!(read < 20_000, "40 records were replaced, and {read} entries of the index read");
+}
+
+#[tokio::test]
 async fn of_many_callers_with_one_if_match_exactly_one_wins() {
     let scene = Scene::new().await;
     let stores = [scene.open(), storage::RegionStore::open(scene.settings(2))];

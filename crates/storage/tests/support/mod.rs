@@ -64,24 +64,33 @@ pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
 pub(crate) struct Cluster {
     server: Arc<Server>,
     // Given back after the server has gone.
-    _seat: Seat,
+    seat: Arc<Seat>,
 }
 
 impl Cluster {
     /// A cluster of this test's own, which it may stop, kill and freeze.
     pub(crate) fn start_new() -> Self {
-        let seat = Seat::take();
-        Self { server: Arc::new(Server::start_new(true)), _seat: seat }
+        let seat = Arc::new(Seat::take());
+        Self { server: Arc::new(Server::start_new(true)), seat }
+    }
+
+    /// A second server on a copy of this one's data, as a replica is that was promoted behind a partition: to whoever
+    /// connects it is the same cluster. This one is stopped while its data is copied.
+    pub(crate) fn fork(&self) -> Self {
+        self.stop();
+        let server = Arc::new(Server::start_on(&self.folder().join("data"), true));
+        self.start();
+        Self { server, seat: Arc::clone(&self.seat) }
     }
 
     /// The cluster of all tests of this process that leave it running. It goes away with the last of them.
     pub(crate) fn shared() -> Self {
         static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
-        let seat = Seat::take();
+        let seat = Arc::new(Seat::take());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         let server = shared.upgrade().unwrap_or_else(|| Arc::new(Server::start_new(false)));
         *shared = Arc::downgrade(&server);
-        Self { server, _seat: seat }
+        Self { server, seat }
     }
 }
 
@@ -129,10 +138,15 @@ pub(crate) struct Server {
 impl Server {
     /// Makes and starts a cluster, and waits until it accepts connections.
     fn start_new(alone: bool) -> Self {
+        Self::start_on(template(), alone)
+    }
+
+    /// Starts a server on a copy of a data folder that no server uses.
+    fn start_on(data: &Path, alone: bool) -> Self {
         let folder = tempfile::Builder::new().prefix("domicile-pg-").tempdir_in("/tmp").expect("a temporary folder");
         own(folder.path());
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("permissions of the folder");
-        run(as_server_user("cp").arg("-a").arg("--reflink=auto").arg(template()).arg(folder.path().join("data")));
+        run(as_server_user("cp").arg("-a").arg("--reflink=auto").arg(data).arg(folder.path().join("data")));
         let port = rand::random_range(20_000..60_000);
         let cluster = Self { folder, port, alone, names: AtomicU32::new(0), server: Mutex::new(None) };
         assert!(cluster.socket().as_os_str().len() < SOCKET_PATH_BYTES_MAX, "the socket's path is too long");
@@ -167,6 +181,18 @@ impl Server {
     /// The folder that holds the socket and the data.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Takes over the data of another server, as a site does that rejoins after a partition: its own is lost. Both servers
+    /// run afterwards.
+    pub(crate) fn rejoin(&self, other: &Self) {
+        self.stop();
+        other.stop();
+        let data = self.folder.path().join("data");
+        fs::remove_dir_all(&data).expect("the data goes");
+        run(as_server_user("cp").arg("-a").arg("--reflink=auto").arg(other.folder.path().join("data")).arg(&data));
+        other.start();
+        self.start();
     }
 
     /// Starts the server, again after [`stop`](Self::stop) or [`kill`](Self::kill), and waits until it accepts.

@@ -23,6 +23,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Failure, load};
+use crate::config::Config;
 use crate::{cli, rooms};
 
 /// Who the log says has done what a command did: whoever may run it has the region's own database.
@@ -59,9 +60,12 @@ fn bar(what: &'static str) -> ProgressBar {
 
 /// The region's own database, to be read and to be told what is made of it.
 fn open_region(config: &cli::ConfigFile, region: &str) -> Result<RegionStore, Failure> {
-    let config = load(config)?;
+    open_served(&load(config)?, region)
+}
+
+fn open_served(config: &Config, region: &str) -> Result<RegionStore, Failure> {
     let region = Region::new(region).map_err(anyhow::Error::from)?;
-    Ok(RegionStore::open(rooms::region(&config, &region, &rooms::gateway_id(&config)?)?))
+    Ok(RegionStore::open(rooms::region(config, &region, &rooms::gateway_id(config)?)?))
 }
 
 /// An entry's number as it is, or of the first entry at or behind a time.

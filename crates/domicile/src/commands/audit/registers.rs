@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
+use audit::OtherSide;
 use audit::registers::{self, Acknowledged, REASON_CHARS_MAX};
+use residency::Region;
 use serde_json::json;
-use storage::{RegionStore, TransferFilter, Violation, ViolationFilter};
+use storage::{RegionStore, TransferFilter, TransferRow, Violation, ViolationFilter};
 
-use super::{ACTOR, open_region};
-use crate::commands::{FAILED, Failure};
+use super::{ACTOR, open_region, open_served};
+use crate::commands::{FAILED, Failure, load};
 use crate::{cli, print, rooms};
 
 /// Lists violations.
@@ -70,7 +72,10 @@ pub(super) async fn acknowledge(args: &cli::AuditViolationsAcknowledge) -> Resul
 
 /// Lists transfers.
 pub(super) async fn transfers(args: &cli::AuditTransfers) -> Result<ExitCode, Failure> {
-    let store = open_region(&args.config, &args.region)?;
+    let config = load(&args.config)?;
+    let store = open_served(&config, &args.region)?;
+    let served: Vec<Region> = config.served.keys().cloned().collect();
+    let other_side = |one: &TransferRow| OtherSide::of(one, store.region(), &served, rooms::now_us());
     let filter = TransferFilter {
         matched: args.unmatched.then_some(false),
         before_seq: args.before,
@@ -89,6 +94,7 @@ pub(super) async fn transfers(args: &cli::AuditTransfers) -> Result<ExitCode, Fa
                     "seq": one.seq, "id": one.id.to_string(), "counterpart": one.counterpart, "from": one.from, "to": one.to,
                     "basis": one.basis, "instrument": one.instrument, "actor": one.actor, "rows": one.rows, "bytes": one.bytes,
                     "at": audit::at_utc(one.at_us), "leaf": hex::encode(one.leaf_hash), "matched": one.matched_us.is_some(),
+                    "other_side": other_side(one).name(),
                 })
             })
             .collect();
@@ -97,9 +103,14 @@ pub(super) async fn transfers(args: &cli::AuditTransfers) -> Result<ExitCode, Fa
     }
     let rows = transfers.iter().map(|one| {
         let side = if one.counterpart { "counterpart" } else { "decision" };
-        let matched = if one.matched_us.is_some() { "yes" } else { "not seen" };
+        let other = match other_side(one) {
+            OtherSide::Seen => "seen",
+            OtherSide::Awaited => "awaited",
+            OtherSide::Missing => "MISSING",
+            OtherSide::NotServedHere => "not served here",
+        };
         let route = format!("{} to {}", one.from, one.to);
-        vec![one.seq.to_string(), audit::at_utc(one.at_us), route, one.basis.clone(), side.into(), matched.into()]
+        vec![one.seq.to_string(), audit::at_utc(one.at_us), route, one.basis.clone(), side.into(), other.into()]
     });
     print::line(print::table(&["entry", "when", "from and to", "basis", "side", "other side"], rows));
     tell_behind(behind);

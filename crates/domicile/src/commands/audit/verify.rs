@@ -14,7 +14,7 @@ use tlog::{KeyKind, VerifierKey};
 
 use super::http::Remote;
 use super::{bar, read};
-use crate::commands::{FAILED, Failure};
+use crate::commands::{FAILED, Failure, MISUSED};
 use crate::config::secret_by_reference;
 use crate::{cli, print};
 
@@ -27,9 +27,9 @@ pub(super) async fn run(args: cli::AuditVerify) -> Result<ExitCode, Failure> {
     let threads = args.threads.or(std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
     let source = open(&args.source, &args)?;
     if args.others.len() != args.other_keys.len() {
-        return Err(
-            anyhow!("each --other needs its --other-key: {} and {}", args.others.len(), args.other_keys.len()).into()
-        );
+        let (sources, keys) = (args.others.len(), args.other_keys.len());
+        print::note(format!("error: each --other needs its --other-key: {sources} and {keys} are given"));
+        return Ok(ExitCode::from(MISUSED));
     }
     let others = args
         .others
