@@ -502,14 +502,14 @@ impl Runtime for Model {
 
     fn crash(&self, service: &str) -> Result<(), Trouble> {
         self.effect(|inner| {
-            inner.processes.iter_mut().filter(|one| one.service.name() == service).for_each(|one| one.alive = false)
+            inner.processes.iter_mut().filter(|one| one.service.name() == service).for_each(|one| one.alive = false);
         });
         Ok(())
     }
 
     fn revive(&self, service: &str) -> Result<(), Trouble> {
         self.effect(|inner| {
-            inner.processes.iter_mut().filter(|one| one.service.name() == service).for_each(|one| one.alive = true)
+            inner.processes.iter_mut().filter(|one| one.service.name() == service).for_each(|one| one.alive = true);
         });
         Ok(())
     }
