@@ -46,6 +46,12 @@ pub struct SubjectErasure {
     pub history: u64,
     /// Events whose content goes from the region log's outbox; their places stay, empty.
     pub events: u64,
+    /// When the last message of this person is gone from the region's topics, RFC 3339: nobody can take one person's messages
+    /// out of a topic, so they leave by the topics' retention, which is checked. Absent after a dry run, where there are no
+    /// topics, and where the operator lets topics keep messages for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "2026-12-23T04:05:06.789012Z")]
+    pub topics_forget_by: Option<String>,
     /// Idempotency keys that are still remembered.
     pub idempotency_keys: u64,
     /// The decision that allowed this answer.

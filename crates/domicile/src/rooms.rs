@@ -145,6 +145,7 @@ pub(crate) fn relay(config: &Config, region: &Region, log: Log) -> Option<Relay>
             raw::MissingTopics::Refuse => MissingTopics::Refuse,
             raw::MissingTopics::LeaveToBrokers => MissingTopics::LeaveToBrokers,
         },
+        forget_max: redpanda.topics_forget,
         log_origin: Some(served.log_origin.clone()),
         registry: redpanda.schema_registry.as_ref().map(|registry| relay::Registry {
             url: registry.url.clone(),

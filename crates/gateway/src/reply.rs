@@ -68,8 +68,8 @@ pub(crate) fn effect(app: &App, answered: Answered<Effect>) -> Result<Reply, Err
             let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
             reply(status, None, Some(json(&home(&told, &subject))?))
         }
-        Effect::Erased { fresh: _, extent, erased_at_us } => {
-            let body = json(&erasure(&told, &extent, Some(erased_at_us)))?;
+        Effect::Erased { extent, erased_at_us } => {
+            let body = json(&erasure(app, &told, &extent, Some(erased_at_us)))?;
             reply(StatusCode::OK, None, Some(body))
         }
         Effect::Published { event_id, topic, replayed } => {
@@ -130,7 +130,7 @@ pub(crate) fn found(app: &App, answered: Answered<Found>, missing: Missing, held
             Ok(whole(told, json(&api::AttributeHistory { items, next })?))
         }
         Found::Extent(extent) => {
-            let body = json(&erasure(&told, &extent, None))?;
+            let body = json(&erasure(app, &told, &extent, None))?;
             Ok(whole(told, body))
         }
         Found::Record(None) | Found::Attribute(None) | Found::Subject(None) => Err(absent(told)),
@@ -158,7 +158,11 @@ fn home(told: &Told, subject: &SubjectState) -> SubjectHome {
 }
 
 /// What an erasure took, or would take when there is no time of it.
-fn erasure(told: &Told, extent: &Extent, erased_at_us: Option<i64>) -> SubjectErasure {
+fn erasure(app: &App, told: &Told, extent: &Extent, erased_at_us: Option<i64>) -> SubjectErasure {
+    let forget = app.settings.topics_forget.iter().find(|(region, _)| region.as_str() == told.region);
+    let forget_by = erased_at_us.zip(forget).map(|(erased_at_us, (_, forget))| {
+        erased_at_us.saturating_add(i64::try_from(forget.as_micros()).unwrap_or(i64::MAX))
+    });
     SubjectErasure {
         region: told.region.clone(),
         dry_run: erased_at_us.is_none(),
@@ -167,6 +171,7 @@ fn erasure(told: &Told, extent: &Extent, erased_at_us: Option<i64>) -> SubjectEr
         attributes: extent.attributes,
         history: extent.history,
         events: extent.events,
+        topics_forget_by: forget_by.map(to_wire::rfc3339),
         idempotency_keys: extent.idempotency_keys,
         decision: told.decision.clone(),
         audit: told.audit.clone(),

@@ -1,10 +1,12 @@
 //! What an operator can set of the HTTP face. Plain values: the binary has checked them already.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use geoip::Forwarding;
+use residency::Region;
 
 use crate::callers::JwtSettings;
 
@@ -27,6 +29,9 @@ pub struct Settings {
     pub cookie_secure: bool,
     /// The types of events that callers may publish; each type is a topic.
     pub event_types: EventTypes,
+    /// How long after an erasure a message of that person may still be in a topic of the region; regions without topics,
+    /// and those whose topics may keep messages for ever, are not among them.
+    pub topics_forget: BTreeMap<Region, Duration>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -64,6 +69,7 @@ impl Default for Settings {
             jwt: None,
             cookie_secure: true,
             event_types: EventTypes::default(),
+            topics_forget: BTreeMap::new(),
             limits: Limits::default(),
         }
     }

@@ -2,6 +2,8 @@
 
 use rdkafka::error::KafkaError;
 
+use crate::keeping::Keeps;
+
 /// A trouble of the relay. The running relay retries all of them; callers of the inspection helpers and of
 /// the mock broker see them directly.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +27,16 @@ pub enum Error {
     TopicMissing {
         /// The topic's name.
         topic: String,
+    },
+    /// A topic keeps messages for longer than it may.
+    #[error("topic {topic} {keeps}, and what it holds of an erased person must be gone after {hours_max} h")]
+    TopicKeeps {
+        /// The topic's name.
+        topic: String,
+        /// For how long.
+        keeps: Keeps,
+        /// For how long it may.
+        hours_max: u64,
     },
     /// An entry was not acknowledged.
     #[error("the brokers did not acknowledge region log entry {seq}")]

@@ -25,6 +25,7 @@ mod envelope;
 mod error;
 #[cfg(any(test, feature = "inspect"))]
 mod inspect;
+mod keeping;
 #[cfg(any(test, feature = "mock-broker"))]
 pub mod mock;
 mod producer;
@@ -48,6 +49,7 @@ pub use error::Error;
 pub use follow::{Lag, Part};
 #[cfg(any(test, feature = "inspect"))]
 pub use inspect::{Message, tail, topics};
+pub use keeping::{Keeps, forgets_within};
 pub use registry::Registry;
 pub use settings::{ClientCertificate, Compression, Limits, MissingTopics, Scram, Security, Settings, Tls};
 pub use status::{RelayState, RelayStatus};
@@ -89,15 +91,19 @@ impl Relay {
     pub async fn run(&self, shutdown: CancellationToken) {
         let source = LogSource::new(self.log.clone(), Channel::Events, CURSOR);
         let pump = pump::Pump::new(source, Arc::clone(&self.settings), self.status.clone());
+        let region = self.log.region();
         let schemas = async {
             if let Some(registry) = &self.settings.registry {
-                registry.keep(self.log.region(), &self.status).await;
+                registry.keep(region, &self.status).await;
             }
+        };
+        let beside = async {
+            tokio::join!(schemas, keeping::watch(&self.settings, region, &self.status));
             std::future::pending::<()>().await;
         };
         tokio::select! {
             () = Box::pin(pump.run(shutdown)) => {}
-            () = schemas => {}
+            () = beside => {}
         }
     }
 

@@ -17,6 +17,9 @@ pub struct Settings {
     pub security: Security,
     /// What to do about a topic that does not exist yet.
     pub missing_topics: MissingTopics,
+    /// How long after an erasure a message of that person may still be in a topic. A topic that keeps messages for longer is
+    /// not sent to. `None`: topics may keep them for ever, and nobody looks.
+    pub forget_max: Option<Duration>,
     /// The origin of the region's log; sent as `domicile_log`, so that a consumer knows whose sequence it sees and
     /// can ask for a proof. Without one, the tails of topics are not read at start.
     pub log_origin: Option<String>,
@@ -38,6 +41,7 @@ impl Settings {
             brokers: brokers.to_owned(),
             security: Security::Plain,
             missing_topics: MissingTopics::default(),
+            forget_max: None,
             log_origin: None,
             registry: None,
             replay: false,
@@ -158,7 +162,8 @@ pub enum MissingTopics {
         partitions: u16,
         /// Copies of each partition.
         replication: u16,
-        /// How long the brokers keep an entry; their own default when absent.
+        /// How long the brokers keep an entry; their own default when absent. It is gone some time later: see
+        /// [`forgets_within`](crate::forgets_within).
         retention: Option<Duration>,
     },
     /// Refuse to send, say so and try again: somebody else creates topics here.

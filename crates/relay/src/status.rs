@@ -1,12 +1,15 @@
 //! How a relay is doing: a value for those who ask, and the same as metrics, labelled by region only.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use follow::{Lag, Report};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use residency::Region;
 use tokio::sync::watch;
+
+use crate::keeping::Keeps;
 
 /// What a relay is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub struct RelayStatus {
     pub dead_letters: u64,
     /// Schemas of events that are registered in the schema registry.
     pub schemas: usize,
+    /// Topics of the region that keep messages for longer than they may.
+    pub keeping_too_long: usize,
     /// The last trouble, as a sentence.
     pub trouble: Option<String>,
 }
@@ -71,6 +76,11 @@ pub(crate) fn describe() {
         ("domicile_relay_entries_per_second", "Events acknowledged in the last second"),
         ("domicile_relay_in_flight_entries", "Events handed to the producer and not acknowledged"),
         ("domicile_relay_schemas_registered", "Schemas that are registered in the schema registry"),
+        (
+            "domicile_relay_topics_forget_seconds",
+            "The longest that a message stays in a topic of the region, of those that say",
+        ),
+        ("domicile_relay_topics_keeping_too_long", "Topics that keep messages for longer than topics_forget_hours_max"),
     ] {
         describe_gauge!(name, meaning);
     }
@@ -100,6 +110,7 @@ impl Board {
             retries: 0,
             dead_letters: 0,
             schemas: 0,
+            keeping_too_long: 0,
             trouble: None,
         });
         Self { sender, measured: Arc::new(Mutex::new((Instant::now(), 0))) }
@@ -134,6 +145,19 @@ impl Board {
     pub(crate) fn schemas(&self, registered: usize) {
         self.sender.send_modify(|status| status.schemas = registered);
         gauge!("domicile_relay_schemas_registered", "region" => self.region()).set(registered as f64);
+    }
+
+    /// How long the region's topics keep messages, and how long they may.
+    pub(crate) fn topics_keep(&self, found: &BTreeMap<String, Keeps>, max: Duration) {
+        let bounded = found.values().filter_map(|keeps| match keeps {
+            Keeps::AtMost(duration) => Some(*duration),
+            Keeps::ForEver | Keeps::NotSaid => None,
+        });
+        let longest = bounded.max().unwrap_or_default();
+        let too_long = found.values().filter(|keeps| keeps.exceeds(max)).count();
+        self.sender.send_modify(|status| status.keeping_too_long = too_long);
+        gauge!("domicile_relay_topics_forget_seconds", "region" => self.region()).set(longest.as_secs_f64());
+        gauge!("domicile_relay_topics_keeping_too_long", "region" => self.region()).set(too_long as f64);
     }
 
     pub(crate) fn already_there(&self) {

@@ -11,10 +11,17 @@ use residency::Region;
 use tracing::info;
 
 use crate::error::Error;
+use crate::keeping;
 use crate::settings::{MissingTopics, Settings};
 
-/// Makes sure that the wanted topics exist, and returns those that did before (or may have).
+/// Makes sure that the wanted topics exist and forget in time, and returns those that existed before (or may have).
 pub(crate) async fn ensure(settings: &Settings, region: &Region, wanted: &[String]) -> Result<Vec<String>, Error> {
+    let old = exist(settings, region, wanted).await?;
+    keeping::check(settings, &old).await?;
+    Ok(old)
+}
+
+async fn exist(settings: &Settings, region: &Region, wanted: &[String]) -> Result<Vec<String>, Error> {
     let MissingTopics::Create { partitions, replication, retention } = settings.missing_topics else {
         return check(settings, wanted).await;
     };
@@ -25,15 +32,12 @@ pub(crate) async fn ensure(settings: &Settings, region: &Region, wanted: &[Strin
         return Ok(old);
     }
     let admin: AdminClient<DefaultClientContext> = settings.client().create().map_err(Error::Client)?;
-    let retention_ms = retention.map(|retention| retention.as_millis().to_string());
+    let configuration = retention.map(keeping::configuration);
     let new: Vec<NewTopic<'_>> = missing
         .iter()
         .map(|topic| {
             let new = NewTopic::new(topic, i32::from(partitions), TopicReplication::Fixed(i32::from(replication)));
-            match &retention_ms {
-                Some(retention_ms) => new.set("retention.ms", retention_ms),
-                None => new,
-            }
+            configuration.iter().flatten().fold(new, |new, (name, value)| new.set(name, value))
         })
         .collect();
     let answer_max = Some(settings.limits.answer_max);

@@ -387,8 +387,6 @@ pub enum Effect {
     },
     /// Everything about the subject is gone.
     Erased {
-        /// Whether this deed did it.
-        fresh: bool,
         /// What went.
         extent: Extent,
         /// When it was decided, microseconds since 1970-01-01 UTC.

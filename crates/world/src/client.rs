@@ -295,8 +295,6 @@ impl Answer {
 
 /// An HTTP client with our limits. It follows no redirect and knows no proxy: everything is on this machine.
 pub(crate) fn http() -> Result<reqwest::Client> {
-    // reqwest is built without a cryptography of its own; the second installation fails and that is fine.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .timeout(TIMEOUT)
         .connect_timeout(Duration::from_secs(30))

@@ -182,6 +182,8 @@ pub(crate) fn write(layout: &Layout, plan: &GatewayPlan, around: &Around<'_>) ->
             if broker.mock().is_some() {
                 // librdkafka's broker knows no request that creates a topic; it makes those that are mentioned.
                 set(&at("redpanda.missing_topics"), "leave-to-brokers".into())?;
+                // Nor one that asks how long a topic keeps what it holds.
+                set(&at("redpanda.topics_forget_hours_max"), 0.into())?;
             }
             set(&at("redpanda.topic_replicas"), 1.into())?;
         }

@@ -20,6 +20,9 @@ struct Args {
     /// Changes a second during an outage.
     #[arg(long, default_value_t = 200)]
     rate: u32,
+    /// Seconds before and during an outage in which it is written as fast as one caller is answered.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    flat_out: u64,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -48,6 +51,7 @@ async fn main() -> ExitCode {
         // Seconds in the short form.
         away: Duration::from_secs_f64(if args.short { minutes } else { minutes * 60.0 }),
         rate: args.rate,
+        flat_out: Duration::from_secs(args.flat_out),
     });
     let outcome = match args.name {
         Name::Streams if outage.is_some() => soak::broker_away(outage.unwrap_or_default()).await,

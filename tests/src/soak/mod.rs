@@ -7,6 +7,7 @@ mod proxy;
 mod race;
 mod residency;
 mod snowflake;
+mod stage;
 mod streams;
 
 pub use audit::{Auditor, audit};

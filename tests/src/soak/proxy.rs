@@ -1,10 +1,9 @@
 //! A bad network between a forwarder and its Snowflake: one request in so many goes wrong, in every way by turns.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -12,14 +11,27 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::stage::PATIENCE;
+use crate::until;
+
 /// What goes wrong, by turns.
-const FAULTS: [Fault; 6] =
-    [Fault::Unavailable, Fault::SessionLost, Fault::Cut, Fault::Late, Fault::DoneButUnanswered, Fault::Garbled];
+const FAULTS: [Fault; 8] = [
+    Fault::Unavailable,
+    Fault::Silent,
+    Fault::SessionLost,
+    Fault::Cut,
+    Fault::Late,
+    Fault::DoneButUnanswered,
+    Fault::Garbled,
+    Fault::DoneButSilent,
+];
 
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     /// 503 before it reached Snowflake.
     Unavailable,
+    /// The connection was accepted, and nothing comes of it: whoever asked has to give up.
+    Silent,
     /// Snowflake does not know the session any more.
     SessionLost,
     /// The connection breaks before the question gets through.
@@ -30,6 +42,8 @@ enum Fault {
     DoneButUnanswered,
     /// An answer that is no JSON.
     Garbled,
+    /// Snowflake did it, and nothing comes back.
+    DoneButSilent,
 }
 
 /// The network.
@@ -45,8 +59,35 @@ struct Shared {
     /// One statement in so many goes wrong; 0 is none.
     one_in: AtomicU64,
     statements: AtomicU64,
-    faults: AtomicUsize,
+    faults: AtomicU64,
+    /// Connections that are silent now.
+    silent: AtomicU64,
     late: Mutex<Option<(u8, Bytes)>>,
+}
+
+/// A connection that is silent until the other side ends it.
+struct Silence<'a>(&'a AtomicU64);
+
+impl<'a> Silence<'a> {
+    fn begin(silent: &'a AtomicU64) -> Self {
+        silent.fetch_add(1, Ordering::Relaxed);
+        Self(silent)
+    }
+}
+
+impl Drop for Silence<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Met {
+    /// How often anything did.
+    pub(super) faults: u64,
+    /// How often it was a connection that said nothing.
+    pub(super) silences: u64,
 }
 
 impl Proxy {
@@ -56,7 +97,8 @@ impl Proxy {
             http: reqwest::Client::builder().no_proxy().build()?,
             one_in: AtomicU64::new(one_in),
             statements: AtomicU64::new(0),
-            faults: AtomicUsize::new(0),
+            faults: AtomicU64::new(0),
+            silent: AtomicU64::new(0),
             late: Mutex::default(),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -86,9 +128,20 @@ impl Proxy {
         self.state.one_in.store(0, Ordering::Relaxed);
     }
 
-    /// How often something went wrong.
-    pub(super) fn faults(&self) -> usize {
-        self.state.faults.load(Ordering::Relaxed)
+    /// What went wrong until now, once nobody hangs on a silent connection any more.
+    ///
+    /// # Errors
+    /// When somebody still does, or there is something that did not go wrong once.
+    pub(super) async fn met(&self) -> Result<Met> {
+        until("The last silent connection to be given up", PATIENCE, || async {
+            self.state.silent.load(Ordering::Relaxed) == 0
+        })
+        .await?;
+        let faults = self.state.faults.load(Ordering::Relaxed);
+        let kinds = FAULTS.len() as u64;
+        ensure!(faults >= kinds, "only {faults} faults were met, and there are {kinds} kinds");
+        let silences = (0..faults).filter(|turn| fault(*turn).is_silent()).count() as u64;
+        Ok(Met { faults, silences })
     }
 }
 
@@ -105,7 +158,7 @@ impl Shared {
         if one_in == 0 || !statement.is_multiple_of(one_in) {
             return None;
         }
-        Some(FAULTS[self.faults.fetch_add(1, Ordering::Relaxed) % FAULTS.len()])
+        Some(fault(self.faults.fetch_add(1, Ordering::Relaxed)))
     }
 
     async fn forward(
@@ -128,6 +181,17 @@ impl Shared {
         let answer = request.send().await.ok()?;
         Some((answer.status(), answer.bytes().await.ok()?))
     }
+}
+
+impl Fault {
+    fn is_silent(self) -> bool {
+        matches!(self, Self::Silent | Self::DoneButSilent)
+    }
+}
+
+/// Whose turn it is.
+fn fault(turn: u64) -> Fault {
+    FAULTS[usize::try_from(turn).unwrap_or_default() % FAULTS.len()]
 }
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
@@ -154,9 +218,10 @@ async fn pass(State(state): State<Arc<Shared>>, method: Method, uri: Uri, header
                 json!({"success": false, "code": "390112", "message": "Your session has expired.", "data": null});
             return (JSON, lost.to_string()).into_response();
         }
+        Some(Fault::Silent) => return silence(&state.silent).await,
         Some(Fault::Cut) => return cut(),
         Some(Fault::Garbled) => return (JSON, "<html>").into_response(),
-        Some(Fault::Late | Fault::DoneButUnanswered) | None => {}
+        Some(Fault::Late | Fault::DoneButUnanswered | Fault::DoneButSilent) | None => {}
     }
     let Some((status, answer)) = state.forward(method, &uri, &headers, body).await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
@@ -168,9 +233,16 @@ async fn pass(State(state): State<Arc<Shared>>, method: Method, uri: Uri, header
             }
             (JSON, in_progress()).into_response()
         }
+        Some(Fault::DoneButSilent) => silence(&state.silent).await,
         Some(_) => cut(),
         None => (status, JSON, answer).into_response(),
     }
+}
+
+/// No answer, ever. The server lets go of this when the other side ends the connection.
+async fn silence(silent: &AtomicU64) -> Response {
+    let _silence = Silence::begin(silent);
+    std::future::pending().await
 }
 
 /// An answer that begins and breaks off: the connection is closed under it.
@@ -185,6 +257,3 @@ fn in_progress() -> String {
     let data = json!({"getResultUrl": "/queries/late/result", "queryId": "1"});
     json!({"success": true, "code": "333333", "message": null, "data": data}).to_string()
 }
-
-/// How long a forwarder may need to see through a bad network.
-pub(super) const PATIENCE: Duration = Duration::from_secs(600);

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use world::{Broker, Client, Message, World};
 
 use super::Length;
+use super::stage::{self, API, Carrier, REGION};
 use crate::{batch, person, until};
 
 /// Writers at once, each with subjects of its own.
@@ -25,7 +26,6 @@ const LINES: u64 = 100;
 const SUBJECTS: u64 = 20;
 /// What the relay reads at once: the measure of what a crash may repeat.
 const RELAY_BATCH: u64 = 1_000;
-const REGION: &str = "eu-central";
 
 /// Runs it; the answer is what held, in words.
 ///
@@ -33,23 +33,15 @@ const REGION: &str = "eu-central";
 /// When an event is missing, out of order, or too many came twice.
 pub async fn streams(length: Length) -> Result<String> {
     let (events, kills) = (length.of(6_000, 100_000), length.of(2, 5));
-    let world = World::with_regions([REGION])
-        .gateway("api", [REGION])
-        .role("api", "gateway")
-        .gateway("relay", [REGION])
-        .role("relay", "relay")
-        .without_snowflakes()
+    let world = Carrier::Relay
+        .world()
         .setting("events.relay_batch_rows_max", i64::try_from(RELAY_BATCH)?)
         .setting("events.lease_s", 5)
         .start()
         .await?;
     let region = world.region(REGION);
-    let broker = region.broker.as_ref().context("the region has a broker")?;
-    ensure!(
-        broker.mock().is_none(),
-        "this soak kills a broker, and the one inside this process cannot be killed: run `cargo xtask tools`"
-    );
-    let client = world.client_of(world.gateway("api"))?;
+    let broker = stage::broker(region)?;
+    let client = world.client_of(world.gateway(API))?;
     let published = Arc::new(AtomicU64::new(0));
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
@@ -89,7 +81,7 @@ impl Victim {
                 broker.start_again().await
             }
             Self::Relay => {
-                let relay = world.gateway("relay");
+                let relay = Carrier::Relay.of(world);
                 relay.kill().await?;
                 relay.start_again().await
             }
@@ -120,12 +112,7 @@ async fn publish(client: Client, writer: u64, events: u64, published: Arc<Atomic
 
 async fn check(world: &World, broker: &Broker, events: u64, kills: u64) -> Result<String> {
     let region = world.region(REGION);
-    let caught_up =
-        "SELECT (c.seq >= (SELECT max(seq) FROM domicile.outbox))::text FROM domicile.cursors c WHERE c.name = 'relay'";
-    until("The relay to carry everything", Duration::from_secs(300), || async {
-        region.sql(caught_up).await.is_ok_and(|answer| answer == ["true"])
-    })
-    .await?;
+    Carrier::Relay.caught_up(region).await?;
     let expected: BTreeMap<u64, String> = region
         .sql("SELECT seq || ' ' || event_id FROM domicile.outbox ORDER BY seq")
         .await?

@@ -43,6 +43,12 @@ async fn an_erased_person_is_in_no_store_and_every_gateway_says_410() {
     assert!(erased.seq().is_some(), "an erasure carries a receipt");
     let body = erased.json();
     assert_eq!((body["dry_run"].as_bool(), counts(&body)), (Some(false), counts(&dry)), "{body}");
+    // The broker inside this process cannot be asked how long a topic keeps what it holds.
+    let promises = region.broker.as_ref().is_some_and(|broker| broker.mock().is_none());
+    let forget_by = body["topics_forget_by"].as_str();
+    assert_eq!(forget_by.is_some(), promises, "{body}");
+    assert!(forget_by.is_none_or(|by| by > body["erased_at"].as_str().unwrap()), "{body}");
+    assert!(dry["topics_forget_by"].is_null(), "{dry}");
     for gateway in [&client, &elsewhere] {
         for answer in [
             gateway.get_record(&anna, "profile", "home").await,

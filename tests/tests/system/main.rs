@@ -9,6 +9,7 @@ mod callers;
 mod commands;
 mod decisions;
 mod erasure;
+mod erasures_at_once;
 mod evidence;
 mod input;
 mod ledger;

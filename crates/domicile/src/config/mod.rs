@@ -211,6 +211,8 @@ pub(crate) struct Redpanda {
     pub topic_partitions: u16,
     pub topic_replicas: u16,
     pub topic_retention: Option<Duration>,
+    /// How long after an erasure a message may still be in a topic, unless that is not bounded.
+    pub topics_forget: Option<Duration>,
 }
 
 /// A schema registry.

@@ -44,6 +44,11 @@ fn settings(config: &Config) -> Settings {
         jwt: config.jwt.as_ref().map(tokens),
         cookie_secure: gateway.cookie_secure,
         event_types: config.events.types.clone().map_or_else(EventTypes::default, EventTypes::only),
+        topics_forget: config
+            .served
+            .iter()
+            .filter_map(|(region, served)| Some((region.clone(), served.redpanda.as_ref()?.topics_forget?)))
+            .collect(),
         limits: limits(&gateway.limits),
     }
 }

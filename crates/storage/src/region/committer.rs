@@ -117,6 +117,8 @@ impl Committer {
             let failure = match self.attempt(&entries, attempts >= CAREFUL_FROM).await {
                 Ok((sealed, first)) => {
                     committers.answer(entries, sealed, first);
+                    // What was in the way of this part is not in the way of the next one.
+                    attempts = 0;
                     continue;
                 }
                 Err(failure) => failure,

@@ -14,13 +14,13 @@ use residency::{Decision, PinState, Region, SubjectId};
 use super::details::{self, Sealer};
 use super::entry::{Deed, Entry, Reply};
 use super::events::{Event, SUBJECT_PINNED, SubjectPinned, instant, payload};
-use super::fold::{Done, Fold};
+use super::fold::Fold;
 use super::outbox::Channel;
 use super::slot::{AttributeSlot, RecordSlot, Slot};
 use super::subjects::{Fresh, Known, why};
 use super::wants::{Home, Homes, Loaded, Wants};
 use super::{Shared, erasures, idempotency, records, zero_party};
-use crate::deeds::{Change, Effect, Extent};
+use crate::deeds::{Change, Effect};
 use crate::error::{Cause, Error, Trouble};
 
 /// What a batch comes to.
@@ -221,21 +221,14 @@ impl<'a> Draft<'a> {
                 }
                 Some(&first.known)
             }
-            Some(Home::Nobody | Home::Erased(_)) | None => None,
+            Some(Home::Nobody | Home::Erased) | None => None,
         };
-        let gone = match homes.get(subject.expose()) {
-            Some(Home::Erased(at_us)) => Some(*at_us),
-            _ => None,
-        };
-        let outcome = match (known, gone) {
-            // Erased is erased: whoever asks again is told when it was.
-            (None, Some(erased_at_us)) if erases => {
-                let effect = Effect::Erased { fresh: false, extent: Extent::default(), erased_at_us };
-                Ok(Done { effect, event: None, rows: 0, bytes: 0 })
-            }
-            (None, Some(_)) => Err(Error::NotAtHome { state: PinState::Erased }),
-            (None, None) => Err(Error::Moved),
-            (Some(known), _) => known
+        let gone = matches!(homes.get(subject.expose()), Some(Home::Erased));
+        let outcome = match known {
+            // Erased is erased, for whoever erases, too.
+            None if gone => Err(Error::NotAtHome { state: PinState::Erased }),
+            None => Err(Error::Moved),
+            Some(known) => known
                 .admits_write(deed.permit.epoch())
                 .and_then(|()| deed.refused.clone().map_or(Ok(()), Err))
                 .and_then(|()| fold.change(deed, known, place, self)),

@@ -4,7 +4,7 @@
 //! everything that is there, while others commit; then, under the head's lock, what they committed meanwhile; and the
 //! fence moves, so that whoever read the subject's state before looks again and finds it erased.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use leaf::SubjectTag;
@@ -48,7 +48,7 @@ impl<'a> Erasing<'a> {
         let (known, tag): (&Known, _) = match homes.get(subject.expose())? {
             Home::Known(known) => (known, Some(known.tag)),
             Home::Fresh(fresh) => (&fresh.known, None),
-            Home::Erased(_) | Home::Nobody => return None,
+            Home::Erased | Home::Nobody => return None,
         };
         known.admits_write(deed.permit.epoch()).ok()?;
         let mut digests: Vec<SubjectDigest> = shared.peppers.digests(subject).collect();
@@ -149,19 +149,21 @@ fn extent(row: &PgRow, first: usize) -> Result<Extent, Trouble> {
     })
 }
 
-/// Which of these digests belong to somebody who was erased here, and when that was, microseconds since 1970.
-pub(super) async fn known(
-    connection: &mut PgConnection,
-    digests: &[[u8; 32]],
-) -> Result<HashMap<[u8; 32], i64>, Trouble> {
+/// Whether the subject's tombstone is another transaction's, once this one has laid its own.
+pub(super) async fn came_first(connection: &mut PgConnection, erasing: &Erasing<'_>) -> Result<bool, Trouble> {
+    let sql =
+        "SELECT EXISTS (SELECT FROM domicile.erasures WHERE digest = ANY($1) AND xmin <> pg_current_xact_id()::xid)";
+    let digests: Vec<_> = erasing.digests.iter().map(|digest| digest.bytes).collect();
+    Ok(sqlx::query_scalar(sql).bind(digests).fetch_one(connection).await?)
+}
+
+/// Which of these digests belong to somebody who was erased here.
+pub(super) async fn known(connection: &mut PgConnection, digests: &[[u8; 32]]) -> Result<HashSet<[u8; 32]>, Trouble> {
     if digests.is_empty() {
-        return Ok(HashMap::new());
+        return Ok(HashSet::new());
     }
-    let rows = sqlx::query("SELECT digest, erased_at FROM domicile.erasures WHERE digest = ANY($1)")
-        .bind(digests)
-        .fetch_all(connection)
-        .await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, microseconds(row.try_get(1)?)))).collect()
+    let rows = sqlx::query_scalar("SELECT digest FROM domicile.erasures WHERE digest = ANY($1)");
+    Ok(rows.bind(digests).fetch_all(connection).await?.into_iter().collect())
 }
 
 /// Erasures that the directory may not know of yet, the oldest first.

@@ -63,7 +63,7 @@ impl<'a> Fold<'a> {
                 let topic = &self.shared.events.subject_erased;
                 // In the channel of declared data, so that the warehouse forgets behind whatever it was told before.
                 let event = self.made_here(deed, known, at, Channel::ZeroParty, SUBJECT_ERASED, topic, payload(&said));
-                let effect = Effect::Erased { fresh: true, extent, erased_at_us: deed.permit.decision().at_us };
+                let effect = Effect::Erased { extent, erased_at_us: deed.permit.decision().at_us };
                 Ok(Done { effect, event: Some(event), rows: extent.rows(), bytes: 0 })
             }
             Change::PutRecord { collection, key, body, when } => {

@@ -133,7 +133,9 @@ pub(super) async fn append(
     }
     let mut known = shared.head.known.lock().await;
     // Whatever goes wrong from here on, the next one looks at the head itself.
-    let remembered = known.tip.take().filter(|_| !known.contended && page.erasing.is_none());
+    // A head that is remembered with another fence than the page's was moved by another gateway since.
+    let current = |tip: &Tip| page.fence.is_none_or(|fence| fence == tip.fence);
+    let remembered = known.tip.take().filter(|tip| !known.contended && page.erasing.is_none() && current(tip));
     let mut locked = remembered.is_none();
     let mut tip = match remembered {
         Some(tip) => tip,

@@ -338,7 +338,7 @@ pub(super) async fn erased(
         .collect();
     let known = erasures::known(connection, &unseen).await?;
     for (query, sight) in queries.iter().zip(sights).filter(|(_, sight)| sight.is_none()) {
-        if digests(query).iter().any(|digest| known.contains_key(digest)) {
+        if digests(query).iter().any(|digest| known.contains(digest)) {
             *sight = Some(Sight { tag: None, sealer: None, found: Err(Error::NotAtHome { state: PinState::Erased }) });
         }
     }

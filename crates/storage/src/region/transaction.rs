@@ -149,14 +149,14 @@ async fn homes<'a>(
         let erased = within(patience, erasures::known(connection, &digests)).await?;
         for (name, deed) in missing {
             let subject = deed.permit.subject();
-            let gone = shared.peppers.digests(subject).find_map(|digest| erased.get(&digest.bytes).copied());
+            let gone = shared.peppers.digests(subject).any(|digest| erased.contains(&digest.bytes));
             let home = match found.remove(name) {
                 Some(known) => {
                     let known = Arc::new(known);
                     shared.subjects.insert(subject.clone(), fence, Arc::clone(&known));
                     Home::Known(known)
                 }
-                None if gone.is_some() => Home::Erased(gone.unwrap_or_default()),
+                None if gone => Home::Erased,
                 None if deed.permit.epoch() == Epoch::FIRST => {
                     Home::Fresh(Arc::new(Fresh::draw(shared, subject, deed.permit.decision().at_us)))
                 }
@@ -179,6 +179,12 @@ async fn erase(
     within(shared.address.patience(), erasures::take_time(connection, patience)).await?;
     let size = within(shared.address.patience(), head::read(connection)).await?.size();
     let extent = within(patience, erasures::erase(connection, erasing, 0)).await?;
+    // It waited for whoever erased the same subject at another gateway. Then this one comes too late, and begins anew in
+    // order to say so.
+    if within(shared.address.patience(), erasures::came_first(connection, erasing)).await? {
+        within(shared.address.patience(), head::look_at_fence(shared, connection)).await?;
+        return Err(Trouble::Conflict(Cause::new("the subject was erased meanwhile")));
+    }
     Ok((extent, size.saturating_sub(1)))
 }
 

@@ -20,8 +20,8 @@ pub(super) enum Home {
     Fresh(Arc<Fresh>),
     /// It is not, and the directory said it had been here for long: the directory is wrong.
     Nobody,
-    /// It was erased here, at this time, microseconds since 1970.
-    Erased(i64),
+    /// It was erased here.
+    Erased,
 }
 
 /// What must be loaded before a batch can be folded.

@@ -51,14 +51,13 @@ async fn an_erased_subject_leaves_a_tombstone_and_nothing_else_and_the_log_stays
     assert_eq!(counted, expected);
 
     let erased = done(&store, &anna, Change::EraseSubject).await;
-    let Effect::Erased { fresh: true, extent, .. } = erased.value else { panic!("{:?}", erased.value) };
+    let Effect::Erased { extent, .. } = erased.value else { panic!("{:?}", erased.value) };
     assert_eq!(extent, expected, "what goes is what was counted");
 
     assert_eq!(look_up(&store, &anna, Lookup::Subject).await.unwrap_err(), ERASED);
     assert_eq!(commit(&store, &anna, put("a", "1", Precondition::None)).await.unwrap_err(), ERASED);
     assert_eq!(commit(&store, &anna, Change::PinSubject).await.unwrap_err(), ERASED, "nobody comes back by a new pin");
-    let again = done(&store, &anna, Change::EraseSubject).await;
-    assert!(matches!(again.value, Effect::Erased { fresh: false, extent, .. } if extent == Extent::default()));
+    assert_eq!(commit(&store, &anna, Change::EraseSubject).await.unwrap_err(), ERASED, "nor is anybody erased twice");
 
     for table in
         ["subjects", "records", "zero_party", "zero_party_history", "idempotency", "outbox", "erasures", "leaves"]
@@ -106,7 +105,7 @@ async fn whoever_was_only_pinned_can_be_erased_and_is_not_registered_for_it() {
     up(&store).await;
     let anna = subject("anna");
     let erased = done(&store, &anna, Change::EraseSubject).await.value;
-    assert!(matches!(erased, Effect::Erased { fresh: true, extent, .. } if extent == Extent::default()));
+    assert!(matches!(erased, Effect::Erased { extent, .. } if extent == Extent::default()));
     assert_eq!(scene.number("SELECT count(*) FROM domicile.subjects").await, 0);
     assert_eq!(commit(&store, &anna, put("a", "1", Precondition::None)).await.unwrap_err(), ERASED);
 }
@@ -128,7 +127,7 @@ async fn what_other_gateways_write_during_an_erasure_is_erased_or_refused() {
             async move { commit(&other, &anna, put(&format!("k{n}"), r#""race-canary""#, Precondition::None)).await }
         }));
         let (erased, written) = tokio::join!(commit(&eraser, &anna, Change::EraseSubject), writes);
-        assert!(matches!(erased.unwrap().value, Effect::Erased { fresh: true, .. }));
+        assert!(matches!(erased.unwrap().value, Effect::Erased { .. }));
         for outcome in written {
             assert!(outcome.is_ok() || outcome.as_ref().is_err_and(|error| *error == ERASED), "{outcome:?}");
         }
@@ -138,6 +137,33 @@ async fn what_other_gateways_write_during_an_erasure_is_erased_or_refused() {
     assert_eq!(scene.number("SELECT count(*) FROM domicile.subjects").await, 0);
     let left = "SELECT count(*) FROM domicile.outbox WHERE convert_from(data, 'UTF8') LIKE '%canary%'";
     assert_eq!(scene.number(left).await, 0);
+}
+
+#[tokio::test]
+async fn of_two_gateways_that_erase_somebody_at_once_one_does_and_the_other_comes_too_late() {
+    let scene = Scene::new().await;
+    let gateways = [scene.open(), storage::RegionStore::open(scene.settings(2))];
+    for gateway in &gateways {
+        up(gateway).await;
+    }
+    for round in 0..20 {
+        let anna = subject(format!("race-{round}"));
+        // The last of them are erased before they were written about.
+        if round < 15 {
+            for gateway in &gateways {
+                done(gateway, &anna, put("first", "1", Precondition::None)).await;
+            }
+        }
+        let erase = |gateway: usize| commit(&gateways[gateway % 2], &anna, Change::EraseSubject);
+        let outcomes = futures::future::join_all((0..4).map(erase)).await;
+        let (erased, late): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+        assert_eq!(erased.len(), 1, "{erased:?} {late:?}");
+        assert!(late.iter().all(|outcome| outcome.as_ref().is_err_and(|error| *error == ERASED)), "{late:?}");
+    }
+    let told = "SELECT count(*) FROM domicile.outbox WHERE event_type = 'domicile.subject-erased'";
+    assert_eq!(scene.number(told).await, 20, "consumers are told once");
+    let leaves = "SELECT count(*) FROM domicile.leaves WHERE line::jsonb ->> 'k' = 'subject.erase'";
+    assert_eq!(scene.number(leaves).await, 20);
 }
 
 #[tokio::test]

@@ -121,7 +121,25 @@ impl Check<'_> {
             Some(url) => Some(self.schema_registry(table, url, raw)?),
             None => None,
         };
-        let hours = u64::from(raw.topic_retention_hours);
+        let hours = |hours: u32| (hours > 0).then(|| Duration::from_secs(u64::from(hours) * 3600));
+        let (topic_retention, topics_forget) = (hours(raw.topic_retention_hours), hours(raw.topics_forget_hours_max));
+        let creates = raw.missing_topics == raw::MissingTopics::Create;
+        if let (true, Some(retention), Some(forget)) = (creates, topic_retention, topics_forget)
+            && relay::forgets_within(retention) > forget
+        {
+            let needed = relay::forgets_within(retention).as_secs().div_ceil(3600);
+            let message = format!(
+                "A topic that keeps its events for {} h still holds those of an erased person for up to {needed} h, since brokers delete by segment.",
+                raw.topic_retention_hours
+            );
+            let fix = format!("Write topics_forget_hours_max = {needed}, or a shorter topic_retention_hours.");
+            self.error(&key("topics_forget_hours_max"), message, fix);
+            sound = false;
+        }
+        if topics_forget.is_none() {
+            let message = "Topics may keep what they hold of erased people for ever.";
+            self.warn(&key("topics_forget_hours_max"), message, "Write topics_forget_hours_max = 672.");
+        }
         sound.then(|| Redpanda {
             brokers,
             security: raw.security,
@@ -132,7 +150,8 @@ impl Check<'_> {
             missing_topics: raw.missing_topics,
             topic_partitions: raw.topic_partitions,
             topic_replicas: raw.topic_replicas,
-            topic_retention: (hours > 0).then(|| Duration::from_secs(hours * 3600)),
+            topic_retention,
+            topics_forget,
         })
     }
 

@@ -161,6 +161,11 @@ pub(crate) struct Redpanda {
     /// How long a topic that domicile creates keeps its events, in hours; 0 means the broker's default.
     #[schemars(range(min = 0, max = 876_000))]
     pub topic_retention_hours: u32,
+    /// How long after an erasure a message of that person may still be in a topic, in hours: what `DELETE
+    /// /v1/subjects/{subject}` promises. A topic whose `retention.ms` and `segment.ms` come to more is not sent to. 0 means
+    /// that topics may keep messages for ever: nothing is promised then.
+    #[schemars(range(min = 0, max = 876_000))]
+    pub topics_forget_hours_max: u32,
 }
 
 impl Default for Redpanda {
@@ -179,7 +184,9 @@ impl Default for Redpanda {
             missing_topics: MissingTopics::Create,
             topic_partitions: 6,
             topic_replicas: 3,
-            topic_retention_hours: 0,
+            topic_retention_hours: 168,
+            // Four weeks: within the month that the GDPR's article 12(3) gives.
+            topics_forget_hours_max: 672,
         }
     }
 }

@@ -65,6 +65,7 @@ fn the_commented_defaults_of_the_example_are_the_defaults() {
         ("redpanda", "topic_partitions"),
         ("redpanda", "topic_replicas"),
         ("redpanda", "topic_retention_hours"),
+        ("redpanda", "topics_forget_hours_max"),
         ("snowflake", "create"),
         ("snowflake", "retention_days"),
         ("snowflake", "request_s_max"),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use super::*;
+use crate::{Error, Keeps, forgets_within, topics};
 
 /// A broker that nobody here wrote, started from where `cargo xtask tools` puts it.
 struct Nisshi {
@@ -103,6 +104,44 @@ async fn a_broker_that_nobody_here_wrote_gets_its_topics_and_every_entry() {
     assert_nothing_lost_and_in_order(&messages, 1..=5_000);
     assert!(messages.iter().all(|message| (0..3).contains(&message.partition)));
     assert_eq!(read_back(&nisshi.brokers(), "eu-central.domicile.record-changed.v1").await.len(), 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_never_forgets_is_not_sent_to_until_the_operator_accepts_it_or_bounds_it() {
+    let nisshi = Nisshi::start("memory://x/");
+    let log = MemoryLog::new(&region());
+    log.commit((1..=100).map(|seq| entry(seq, TOPIC)));
+    // Somebody made the topic without a bound.
+    let mut careless = creating(&nisshi.brokers());
+    careless.missing_topics = MissingTopics::Create { partitions: 3, replication: 1, retention: None };
+    topics::ensure(&careless, &region(), &[TOPIC.to_owned()]).await.unwrap();
+    let mut careful = creating(&nisshi.brokers());
+    careful.forget_max = Some(forgets_within(Duration::from_secs(3_600)));
+    let relay = Running::start(careful.clone(), &log);
+    let refused = relay.until("a refusal", |status| status.trouble.is_some()).await;
+    assert!(refused.trouble.as_ref().is_some_and(|trouble| trouble.contains(TOPIC)), "{refused:?}");
+    relay.stop().await;
+    assert!(read_back(&nisshi.brokers(), TOPIC).await.is_empty());
+
+    let accepting = Running::start(careless, &log);
+    accepting.caught_up(&log).await;
+    accepting.stop().await;
+    assert_eq!(read_back(&nisshi.brokers(), TOPIC).await.len(), 100);
+
+    // A topic that the relay makes itself is sent to, by the next relay, too.
+    let bounded = "eu-central.shop.order-bounded.v1";
+    for from in [101, 201] {
+        log.commit((from..from + 100).map(|seq| entry(seq, bounded)));
+        let relay = Running::start(careful.clone(), &log);
+        relay.caught_up(&log).await;
+        relay.stop().await;
+    }
+    assert_eq!(read_back(&nisshi.brokers(), bounded).await.len(), 200);
+    careful.forget_max = Some(Duration::from_secs(3_600));
+    assert!(matches!(
+        topics::ensure(&careful, &region(), &[bounded.to_owned()]).await,
+        Err(Error::TopicKeeps { keeps: Keeps::AtMost(_), .. })
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,16 @@
 //! The statements, each a paragraph. Every one may be repeated without changing what it came to.
 
+mod rows;
+mod setup;
+
 use residency::Region;
 
 use super::literal::{identifier, literal};
 use crate::change::{Forgotten, Row};
 use crate::error::Error;
+use rows::json;
+pub(super) use rows::{literal_bytes, row};
+pub use setup::Step;
 
 /// How the batches of a replay begin.
 pub(super) const REPLAY: &str = "replay-";
@@ -30,21 +36,6 @@ impl Statement {
 
     fn with_data(text: String) -> Self {
         Self { text, holds_data: true }
-    }
-}
-
-/// One step of a setup, and why it is taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
-    /// The reason, as half a sentence.
-    pub why: &'static str,
-    /// The statement. It holds no data.
-    pub sql: String,
-}
-
-impl Step {
-    pub(super) fn statement(&self) -> Statement {
-        Statement::plain(self.sql.clone())
     }
 }
 
@@ -77,115 +68,6 @@ impl Tables {
             database,
             schema,
         })
-    }
-
-    /// Database, schema and tables. Transient, with at most a day of Time Travel: a permanent table keeps erased data
-    /// for seven days more.
-    pub(super) fn setup(&self, retention_days: u8) -> Vec<Step> {
-        let Self { database, schema, zero_party, staging, identity, erased } = self;
-        let short = format!("DATA_RETENTION_TIME_IN_DAYS = {retention_days}");
-        let columns = "SUBJECT_DIGEST VARCHAR NOT NULL,
-                ATTRIBUTE VARCHAR NOT NULL,
-                VALUE VARIANT,
-                CONSENTS VARIANT,
-                VERSION NUMBER(20, 0) NOT NULL,
-                LOG_SEQ NUMBER(20, 0) NOT NULL,
-                REGION VARCHAR NOT NULL,
-                DELETED BOOLEAN NOT NULL,
-                CHANGED_AT_US NUMBER(20, 0) NOT NULL";
-        [
-            (
-                "transient: without Fail-safe, which keeps erased data for seven days that nobody can shorten",
-                format!("CREATE TRANSIENT DATABASE IF NOT EXISTS {database} {short}"),
-            ),
-            ("a schema of the forwarder's own", format!("CREATE TRANSIENT SCHEMA IF NOT EXISTS {schema} {short}")),
-            ("what follows is in it", format!("USE SCHEMA {schema}")),
-            (
-                "whose data this is: another region's forwarder finds it here and stops",
-                format!("CREATE TRANSIENT TABLE IF NOT EXISTS {identity} (REGION VARCHAR NOT NULL) {short}"),
-            ),
-            (
-                "what people declared and consented to, one row per subject digest and attribute; a withdrawn one stays \
-                 as a tombstone, so that a late replay cannot bring it back",
-                format!(
-                    "CREATE TRANSIENT TABLE IF NOT EXISTS {zero_party} (
-                {columns},
-                FORWARDED_AT TIMESTAMP_TZ NOT NULL
-            ) {short}"
-                ),
-            ),
-            (
-                "who was erased, by digest and log position only, so that a batch that was under way then cannot bring \
-                 anything back",
-                format!(
-                    "CREATE TRANSIENT TABLE IF NOT EXISTS {erased} (
-                SUBJECT_DIGEST VARCHAR NOT NULL,
-                LOG_SEQ NUMBER(20, 0) NOT NULL,
-                ERASED_AT_US NUMBER(20, 0) NOT NULL
-            ) {short}"
-                ),
-            ),
-            (
-                "batches between their insert and their merge; empty in between",
-                format!(
-                    "CREATE TRANSIENT TABLE IF NOT EXISTS {staging} (
-                BATCH VARCHAR NOT NULL,
-                {columns},
-                STAGED_AT TIMESTAMP_TZ NOT NULL
-            ) {short}"
-                ),
-            ),
-        ]
-        .into_iter()
-        .map(|(why, sql)| Step { why, sql })
-        .collect()
-    }
-
-    /// The least that a role needs to forward into the tables, and nothing that reads or changes anything else.
-    ///
-    /// # Errors
-    /// [`Error::Settings`] when a name is no identifier.
-    pub(super) fn grants(&self, role: &str, warehouse: Option<&str>, user: &str) -> Result<Vec<Step>, Error> {
-        let Self { database, schema, zero_party, staging, identity, erased } = self;
-        let (role, user) = (identifier(role)?, identifier(user)?);
-        let mut steps = vec![
-            Step {
-                why: "the role that the forwarder works under, and nobody else",
-                sql: format!("CREATE ROLE IF NOT EXISTS {role}"),
-            },
-            Step { why: "to see the database", sql: format!("GRANT USAGE ON DATABASE {database} TO ROLE {role}") },
-            Step { why: "to see the schema", sql: format!("GRANT USAGE ON SCHEMA {schema} TO ROLE {role}") },
-            Step {
-                why: "to read whose tables they are; the role cannot change that",
-                sql: format!("GRANT SELECT ON TABLE {identity} TO ROLE {role}"),
-            },
-            Step {
-                why: "to merge batches; erasure updates and deletes rows",
-                sql: format!("GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {zero_party} TO ROLE {role}"),
-            },
-            Step {
-                why: "to remember who was erased; the role cannot take that back",
-                sql: format!("GRANT SELECT, INSERT ON TABLE {erased} TO ROLE {role}"),
-            },
-            Step {
-                why: "to stage batches and to clear them",
-                sql: format!("GRANT SELECT, INSERT, DELETE ON TABLE {staging} TO ROLE {role}"),
-            },
-        ];
-        if let Some(warehouse) = warehouse {
-            let warehouse = identifier(warehouse)?;
-            steps.push(Step {
-                why: "to run the merges",
-                sql: format!("GRANT USAGE ON WAREHOUSE {warehouse} TO ROLE {role}"),
-            });
-        }
-        steps.push(Step { why: "the forwarder is this user", sql: format!("GRANT ROLE {role} TO USER {user}") });
-        Ok(steps)
-    }
-
-    /// [`Tables::claim`] for an operator.
-    pub(super) fn claim_step(&self, region: &Region) -> Step {
-        Step { why: "the tables are this region's from now on", sql: self.claim(region).text }
     }
 
     /// Where the account stands, e.g. `AWS_EU_CENTRAL_1`.
@@ -304,77 +186,6 @@ impl Tables {
     }
 }
 
-/// A row of [`Tables::rows`].
-pub(super) fn row(cells: Vec<Option<String>>) -> Result<Row, Error> {
-    let [
-        Some(subject_digest),
-        Some(attribute),
-        value,
-        consents,
-        Some(version),
-        Some(seq),
-        Some(region),
-        Some(deleted),
-        Some(at_us),
-    ] = <[Option<String>; 9]>::try_from(cells).map_err(|_| Error::Answer("a row has another number of columns"))?
-    else {
-        return Err(Error::Answer("a column that is never empty is"));
-    };
-    let number = |text: &str| text.parse::<u64>().map_err(|_| Error::Answer("a number is none"));
-    let deleted = deleted.eq_ignore_ascii_case("true");
-    Ok(Row {
-        subject_digest,
-        attribute,
-        value,
-        consents,
-        version: number(&version)?,
-        seq: number(&seq)?,
-        region: Region::new(&region).map_err(|_| Error::Answer("a region is none"))?,
-        deleted,
-        at_us: at_us.parse().map_err(|_| Error::Answer("a number is none"))?,
-    })
-}
-
-/// The rows as one JSON array with short names: d(igest), a(ttribute), v(alue), c(onsents), n(umber of the
-/// version), s(equence), t(ime of the change), x (deleted). A tombstone has no v and no c, which become SQL NULL.
-fn json(rows: &[Row]) -> String {
-    let mut text = String::from("[");
-    for (index, row) in rows.iter().enumerate() {
-        if index > 0 {
-            text.push(',');
-        }
-        push_row(&mut text, row);
-    }
-    text.push(']');
-    text
-}
-
-fn push_row(text: &mut String, row: &Row) {
-    use std::fmt::Write as _;
-    // A string is valid JSON after serde_json has written it; values and consents are JSON already.
-    let quoted = |plain: &str| serde_json::Value::from(plain).to_string();
-    let (digest, attribute) = (quoted(&row.subject_digest), quoted(&row.attribute));
-    let _ = write!(
-        text,
-        "{{\"d\":{digest},\"a\":{attribute},\"n\":{},\"s\":{},\"t\":{},\"x\":{}",
-        row.version, row.seq, row.at_us, row.deleted
-    );
-    if let Some(value) = &row.value {
-        let _ = write!(text, ",\"v\":{value}");
-    }
-    if let Some(consents) = &row.consents {
-        let _ = write!(text, ",\"c\":{consents}");
-    }
-    text.push('}');
-}
-
-/// The bytes that a row takes in a statement.
-pub(super) fn literal_bytes(row: &Row) -> usize {
-    let mut text = String::new();
-    push_row(&mut text, row);
-    literal(&text).len()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -391,15 +202,5 @@ mod tests {
         }
         assert!(!stands_in("AWS_US_EAST_1", "aws/eu-central-1"));
         assert!(!stands_in("", "aws/eu-central-1"));
-    }
-
-    #[test]
-    fn the_forwarders_role_may_do_what_it_does_and_no_more() {
-        let tables = Tables::new("domicile", "eu").unwrap();
-        let grants = tables.grants("forwarder", Some("w"), "domicile").unwrap();
-        let text: Vec<&str> = grants.iter().map(|step| step.sql.as_str()).collect();
-        assert!(text.contains(&"GRANT SELECT ON TABLE DOMICILE.EU.REGION_IDENTITY TO ROLE FORWARDER"));
-        assert!(!text.iter().any(|sql| sql.contains("OWNERSHIP") || sql.contains("ALL") || sql.contains("TRUNCATE")));
-        assert!(tables.grants("forwarder; DROP", None, "domicile").is_err());
     }
 }
