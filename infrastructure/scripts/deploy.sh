@@ -65,9 +65,11 @@ if [ "$best" != "$kept/current" ]; then
     find "$kept" -name 'domicile-*' ! -name "${best##*/}" -exec rm -f {} +
 fi
 
-# Backups and drills run where the databases and PostgreSQL's programs are: in the cell's one-shot container.
-case ${1:-} in
-    backup | drill)
+# Backups and drills run where the databases and PostgreSQL's programs are: in the cell's one-shot container; but what is
+# done to the cell's own containers is done from here.
+case "${1:-} ${2:-}" in
+    "drill crash" | "drill rollback") ;;
+    "backup "* | "drill "*)
         [ -t 0 ] && [ -t 1 ] || no_terminal=-T
         if docker compose version >/dev/null 2>&1; then
             exec docker compose run --rm --no-deps ${no_terminal:+"$no_terminal"} migrate ops "$@"

@@ -1,4 +1,5 @@
--- expand-only: yes
+-- domicile:phase expand
+-- domicile:level 13
 -- Registers of the region log, for those who have to answer for it: what crossed a border, and what was not as it should be.
 -- Derived from the leaves by the cursor `registers`. What was acknowledged is a leaf of its own, too.
 

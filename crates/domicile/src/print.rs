@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 /// Prints a line, or several. A reader that has gone away (`| head`) is no failure.
@@ -26,8 +26,29 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How an answer is meant, beside its words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// As it should be.
+    Good,
+    /// Not as it should be.
+    Bad,
+    /// Nobody knows.
+    Unsure,
+}
+
+/// A cell of a table, coloured on a terminal unless `NO_COLOR` is set. The words say the same as the colour.
+pub(crate) fn toned(text: &str, tone: Tone) -> Cell {
+    let colour = match tone {
+        Tone::Good => Color::Green,
+        Tone::Bad => Color::Red,
+        Tone::Unsure => Color::Yellow,
+    };
+    if std::env::var_os("NO_COLOR").is_some() { Cell::new(text) } else { Cell::new(text).fg(colour) }
+}
+
 /// A table with a header, as wide as the terminal; plain columns when piped.
-pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(crate) fn table<C: Into<Cell>>(header: &[&str], rows: impl IntoIterator<Item = Vec<C>>) -> String {
     let mut table = Table::new();
     if std::io::stdout().is_terminal() {
         table.load_preset(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);

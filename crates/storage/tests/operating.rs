@@ -92,3 +92,32 @@ async fn a_region_tells_whom_it_holds() {
     .await;
     assert!(admin::holds_subject(&dsn, "anna").await.expect("an answer"));
 }
+
+#[tokio::test]
+async fn an_index_that_was_left_half_made_goes_and_a_whole_one_stays() {
+    let (cluster, name, dsn) = migrated("leftover").await;
+    sql(&cluster, &name, "CREATE TABLE domicile.twice (a int)").await;
+    sql(&cluster, &name, "INSERT INTO domicile.twice VALUES (1), (1)").await;
+    sql(&cluster, &name, "CREATE INDEX whole ON domicile.twice (a)").await;
+    let file = "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS half ON domicile.twice (a)";
+    let mut connection = PgConnection::connect(&cluster.dsn(&name)).await.expect("a connection");
+    sqlx::query(file).execute(&mut connection).await.expect_err("two rows are equal");
+    sqlx::query(file).execute(&mut connection).await.expect("the leftover passes for the index");
+
+    let both = format!("CREATE INDEX CONCURRENTLY whole ON domicile.twice (a);\n{file};");
+    assert_eq!(
+        admin::clear_index_leftovers(&dsn, "CREATE INDEX other ON domicile.twice (a)").await.expect("done"),
+        [""; 0]
+    );
+    assert_eq!(admin::clear_index_leftovers(&dsn, &both).await.expect("done"), ["domicile.half"]);
+    assert_eq!(admin::clear_index_leftovers(&dsn, &both).await.expect("done"), [""; 0]);
+
+    sql(&cluster, &name, "DELETE FROM domicile.twice").await;
+    sqlx::query(file).execute(&mut connection).await.expect("it is made");
+    let valid: bool =
+        sqlx::query_scalar("SELECT indisvalid FROM pg_index WHERE indexrelid = 'domicile.half'::regclass")
+            .fetch_one(&mut connection)
+            .await
+            .expect("it is there");
+    assert!(valid);
+}

@@ -27,6 +27,7 @@ mod ports;
 mod progress;
 mod snowflake;
 pub mod tools;
+mod warden;
 mod world;
 
 pub use broker::{Broker, Message, Storage};
@@ -39,4 +40,5 @@ pub use gateway::Gateway;
 pub use ports::free_port;
 pub use progress::{Progress, Step};
 pub use snowflake::Snowflake;
+pub use warden::Warden;
 pub use world::{RegionWorld, World};

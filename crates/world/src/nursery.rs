@@ -130,7 +130,12 @@ fn command(spec: &Spec<'_>) -> Command {
         return command;
     };
     let mut command = Command::new(setpriv);
-    command.arg(format!("--pdeathsig={}", if spec.last_word == Signal::QUIT { "QUIT" } else { "KILL" }));
+    let at_our_death = match spec.last_word {
+        Signal::QUIT => "QUIT",
+        Signal::USR1 => "USR1",
+        _ => "KILL",
+    };
+    command.arg(format!("--pdeathsig={at_our_death}"));
     if let Some(user) = spec.run_as {
         command.args([format!("--reuid={}", user.uid), format!("--regid={}", user.gid), "--clear-groups".into()]);
         if spec.may_pass {

@@ -88,7 +88,9 @@ async fn spoil(state: State<Arc<Spoiler>>, method: Method, uri: Uri, headers: He
     let smoke = uri.path().contains("domicile-smoke");
     let number = state.requests.fetch_add(1, Ordering::SeqCst) + 1;
     if let Some(count) = &state.count {
-        drop(std::fs::write(count, number.to_string()));
+        // Whole or not at all: it may end at any moment.
+        let beside = format!("{count}.{number}");
+        drop(std::fs::write(&beside, number.to_string()).and_then(|()| std::fs::rename(&beside, count)));
     }
     match state.flaw.as_str() {
         "errors" if !smoke && number.is_multiple_of(ONE_IN) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),

@@ -6,12 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::process::{Child, Command};
-use world::{Client, World, tools};
+use world::{Builder, Client, Warden, World, tools};
 
 /// The regions of the scenes: two, so that "and nowhere else" means something.
 const REGIONS: [&str; 2] = ["eu-central", "us-east"];
 
+/// The deployer's own folder in the cell's.
+const STATE: &str = ".domicile/domicile";
+
 pub(crate) struct Cell {
+    // First of all: whatever outlives its deployer ends while everything it uses is there.
+    _warden: Warden,
     pub(crate) world: World,
     folder: tempfile::TempDir,
     edge: u16,
@@ -25,6 +30,15 @@ pub(crate) struct Ended {
     pub(crate) out: String,
 }
 
+impl Ended {
+    async fn of(mut command: Command) -> Self {
+        let output = command.output().await.expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let out = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        Self { code: output.status.code().unwrap_or(-1), out }
+    }
+}
+
 impl Cell {
     pub(crate) async fn new() -> Self {
         Self::with_roles("gateway").await
@@ -32,7 +46,43 @@ impl Cell {
 
     /// A cell in which these roles run, too.
     pub(crate) async fn with_roles(roles: &'static str) -> Self {
+        Self::with(roles, |builder, _| builder).await
+    }
+
+    /// A cell whose regions have a place for their backups.
+    pub(crate) async fn with_backups() -> Self {
+        let cell = Self::with("gateway", |mut builder, folder| {
+            let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
+            let recipients: Vec<toml::Value> =
+                (0..2).map(|_| toml::Value::from(age::x25519::Identity::generate().to_public().to_string())).collect();
+            for region in REGIONS {
+                let backup = format!("regions.{region}.backup");
+                let place = if region == "us-east" { "aws/us-east-1" } else { "aws/eu-central-1" };
+                builder = builder
+                    .setting(&format!("{backup}.folder"), path(&format!("backups-{region}")))
+                    .setting(&format!("{backup}.location"), place)
+                    .setting(&format!("{backup}.recipients"), recipients.clone())
+                    .setting(&format!("{backup}.key"), format!("file:{}", path("backup-key")));
+            }
+            builder.setting("backup.state_folder", path("state"))
+        })
+        .await;
+        let key = cell.folder.path().join("backup-key");
+        let made = Command::new(&cell.domicile)
+            .args(["audit", "key", "generate", "cell.backup.test", "--out"])
+            .arg(key)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .await;
+        assert!(made.expect("it runs").success(), "the key that signs backups is made");
+        cell
+    }
+
+    async fn with(roles: &'static str, settings: impl FnOnce(Builder, &Path) -> Builder) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
         let builder = World::with_regions(REGIONS).gateways_not_started().without_brokers().without_snowflakes();
+        let builder = settings(builder, folder.path());
         // Country lookups are not what is tried here, and unpacking the database is half of a start.
         let world = builder.start().await.expect("a world");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -42,12 +92,13 @@ impl Cell {
             tools::on_path("haproxy").is_some(),
             "haproxy is needed here: cargo xtask tools, or apt-get install haproxy"
         );
-        Self { world, folder: tempfile::tempdir().expect("a folder"), edge, domicile, roles }
+        let warden = world.watch_over(&folder.path().join(STATE)).await.expect("a warden");
+        Self { _warden: warden, world, folder, edge, domicile, roles }
     }
 
     /// The deployer's own folder.
     pub(crate) fn state(&self) -> PathBuf {
-        self.folder.path().join(".domicile/domicile")
+        self.folder.path().join(STATE)
     }
 
     /// A release: a program that differs from every other one by its name.
@@ -118,10 +169,20 @@ impl Cell {
     }
 
     pub(crate) async fn ops(&self, args: &[&str]) -> Ended {
-        let output = self.command(args).output().await.expect("it runs");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let out = format!("{}{}", text(&output.stdout), text(&output.stderr));
-        Ended { code: output.status.code().unwrap_or(-1), out }
+        Ended::of(self.command(args)).await
+    }
+
+    /// `domicile ops …` beside the databases, as the one-shot container of a cell runs it.
+    pub(crate) async fn beside(&self, args: &[&str]) -> Ended {
+        self.with_configuration(&[&["ops"], args].concat()).await
+    }
+
+    /// `domicile …` with the cell's configuration.
+    pub(crate) async fn with_configuration(&self, args: &[&str]) -> Ended {
+        let mut command = Command::new(&self.domicile);
+        command.args(args).env("DOMICILE_CONFIG", self.world.gateways()[0].config());
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        Ended::of(command).await
     }
 
     /// Deploys quickly: little is watched, and no backup is taken.

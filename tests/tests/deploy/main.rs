@@ -5,7 +5,9 @@
 
 mod bad;
 mod cell;
+mod drills;
 mod killed;
+mod left;
 mod load;
 mod moves;
 mod script;

@@ -108,4 +108,6 @@ async fn whoever_looks_is_told_what_serves_what_was_done_and_what_is_missing() {
     let doctor = cell.ops(&["doctor"]).await;
     assert_eq!(doctor.code, 10, "no backup was ever restored: {}", doctor.out);
     assert!(doctor.out.contains("can I restore?"), "{}", doctor.out);
+    let fails_over = doctor.out.lines().find(|line| line.contains("can I fail over?")).unwrap_or_default();
+    assert!(fails_over.contains("cannot tell") && !fails_over.contains("yes"), "{}", doctor.out);
 }

@@ -118,11 +118,14 @@ A restored database is closed: every gateway refuses it until `--open` has repla
 taken. That is: subjects that were erased or have moved since are taken out again (by the directory's tombstones), and
 the region log is reconciled with what was signed and streamed. A log that lost entries goes on under a new name
 (--log-origin): the old key must never sign two histories.
+A restored directory is closed, too, until every region has said who is at home there and who was erased. Where regions
+are reached from different cells, `--region directory --open` is said in each; the last one opens it.
 
 Examples:
   domicile ops backup restore --to-scratch --identity file:…           a look at it; drop it when you have seen it
   domicile ops backup restore --to eu_restored --identity file:… --yes
   domicile ops backup restore --open eu_restored                        says what it would do
+  domicile ops backup restore --region directory --open pins_restored --yes
   domicile ops backup restore --open eu_restored --seen 120000 --log-origin eu-central-2.log.example.com --yes";
 
 #[derive(Debug, Args)]
@@ -153,6 +156,9 @@ pub(crate) struct BackupRestore {
     /// With --open, when entries of the log were lost: the name under which it goes on, with a new key
     #[arg(long, value_name = "ORIGIN", requires = "open")]
     pub log_origin: Option<String>,
+    /// With --region directory --open: a region that exists no more, so that it is not waited for; one by one
+    #[arg(long, value_name = "REGION", requires = "open")]
+    pub without: Vec<String>,
     /// Who does it; written into the log
     #[arg(long, value_name = "NAME", default_value = "operator")]
     pub actor: String,

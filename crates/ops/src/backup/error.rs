@@ -202,9 +202,17 @@ pub enum Refusal {
         /// The database.
         database: String,
     },
-    /// The directory has no log and no gate.
-    #[error("only a region's database is opened; a restored directory is used by naming it in directory.postgres")]
-    NotARegion,
+    /// A region and a restored directory say different things, and nobody can say by this who is right.
+    #[error(
+        "{subjects} subjects are at home in {region} by its own word, and elsewhere by the directory's, which is not older: \
+         if {region} was restored, open it first; otherwise these subjects have to be looked at"
+    )]
+    Contradicted {
+        /// The region.
+        region: String,
+        /// How many.
+        subjects: u64,
+    },
     /// Nobody can say what was lost.
     #[error(
         "nothing says how long the log was: the signer's memory is not at hand. Look at the newest `domicile_seq` of the          topics and of the receipts, and give it with --seen; 0 when nobody ever saw an entry"
@@ -266,7 +274,7 @@ impl Refusal {
             Self::TargetIsSource { .. } => "target_is_source",
             Self::DatabaseName { .. } => "database_name",
             Self::NotRestored { .. } => "not_restored",
-            Self::NotARegion => "not_a_region",
+            Self::Contradicted { .. } => "contradicted",
             Self::UnknownLoss => "unknown_loss",
             Self::LogLost { .. } => "log_lost",
             Self::LogRewritten { .. } => "log_rewritten",

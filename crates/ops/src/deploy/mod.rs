@@ -7,6 +7,7 @@
 
 mod contract;
 mod converge;
+mod doctor;
 mod events;
 mod execute;
 mod inspect;
@@ -30,8 +31,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 pub use contract::Contract;
+pub use doctor::{Finding, Says, exit_of};
 pub use events::{Event, Silent, Teller};
-pub use inspect::{Finding, Report};
+pub use inspect::Report;
 pub use journal::{Begun, Entry, Journal, Told, unfinished};
 pub use lock::{Holder, Lock};
 pub use pace::{Pace, SystemPace};

@@ -5,9 +5,10 @@
 //! | --- | --- | --- |
 //! | `restore` | the newest encrypted backup is restored and compared | time to a whole copy, age of what would be lost |
 //! | `tamper` | bytes of a copy are flipped, cut off, and its manifest changed | whether each is refused |
-//! | `crash`, `rollback` | something that serves is killed, or a release is rolled back, under writes | outage, lost acknowledged writes |
+//! | `crash` | something that serves is killed under writes, and started again | outage, lost acknowledged writes and their age |
+//! | `rollback` | the release is rolled back under writes and forward again, by the pipeline of every rollback | the same, and writes that failed |
 //!
-//! Drills of failing over to another cloud will be further kinds of the last row. The speaking with a gateway is the
+//! Drills of failing over to another cloud will be further kinds of the last two rows. The speaking with a gateway is the
 //! caller's: see [`probe::Writer`].
 
 pub mod probe;

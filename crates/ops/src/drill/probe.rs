@@ -27,6 +27,8 @@ pub struct Trace {
     pub attempted: u64,
     /// Those that were acknowledged: number, and milliseconds since the probe began.
     pub acknowledged: Vec<(u64, u64)>,
+    /// When each write that was not acknowledged was given up, milliseconds since the probe began.
+    pub refused: Vec<u64>,
 }
 
 impl Trace {
@@ -38,6 +40,21 @@ impl Trace {
         times.sort_unstable();
         let gaps = times.windows(2).filter(|pair| pair[1] >= from_ms).map(|pair| pair[1] - pair[0]);
         gaps.max().map(Duration::from_millis)
+    }
+
+    /// How far before `broken_ms` the oldest of the `missing` entries had been acknowledged: the age of what was lost.
+    /// Zero when nothing was.
+    #[must_use]
+    pub fn loss(&self, missing: &[u64], broken_ms: u64) -> Duration {
+        let lost = self.acknowledged.iter().filter(|(seq, _)| missing.contains(seq));
+        let oldest = lost.map(|(_, at)| *at).min();
+        Duration::from_millis(oldest.map_or(0, |at| broken_ms.saturating_sub(at)))
+    }
+
+    /// How many writes were given up at or after `from_ms`.
+    #[must_use]
+    pub fn refused_since(&self, from_ms: u64) -> u64 {
+        self.refused.iter().filter(|at| **at >= from_ms).count() as u64
     }
 }
 
@@ -117,10 +134,14 @@ async fn write_all<W: Writer>(
         trace.lock().unwrap_or_else(PoisonError::into_inner).attempted += 1;
         let (writer, trace) = (Arc::clone(&writer), Arc::clone(&trace));
         tokio::spawn(async move {
-            if writer.write(seq).await {
-                let at = milliseconds(begun);
-                trace.lock().unwrap_or_else(PoisonError::into_inner).acknowledged.push((seq, at));
+            let acknowledged = writer.write(seq).await;
+            let at = milliseconds(begun);
+            let mut trace = trace.lock().unwrap_or_else(PoisonError::into_inner);
+            match acknowledged {
+                true => trace.acknowledged.push((seq, at)),
+                false => trace.refused.push(at),
             }
+            drop(trace);
             drop(seat);
         });
     }
@@ -141,9 +162,18 @@ mod tests {
     #[test]
     fn an_outage_is_from_the_last_acknowledgement_before_to_the_first_after() {
         let acknowledged = vec![(1, 20), (0, 10), (2, 500), (3, 2_500), (9, 2_510), (10, 9_000)];
-        let trace = Trace { attempted: 11, acknowledged };
+        let trace = Trace { attempted: 11, acknowledged, refused: vec![15, 600] };
         assert_eq!(trace.outage(600), Some(Duration::from_millis(6_490)));
-        assert_eq!(Trace { attempted: 1, acknowledged: vec![(0, 5)] }.outage(0), None);
+        assert_eq!((trace.refused_since(0), trace.refused_since(16)), (2, 1));
+        assert_eq!(Trace { acknowledged: vec![(0, 5)], ..Trace::default() }.outage(0), None);
+    }
+
+    #[test]
+    fn what_was_lost_is_as_old_as_the_oldest_of_it() {
+        let trace = Trace { acknowledged: vec![(0, 100), (1, 400), (2, 450)], ..Trace::default() };
+        assert_eq!(trace.loss(&[], 500), Duration::ZERO);
+        assert_eq!(trace.loss(&[1, 2], 500), Duration::from_millis(100));
+        assert_eq!(trace.loss(&[2], 440), Duration::ZERO, "it was acknowledged after it broke");
     }
 
     /// Acknowledges what it keeps, but for what it is told to lose.

@@ -47,6 +47,9 @@ pub struct Measured {
     /// Of these, those that are not there any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
+    /// Writes that were begun after it was broken and not acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<u64>,
     /// Rows that were compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
@@ -135,6 +138,14 @@ impl Report {
         self.findings.push(sentence.into());
     }
 
+    /// A target was missed: nothing was lost by it.
+    pub fn miss(&mut self, sentence: impl Into<String>) {
+        self.findings.push(sentence.into());
+        if self.verdict == Verdict::Pass {
+            self.verdict = Verdict::Partial;
+        }
+    }
+
     /// Compares what was measured with the targets, and lost writes with none.
     pub fn judge(&mut self) {
         if let Some(lost) = self.measured.lost.filter(|lost| *lost > 0) {
@@ -148,12 +159,7 @@ impl Report {
             missed("the recovery time", self.measured.rto_ms, self.targets.rto_ms),
             missed("the age of what is recovered", self.measured.rpo_ms, self.targets.rpo_ms),
         ];
-        for sentence in missed.into_iter().flatten() {
-            self.findings.push(sentence);
-            if self.verdict == Verdict::Pass {
-                self.verdict = Verdict::Partial;
-            }
-        }
+        missed.into_iter().flatten().for_each(|sentence| self.miss(sentence));
     }
 
     /// When it was.
@@ -181,6 +187,10 @@ impl Report {
         ));
         if let (Some(acknowledged), Some(lost)) = (self.measured.acknowledged, self.measured.lost) {
             line(format!("| lost acknowledged writes | {lost} of {acknowledged} | 0 |"));
+        }
+        if let Some(refused) = self.measured.refused {
+            let target = if self.kind == Kind::Rollback.name() { "0" } else { "" };
+            line(format!("| writes not acknowledged meanwhile | {refused} | {target} |"));
         }
         if let Some(rows) = self.measured.rows {
             line(format!("| rows compared | {rows} | all |"));

@@ -325,6 +325,28 @@ impl Runtime for ComposeRuntime {
         child::hold(self.compose(Some(tag), &args))
     }
 
+    fn crash(&self, service: &str) -> Result<(), Trouble> {
+        let containers = self.containers(service)?;
+        let running = containers.iter().filter(|container| container["State"]["Running"] == Value::Bool(true));
+        let ids: Vec<&str> = running.filter_map(|container| container["Id"].as_str()).collect();
+        if ids.is_empty() {
+            return Err(Trouble::of(Exit::NotFound, format!("no container of a service {service} runs here")));
+        }
+        // Whoever was killed by hand is not restarted by the engine, whatever the restart policy.
+        docker(&both(&["kill", "-s", "KILL"], &ids), LOOK_MAX).map(drop)
+    }
+
+    fn revive(&self, service: &str) -> Result<(), Trouble> {
+        for container in self.containers(service)? {
+            if container["State"]["Running"] != Value::Bool(true)
+                && let Some(id) = container["Id"].as_str()
+            {
+                docker(&["start", id], MAKE_MAX)?;
+            }
+        }
+        Ok(())
+    }
+
     fn make_default(&self, tag: &str) -> Result<(), Trouble> {
         let text = match fs::read_to_string(&self.env_file) {
             Ok(text) => text,

@@ -178,6 +178,18 @@ pub trait Runtime {
     /// [`crate::exit::Exit::Locked`] when somebody else has it.
     fn hold_lease(&self, tag: &str, holder: &str) -> Result<Box<dyn Held>, Trouble>;
 
+    /// Kills whatever runs of a service, which nobody starts again by itself: for a drill.
+    ///
+    /// # Errors
+    /// When nothing of this name runs here, or it cannot be killed.
+    fn crash(&self, service: &str) -> Result<(), Trouble>;
+
+    /// Starts again what [`Runtime::crash`] killed. Does nothing when it runs.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    fn revive(&self, service: &str) -> Result<(), Trouble>;
+
     /// Makes a tag the one that is started by whoever starts services by hand.
     ///
     /// # Errors

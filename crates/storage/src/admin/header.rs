@@ -25,12 +25,16 @@ pub(super) struct Header {
     pub(super) floor: i64,
 }
 
+/// Whether a file asks to run outside a transaction, by a line `-- no-transaction` among its first comments: what
+/// `CREATE INDEX CONCURRENTLY` needs.
+pub(super) fn without_transaction(sql: &str) -> bool {
+    sql.lines().take_while(|line| line.starts_with("--")).any(|line| line == "-- no-transaction")
+}
+
 /// Reads the header; the error is a sentence that says how to write it.
 pub(super) fn read(sql: &str) -> Result<Header, &'static str> {
     let mut lines = sql.lines();
     let phase = match lines.next() {
-        // How files said it before levels.
-        Some("-- expand-only: yes") => return Ok(Header { phase: Phase::Expand, level: 0, floor: 0 }),
         Some("-- domicile:phase expand") => Phase::Expand,
         Some("-- domicile:phase contract") => Phase::Contract,
         _ => return Err("its first line must be `-- domicile:phase expand` or `-- domicile:phase contract`"),

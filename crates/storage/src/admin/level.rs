@@ -7,6 +7,9 @@ use sqlx::{Connection, Row};
 
 use super::{Error, Set, connect, refused};
 
+/// The floor of a directory that was restored from a backup and is not open yet: above the level of every program.
+pub(super) const CLOSED: i64 = i64::MAX;
+
 /// A database's level and floor; both 0 for one that is older than levels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SchemaLevel {
@@ -31,6 +34,10 @@ pub async fn schema_level(dsn: &SecretString, set: Set) -> Result<SchemaLevel, E
 pub(crate) async fn too_new(connection: &mut PgConnection, set: Set) -> Result<Option<String>, sqlx::Error> {
     let SchemaLevel { floor, .. } = read(connection, set).await?;
     let ours = set.level();
+    if floor == CLOSED {
+        let open = "`domicile ops backup restore --region directory --open` asks the regions what happened since";
+        return Ok(Some(format!("it was restored from a backup and is not open yet: {open}")));
+    }
     Ok((floor > ours).then(|| {
         format!("its schema needs a program of level {floor} or newer, and this one has level {ours}: deploy a newer release")
     }))

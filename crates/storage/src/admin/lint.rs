@@ -40,18 +40,23 @@ pub fn lint(number: i64, sql: &str) -> Vec<Finding> {
         Err(reason) => return vec![Finding::Header { reason }],
     };
     let mut findings = Vec::new();
-    if header.level != number && header.level != 0 {
+    if header.level != number {
         findings.push(Finding::Level { level: header.level });
     }
     if header.phase == Phase::Contract {
         return findings;
     }
-    let no_transaction = sql.lines().take_while(|line| line.starts_with("--")).any(|line| line == "-- no-transaction");
     let assured = marked(sql);
     let words = without_comments_and_strings(&assured).to_uppercase();
-    let statements = words.split(';').map(|statement| statement.split_whitespace().collect::<Vec<_>>());
-    findings.extend(statements.filter(|statement| !statement.contains(&MARK)).filter_map(|statement| {
-        let reason = breaks_older(&statement).or_else(|| concurrent(&statement, no_transaction))?;
+    let statements: Vec<Vec<&str>> = words
+        .split(';')
+        .map(|statement| statement.split_whitespace().collect())
+        .filter(|s: &Vec<_>| !s.is_empty())
+        .collect();
+    let made_here: Vec<&[&str]> = statements.iter().filter_map(|statement| table_made(statement)).collect();
+    let alone = header::without_transaction(sql).then_some(statements.len());
+    findings.extend(statements.iter().filter(|statement| !statement.contains(&MARK)).filter_map(|statement| {
+        let reason = breaks_older(statement).or_else(|| index(statement, alone, &made_here))?;
         let beginning = statement.iter().take(8).copied().collect::<Vec<_>>().join(" ");
         Some(Finding::TakesAway { reason, statement: beginning })
     }));
@@ -75,10 +80,36 @@ fn marked(sql: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// `CONCURRENTLY` cannot run in a transaction, and an index on a table in use must be made by it.
-fn concurrent(statement: &[&str], no_transaction: bool) -> Option<&'static str> {
-    (statement.contains(&"CONCURRENTLY") && !no_transaction)
-        .then_some("it needs a line `-- no-transaction` in the header, since it cannot run in a transaction")
+/// How an index must be made. `alone` is how many statements a file outside a transaction has; `made_here` are the tables
+/// of the same file, which nobody uses yet.
+fn index(statement: &[&str], alone: Option<usize>, made_here: &[&[&str]]) -> Option<&'static str> {
+    if !statement.starts_with(&["CREATE", "INDEX"]) && !statement.starts_with(&["CREATE", "UNIQUE", "INDEX"]) {
+        return None;
+    }
+    let exists = statement.windows(3).any(|words| words == ["IF", "NOT", "EXISTS"]);
+    match (statement.contains(&"CONCURRENTLY"), alone) {
+        (true, None) => Some("it needs a line `-- no-transaction` in the header, since it cannot run in a transaction"),
+        (true, Some(2..)) => {
+            Some("it needs a file of its own: several statements sent at once are a transaction, header or not")
+        }
+        (true, Some(_)) if !exists => Some(
+            "it needs IF NOT EXISTS: outside a transaction the index may be there and the file not noted as applied",
+        ),
+        (true, Some(_)) => None,
+        (false, _) => {
+            let on = statement.iter().position(|word| *word == "ON")?;
+            let table = statement[on + 1..].strip_prefix(&["ONLY"]).unwrap_or(&statement[on + 1..]);
+            let new = made_here.iter().any(|made| table.starts_with(made));
+            (!new).then_some("it keeps writers of the table out while it reads all of it: make it CONCURRENTLY")
+        }
+    }
+}
+
+/// The table that a statement makes, as schema and name.
+fn table_made<'a, 'b>(statement: &'b [&'a str]) -> Option<&'b [&'a str]> {
+    let at = statement.windows(2).position(|pair| pair[1] == "TABLE" && matches!(pair[0], "CREATE" | "UNLOGGED"))?;
+    let rest = &statement[at + 2..];
+    rest.strip_prefix(&["IF", "NOT", "EXISTS"]).unwrap_or(rest).get(..2)
 }
 
 /// Why a statement would break a program that knows only the schema before it.
@@ -199,7 +230,9 @@ mod tests {
             "ALTER TABLE a ADD CONSTRAINT one UNIQUE (b);",
             "ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES c;",
             "REVOKE SELECT ON a FROM domicile_gateway;",
-            "CREATE INDEX CONCURRENTLY i ON a (b);",
+            "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON domicile.a (b);",
+            "CREATE INDEX i ON domicile.a (b);",
+            "CREATE TABLE domicile.a (b int); CREATE UNIQUE INDEX i ON ONLY domicile.other (b);",
             "-- domicile:assured \"\"\nDROP TABLE a;",
             "DO $$ BEGIN DROP TABLE a; END $$;",
             "CREATE TABLE a ();DROP/**/TABLE b",
@@ -220,10 +253,22 @@ mod tests {
             "ALTER TABLE a ADD COLUMN event_type text;",
             "ALTER TABLE a ADD CONSTRAINT one UNIQUE USING INDEX i;",
             "ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES c NOT VALID;",
+            "CREATE TABLE domicile.a (b int);\nCREATE UNIQUE INDEX i ON domicile.a (b);",
+            "CREATE UNLOGGED TABLE IF NOT EXISTS domicile.a (b int); CREATE INDEX i ON domicile.a (b);",
+            "-- domicile:assured \"the table has one row for each region\"\nCREATE INDEX i ON domicile.a (b);",
             "REVOKE ALL ON FUNCTION f() FROM PUBLIC;",
             "-- domicile:assured \"no release ever read this table\"\nDROP TABLE a;",
         ] {
             assert_eq!(findings(body), 0, "{body}");
         }
+    }
+
+    #[test]
+    fn an_index_of_a_table_in_use_is_made_alone_and_so_that_it_can_be_made_again() {
+        let outside = |body: &str| lint(7, &format!("{EXPAND}\n-- no-transaction\n{body}")).len();
+        let good = "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON domicile.a (b);";
+        assert_eq!(outside(good), 0);
+        assert_eq!(outside("CREATE INDEX CONCURRENTLY i ON domicile.a (b);"), 1, "it could not be made twice");
+        assert_eq!(outside(&format!("{good}\nCREATE TABLE domicile.c ();")), 1, "two statements are a transaction");
     }
 }

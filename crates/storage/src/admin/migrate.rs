@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use residency::{Jurisdiction, Region};
 use secrecy::SecretString;
-use sqlx::migrate::{AppliedMigration, Migrate, MigrateError};
+use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row};
 use tokio::time::sleep;
 
 use super::set::Embedded;
-use super::{Error, MigrationState, Set, connect, lease, level, lint, refused, seconds};
+use super::{Error, MigrationState, Set, connect, lease, leftovers, level, lint, refused, seconds};
 
 /// The advisory lock of all migrations of a database: the bytes of `domicile`.
 const LOCK: i64 = 0x646f_6d69_6369_6c65;
@@ -82,6 +82,13 @@ pub enum Step {
         /// Which attempt this was, counted from 1.
         attempt: u32,
     },
+    /// An index that an interrupted attempt had left half made was dropped.
+    Cleared {
+        /// The number of the file that makes it.
+        version: i64,
+        /// Its name.
+        index: String,
+    },
     /// A file takes something away and was not asked for; it and all after it are left for later.
     Held {
         /// Its number.
@@ -106,6 +113,9 @@ impl fmt::Display for Step {
             }
             Self::InUse { version, attempt } => {
                 write!(f, "migration {version} could not lock its tables (attempt {attempt}), trying again")
+            }
+            Self::Cleared { version, index } => {
+                write!(f, "dropped {index}, which an interrupted attempt at migration {version} had left half made")
             }
             Self::Held { version, description } => {
                 write!(f, "left {version} {description} for later: it takes something away and was not asked for")
@@ -320,19 +330,47 @@ async fn apply(
     file: &Embedded,
     progress: Progress<'_>,
 ) -> Result<Duration, Error> {
-    let &Embedded { version, description, .. } = file;
+    let version = file.version;
     let migration = file.migration();
     let mut attempt = 1;
     loop {
-        match connection.apply(set.table(), &migration).await {
-            Ok(took) => return Ok(took),
-            Err(MigrateError::ExecuteMigration(source, _)) if attempt < ATTEMPTS_MAX && passes(&source) => {
+        let outcome = apply_once(connection, set, file, &migration, progress).await;
+        match outcome {
+            Err(error) if attempt < ATTEMPTS_MAX && in_use(&error) => {
                 progress(Step::InUse { version, attempt });
                 attempt += 1;
                 sleep(ATTEMPT_PAUSE).await;
             }
-            Err(source) => return Err(Error::Migration { set, version, description, source }),
+            outcome => return outcome,
         }
+    }
+}
+
+/// One attempt. Outside a transaction nothing undoes what an attempt before it left half done, so that goes first.
+async fn apply_once(
+    connection: &mut PgConnection,
+    set: Set,
+    file: &Embedded,
+    migration: &Migration,
+    progress: Progress<'_>,
+) -> Result<Duration, Error> {
+    let &Embedded { version, description, .. } = file;
+    if migration.no_tx {
+        for index in leftovers::clear(connection, file.sql).await? {
+            progress(Step::Cleared { version, index });
+        }
+    }
+    let applied = connection.apply(set.table(), migration).await;
+    applied.map_err(|source| Error::Migration { set, version, description, source })
+}
+
+/// Whether an attempt failed because of something that goes away by itself.
+fn in_use(error: &Error) -> bool {
+    match error {
+        Error::Migration { source: MigrateError::ExecuteMigration(source, _), .. } | Error::Refused { source, .. } => {
+            passes(source)
+        }
+        _ => false,
     }
 }
 

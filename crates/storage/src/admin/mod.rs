@@ -5,6 +5,7 @@
 mod databases;
 mod header;
 mod lease;
+mod leftovers;
 mod level;
 mod libpq;
 mod lint;
@@ -29,6 +30,7 @@ use tokio::time::timeout;
 pub use databases::{LoginName, Membership, create_database_if_absent, create_login_role};
 pub use header::Phase;
 pub use lease::{Lease, LeaseError};
+pub use leftovers::clear_index_leftovers;
 pub use level::{SchemaLevel, holds_subject, schema_level};
 pub(crate) use level::{read as level_of, too_new};
 pub use libpq::{libpq_environment, with_database};
@@ -38,8 +40,9 @@ pub use migrate::{
 };
 pub use prune::{LogPartition, full_partitions, hindrances, prune};
 pub use restored::{
-    LogRecovery, Opened, Replayed, close_restored, ensure_groups, let_in, log_root_at, open_restored,
-    replay_departures, restored_from, whereabouts,
+    LogRecovery, Opened, Repinned, Replayed, close_directory, close_restored, directory_restored_from, ensure_groups,
+    let_in, log_root_at, open_directory, open_restored, repin, replay_departures, restored_from, unreconciled,
+    whereabouts,
 };
 pub use retire::{Retired, retire_key};
 pub use scratch::{Scratch, drop_leftovers};

@@ -72,10 +72,9 @@ impl Embedded {
         header::read(self.sql).map_or(0, |header| header.floor)
     }
 
-    /// The form in which the driver applies it. A file that must run outside a transaction
-    /// (`CREATE INDEX CONCURRENTLY`) says so by a line `-- no-transaction` among its first comments.
+    /// The form in which the driver applies it.
     pub(super) fn migration(&self) -> Migration {
-        let no_tx = self.sql.lines().take_while(|line| line.starts_with("--")).any(|line| line == "-- no-transaction");
+        let no_tx = header::without_transaction(self.sql);
         Migration::new(self.version, self.description.into(), MigrationType::Simple, self.sql.into_sql_str(), no_tx)
     }
 }

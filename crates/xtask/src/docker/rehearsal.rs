@@ -80,7 +80,10 @@ fn checks(clone: &Path) -> Result<()> {
         "Checking Prometheus's configuration and its rules",
         promtool(&["check", "config", "/etc/prometheus/prometheus.yml"]),
     )?;
-    run::step("Testing the alerts", promtool(&["test", "rules", "tests/streams.yml", "tests/cell.yml"]))
+    run::step(
+        "Testing the alerts",
+        promtool(&["test", "rules", "tests/streams.yml", "tests/cell.yml", "tests/backups.yml"]),
+    )
 }
 
 /// How long Docker may take to say whether it has the plugin.

@@ -21,6 +21,7 @@ pub(super) struct Opened {
     pub(super) json: bool,
     pub(super) compose: Option<ComposeRuntime>,
     process: Option<ProcessRuntime>,
+    url: String,
     edge: HaProxy,
     speaker: Speaker,
     pace: SystemPace,
@@ -54,7 +55,8 @@ impl Opened {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let (folder, env_file) = (absolute(&cell.folder), absolute(env_file));
         let text = std::fs::read_to_string(&env_file).unwrap_or_default();
-        let project = compose::project_of(&compose::variables(&text));
+        let variables = compose::variables(&text);
+        let project = compose::project_of(&variables);
         let store = Store::open(folder.join(".domicile").join(&project))?;
         let (mut compose, mut process) = (None, None);
         match cell.runtime {
@@ -76,7 +78,15 @@ impl Opened {
         }
         let edge = HaProxy::in_folder(store.root().join("edge"));
         let (json, pace) = (cell.json, SystemPace::start());
-        Ok(Self { project, store, json, compose, process, edge, speaker: Speaker { json }, pace })
+        let url = match cell.runtime {
+            cli::RuntimeKind::Compose => {
+                let of = |name: &str| variables.get(name).map(String::as_str).filter(|value| !value.is_empty());
+                let address = of("DOMICILE_ADDRESS").filter(|address| *address != "0.0.0.0").unwrap_or("127.0.0.1");
+                format!("http://{address}:{}", of("DOMICILE_PORT").unwrap_or("8080"))
+            }
+            cli::RuntimeKind::Process => format!("http://{}", cell.edge_listen),
+        };
+        Ok(Self { project, store, json, compose, process, url, edge, speaker: Speaker { json }, pace })
     }
 
     /// The deployer of this cell, at work for `command`.
@@ -91,6 +101,11 @@ impl Opened {
             interrupted,
             holder: Holder::this_process(command, self.pace.wall()),
         }
+    }
+
+    /// Where callers come in, from this host.
+    pub(super) fn url(&self) -> String {
+        self.url.clone()
     }
 
     /// Where its releases run.

@@ -3,13 +3,14 @@
 use std::fs;
 use std::sync::atomic::AtomicBool;
 
-use ops::deploy::{Holder, Lock};
+use comfy_table::Cell;
+use ops::deploy::{Holder, Lock, Says, exit_of};
 use ops::runtime::compose;
 use ops::{Exit, Failure as Failed, Trouble};
 use serde_json::json;
 
 use super::cell::Opened;
-use crate::print;
+use crate::print::{self, Tone};
 
 /// `status`: exit code 10 when reality is not what was written down.
 pub(super) fn status(opened: &Opened, interrupted: &AtomicBool) -> Result<Exit, Failed> {
@@ -68,7 +69,7 @@ pub(super) fn history(opened: &Opened, interrupted: &AtomicBool) -> Result<Exit,
     Ok(Exit::Done)
 }
 
-/// `doctor`: exit code 10 when it found something.
+/// `doctor`: exit code 10 when something is not as it should be, 8 when nobody could be asked.
 pub(super) fn doctor(opened: &Opened, interrupted: &AtomicBool) -> Result<Exit, Failed> {
     let deployer = opened.deployer(interrupted, "doctor");
     let findings = deployer.doctor().map_err(|trouble| deployer.unchanged(trouble))?;
@@ -76,12 +77,16 @@ pub(super) fn doctor(opened: &Opened, interrupted: &AtomicBool) -> Result<Exit, 
         print::line(json!({ "event": "doctor", "project": opened.project, "findings": findings }).to_string());
     } else {
         let rows = findings.iter().map(|finding| {
-            let good = if finding.good { "yes" } else { "NO" };
-            vec![finding.question.to_owned(), good.to_owned(), finding.answer.clone()]
+            let tone = match finding.says {
+                Says::Yes => Tone::Good,
+                Says::No => Tone::Bad,
+                Says::CannotTell | Says::NotKnownHere => Tone::Unsure,
+            };
+            vec![Cell::new(finding.question), print::toned(finding.says.in_words(), tone), Cell::new(&finding.answer)]
         });
         print::line(print::table(&["question", "", "answer"], rows));
     }
-    Ok(if findings.iter().all(|finding| finding.good) { Exit::Done } else { Exit::Findings })
+    Ok(exit_of(&findings))
 }
 
 /// `logs`.

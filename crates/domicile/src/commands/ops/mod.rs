@@ -8,6 +8,7 @@ mod drill;
 mod lease;
 mod look;
 mod mark;
+mod reopen;
 mod restore;
 mod sources;
 
@@ -33,7 +34,7 @@ pub(crate) const REFUSED: u8 = Exit::Unproven.code();
 pub(crate) async fn run(command: cli::Ops) -> Result<ExitCode, Failure> {
     match command {
         cli::Ops::Backup(command) => Box::pin(backup::run(command)).await,
-        cli::Ops::Drill(command) => Box::pin(drill::run(command)).await,
+        cli::Ops::Drill(command) if !command.is_of_a_cell() => Box::pin(drill::run(command)).await,
         cli::Ops::Lease(args) => lease::run(&args).await,
         cli::Ops::Mark(args) => mark::run(&args).await,
         command => {
@@ -76,6 +77,8 @@ fn blocking(command: &cli::Ops, interrupted: &AtomicBool) -> ExitCode {
         | cli::Ops::Resume(cell)
         | cli::Ops::Abort(cell)
         | cli::Ops::Reconcile(cell) => cell,
+        cli::Ops::Drill(cli::Drill::Rollback(args)) => &args.cell,
+        cli::Ops::Drill(cli::Drill::Crash(args)) => &args.cell,
         cli::Ops::Backup(_) | cli::Ops::Drill(_) | cli::Ops::Lease(_) | cli::Ops::Mark(_) => {
             return ExitCode::from(FAILED);
         } // not of a cell
@@ -134,6 +137,8 @@ fn in_cell(command: &cli::Ops, cell: &cli::Cell, env_file: &std::path::Path, int
         cli::Ops::Lock(cli::OpsLock::Status(_)) => look::lock(&opened, false),
         cli::Ops::Lock(cli::OpsLock::Release(_)) => look::lock(&opened, true),
         cli::Ops::Migrate(cli::OpsMigrate::Contract(args)) => contract::run(&opened, interrupted, args),
+        cli::Ops::Drill(cli::Drill::Rollback(args)) => drill::cell::rollback(&opened, interrupted, args),
+        cli::Ops::Drill(cli::Drill::Crash(args)) => drill::cell::crash(&opened, interrupted, args),
         cli::Ops::Backup(_) | cli::Ops::Drill(_) | cli::Ops::Lease(_) | cli::Ops::Mark(_) => Ok(Exit::Usage),
     };
     outcome.unwrap_or_else(|failed| tell_failure(&failed, cell.json))
@@ -170,10 +175,7 @@ fn operate(
         false => Some(Lock::take(&opened.store, &deployer.holder).map_err(unchanged)?),
     };
     let planned = plan(&deployer, how).map_err(unchanged)?;
-    match opened.json {
-        true => print::line(json!({ "event": "plan", "plan": planned }).to_string()),
-        false => print::line(planned.to_string().trim_end()),
-    }
+    show_plan(opened, &planned);
     let changes = if how.detailed_exitcode { Exit::Changes } else { Exit::Done };
     let Some(lock) = lock else { return Ok(if planned.unchanged { Exit::Done } else { changes }) };
     if planned.unchanged {
@@ -185,6 +187,13 @@ fn operate(
     let release = deployer.execute(&lock, &planned)?;
     done(opened, &deployer, release, planned.kind);
     Ok(Exit::Done)
+}
+
+fn show_plan(opened: &Opened, plan: &Plan) {
+    match opened.json {
+        true => print::line(json!({ "event": "plan", "plan": plan }).to_string()),
+        false => print::line(plan.to_string().trim_end()),
+    }
 }
 
 fn done(opened: &Opened, deployer: &ops::deploy::Deployer<'_>, release: ReleaseId, kind: Kind) {

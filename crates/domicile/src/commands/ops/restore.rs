@@ -11,9 +11,10 @@ use serde_json::json;
 use storage::admin::LoginName;
 
 use super::backup::{Watch, Worst, words};
+use super::reopen;
 use super::sources::{clock, identities, one_source};
 use crate::commands::{Failure, load};
-use crate::config::{Config, Dsn};
+use crate::config::{Config, Dsn, Postgres};
 use crate::{cli, print, rooms};
 
 /// Runs it.
@@ -21,7 +22,10 @@ pub(super) async fn run(args: &cli::BackupRestore) -> Result<ExitCode, Failure> 
     let config = load(&args.which.config)?;
     let source = one_source(&config, args.which.region.as_ref())?;
     let done = match &args.open {
-        Some(database) => open(&config, &source, database, args).await,
+        Some(database) => match source.database {
+            DatabaseName::Directory => reopen::run(&config, &source, database, args).await,
+            DatabaseName::Region(_) => open(&config, &source, database, args).await,
+        },
         None => restore_one(&source, args).await,
     };
     match done {
@@ -81,7 +85,7 @@ fn say(source: &Source, plan: &Plan, done: bool) {
             "It is closed: gateways refuse it. Next: domicile ops backup restore --region {region} --open {database}"
         )),
         (true, DatabaseName::Directory) => print::line(format!(
-            "Next: name {database} in directory.postgres, run `domicile migrate --create`, and open the regions again."
+            "It is closed: gateways refuse it. Next: domicile ops backup restore --region directory --open {database}"
         )),
     }
 }
@@ -93,9 +97,7 @@ async fn open(config: &Config, source: &Source, database: &str, args: &cli::Back
         None => None,
         Some(signer) => audit::Memory::at(&signer.memory_file).recall(signer.key.public())?,
     };
-    let login = Dsn::parse(served.postgres.dsn.expose_secret()).and_then(|dsn| dsn.user);
-    let owner = Dsn::parse(served.postgres.owner_dsn.expose_secret()).and_then(|dsn| dsn.user);
-    let login = login.filter(|login| Some(login) != owner.as_ref()).and_then(|login| LoginName::new(&login));
+    let login = login(&served.postgres);
     let peppers = rooms::peppers(&config.directory)?;
     let opening = Opening {
         database,
@@ -122,6 +124,13 @@ async fn open(config: &Config, source: &Source, database: &str, args: &cli::Back
         say_opened(&found, database);
     }
     Ok(())
+}
+
+/// The login that gateways use, where it is not the owner's.
+pub(super) fn login(postgres: &Postgres) -> Option<LoginName> {
+    let login = Dsn::parse(postgres.dsn.expose_secret()).and_then(|dsn| dsn.user);
+    let owner = Dsn::parse(postgres.owner_dsn.expose_secret()).and_then(|dsn| dsn.user);
+    login.filter(|login| Some(login) != owner.as_ref()).and_then(|login| LoginName::new(&login))
 }
 
 fn say_opened(found: &Findings, database: &str) {

@@ -54,6 +54,8 @@ struct Inner {
     levels: BTreeMap<String, i64>,
     someone_at_work: bool,
     lease_lost: bool,
+    /// What the program prints, and its exit code, for a command by its first words.
+    answers: BTreeMap<String, (i32, String)>,
     /// What a caller or an auditor would complain of.
     complaints: Vec<String>,
     watched: bool,
@@ -191,6 +193,11 @@ impl Model {
 
     pub(super) fn lose_the_lease(&self) {
         self.inner.borrow_mut().lease_lost = true;
+    }
+
+    /// From now on this is what the program prints when it is run with these words first.
+    pub(super) fn answers(&self, words: &str, code: i32, stdout: impl Into<String>) {
+        self.inner.borrow_mut().answers.insert(words.into(), (code, stdout.into()));
     }
 
     pub(super) fn complaints(&self) -> Vec<String> {
@@ -441,6 +448,12 @@ impl Runtime for Model {
 
     fn run(&self, tag: &str, args: &[&str], _patience: Duration) -> Result<Ran, Trouble> {
         let said = |code: i32, stdout: String| Ok(Ran { code, stdout, stderr: "it said why".into() });
+        let words = args.join(" ");
+        let told =
+            self.inner.borrow().answers.iter().find(|(first, _)| words.starts_with(*first)).map(|(_, a)| a.clone());
+        if let Some((code, stdout)) = told {
+            return said(code, stdout);
+        }
         match args {
             ["migrate", "--dry-run", ..] => {
                 let (floor, held) = (self.inner.borrow().floor, self.inner.borrow().held);
@@ -485,6 +498,20 @@ impl Runtime for Model {
             return Err(Trouble::of(Exit::Locked, "anna is at work"));
         }
         Ok(Box::new(Lease(inner.lease_lost)))
+    }
+
+    fn crash(&self, service: &str) -> Result<(), Trouble> {
+        self.effect(|inner| {
+            inner.processes.iter_mut().filter(|one| one.service.name() == service).for_each(|one| one.alive = false);
+        });
+        Ok(())
+    }
+
+    fn revive(&self, service: &str) -> Result<(), Trouble> {
+        self.effect(|inner| {
+            inner.processes.iter_mut().filter(|one| one.service.name() == service).for_each(|one| one.alive = true);
+        });
+        Ok(())
     }
 
     fn make_default(&self, tag: &str) -> Result<(), Trouble> {

@@ -1,6 +1,8 @@
 //! `domicile ops drill`: what it asks, prints and keeps. What is rehearsed is in the crate `ops`.
 
+pub(super) mod cell;
 mod disturb;
+mod rehearsal;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -28,10 +30,15 @@ pub(super) async fn run(command: cli::Drill) -> Result<ExitCode, Failure> {
     match command {
         cli::Drill::Restore(args) => of_backups(Kind::Restore, &args).await,
         cli::Drill::Tamper(args) => of_backups(Kind::Tamper, &args).await,
-        cli::Drill::Crash(args) => Box::pin(disturb::run(Kind::Crash, &args)).await,
-        cli::Drill::Rollback(args) => Box::pin(disturb::run(Kind::Rollback, &args)).await,
+        cli::Drill::Crash(args) => Box::pin(disturb::run(&args)).await,
+        cli::Drill::Rollback(_) => Ok(ExitCode::from(crate::commands::MISUSED)), // of a cell: see `cell`
         cli::Drill::History(args) => history(&args),
         cli::Drill::Report(args) => report(&args),
+        cli::Drill::Keep(args) => {
+            let report: Report = serde_json::from_str(&args.report).context("--report holds no report")?;
+            keep(&load(&args.config)?, &report)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -1,22 +1,23 @@
 //! Releases as plain processes on this machine, behind a HAProxy of our own: the same pipeline without containers.
 //!
-//! A release is a copy of a program. What runs is remembered in a file for each process, with its number and the
-//! time it started, so that a number that was given to somebody else since is not mistaken for ours.
+//! A release is a copy of a program. What runs is remembered in files: see [`kept`].
 
-use std::fs::{self, OpenOptions};
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+mod ask;
+mod kept;
+
+use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-use serde::{Deserialize, Serialize};
+use rustix::process::Signal;
 use sha2::{Digest as _, Sha256};
 
+use self::ask::get;
+use self::kept::Kept;
 use super::{Condition, Held, Image, Ran, Runtime, Service, child};
 use crate::deploy::{Abilities, Instance, write_whole};
 use crate::edge::HaProxy;
@@ -26,8 +27,6 @@ const HOST: &str = "127.0.0.1";
 const POLL: Duration = Duration::from_millis(10);
 /// How long an admin listener may take to answer; deep readiness asks every store.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
-/// How much of an answer is read.
-const ANSWER_BYTES_MAX: u64 = 8 << 20;
 
 /// How the processes of a cell are run.
 #[derive(Debug, Clone)]
@@ -42,16 +41,6 @@ pub struct ProcessRuntime {
     pub edge_config: PathBuf,
     /// The roles that run beside the gateway.
     pub roles: Vec<Service>,
-}
-
-/// `processes/<id>.json`.
-#[derive(Debug, Serialize, Deserialize)]
-struct Kept {
-    service: String,
-    instance: Instance,
-    pid: i32,
-    /// Field 22 of `/proc/<pid>/stat`.
-    started: u64,
 }
 
 impl ProcessRuntime {
@@ -78,50 +67,15 @@ impl ProcessRuntime {
         command
     }
 
-    fn kept(&self) -> Result<Vec<Kept>, Trouble> {
-        let mut kept: Vec<Kept> = Vec::new();
-        for entry in fs::read_dir(self.folder("processes")?)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
-                kept.push(serde_json::from_slice(&fs::read(path)?)?);
-            }
-        }
-        kept.sort_by(|a, b| a.instance.id.cmp(&b.instance.id));
-        Ok(kept)
-    }
-
-    fn one(&self, id: &str) -> Result<Option<Kept>, Trouble> {
-        Ok(self.kept()?.into_iter().find(|kept| kept.instance.id == id))
-    }
-
-    fn file(&self, id: &str) -> PathBuf {
-        self.root.join("processes").join(format!("{id}.json"))
-    }
-
-    fn log(&self, id: &str) -> PathBuf {
-        self.root.join("logs").join(format!("{id}.log"))
-    }
-
-    /// Starts a program that goes on when we end.
-    fn launch(&self, mut command: Command, service: &str, instance: Instance) -> Result<(), Trouble> {
-        self.folder("logs")?;
-        let log = OpenOptions::new().create(true).append(true).open(self.log(&instance.id))?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
-        let child = command.spawn().map_err(|e| Trouble::new(format!("{} cannot be started: {e}", instance.tag)))?;
-        let pid = i32::try_from(child.id()).unwrap_or(0);
-        let started = started(pid).unwrap_or(0);
-        let id = instance.id.clone();
-        let kept = Kept { service: service.to_owned(), instance, pid, started };
-        Ok(write_whole(&self.file(&id), &serde_json::to_vec_pretty(&kept)?)?)
-    }
-
-    fn next_id(&self, service: &str) -> Result<String, Trouble> {
-        let taken = self.kept()?;
-        let number = (1..).find(|n| {
-            let id = format!("{service}-{n}");
-            !taken.iter().any(|kept| kept.instance.id == id) && !self.log(&id).exists()
-        });
-        Ok(format!("{service}-{}", number.unwrap_or(1)))
+    /// The program of an instance, as it serves.
+    fn serving(&self, service: &str, instance: &Instance) -> Command {
+        let role = if service == Service::Web.name() { "gateway" } else { service };
+        let mut command = self.command(&instance.tag, &["serve", "--role", role]);
+        command
+            .env("DOMICILE__GATEWAY__INSTANCE", &instance.id)
+            .env("DOMICILE__GATEWAY__LISTEN", format!("{HOST}:{}", instance.port))
+            .env("DOMICILE__GATEWAY__ADMIN_LISTEN", format!("{HOST}:{}", instance.admin_port));
+        command
     }
 }
 
@@ -221,14 +175,8 @@ impl Runtime for ProcessRuntime {
         for _ in 0..count {
             let id = self.next_id(service.name())?;
             let (port, admin_port) = (free_port()?, free_port()?);
-            let role = if service == Service::Web { "gateway" } else { service.name() };
-            let mut command = self.command(tag, &["serve", "--role", role]);
-            command
-                .env("DOMICILE__GATEWAY__INSTANCE", &id)
-                .env("DOMICILE__GATEWAY__LISTEN", format!("{HOST}:{port}"))
-                .env("DOMICILE__GATEWAY__ADMIN_LISTEN", format!("{HOST}:{admin_port}"));
             let instance = Instance { id, tag: tag.to_owned(), address: HOST.into(), port, admin_port };
-            self.launch(command, service.name(), instance)?;
+            self.launch(self.serving(service.name(), &instance), service.name(), instance)?;
         }
         Ok(())
     }
@@ -275,30 +223,31 @@ impl Runtime for ProcessRuntime {
         child::hold(self.command(tag, &["ops", "lease", "--holder", holder]))
     }
 
+    fn crash(&self, service: &str) -> Result<(), Trouble> {
+        // The edge is started in a way of its own.
+        let of_service =
+            self.kept()?.into_iter().filter(|kept| kept.service == service && service != "edge" && kept.is_alive());
+        let running: Vec<Kept> = of_service.collect();
+        if running.is_empty() {
+            return Err(Trouble::of(Exit::NotFound, format!("no process of a service {service} is ours here")));
+        }
+        running.iter().for_each(|kept| kept.signal(Signal::KILL));
+        while running.iter().any(Kept::is_alive) {
+            sleep(POLL);
+        }
+        Ok(())
+    }
+
+    fn revive(&self, service: &str) -> Result<(), Trouble> {
+        for kept in self.kept()?.into_iter().filter(|kept| kept.service == service && !kept.is_alive()) {
+            self.launch(self.serving(&kept.service, &kept.instance), service, kept.instance)?;
+        }
+        Ok(())
+    }
+
     fn make_default(&self, tag: &str) -> Result<(), Trouble> {
         Ok(write_whole(&self.root.join("default"), tag.as_bytes())?)
     }
-}
-
-impl Kept {
-    fn is_alive(&self) -> bool {
-        started(self.pid) == Some(self.started)
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.is_alive()) {
-            let _ = kill_process(pid, signal);
-        }
-    }
-}
-
-/// When a process started, in the kernel's ticks; `None` when it has ended, even if nobody has buried it yet.
-fn started(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
 }
 
 fn free_port() -> Result<u16, Trouble> {
@@ -310,21 +259,6 @@ pub(super) fn end(log: &str) -> String {
     const LINES_MAX: usize = 50;
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(LINES_MAX)..].join("\n")
-}
-
-/// One request in the plainest form that there is.
-fn get(host: &str, port: u16, path: &str) -> std::io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect((host, port))?;
-    stream.set_read_timeout(Some(ANSWER_MAX))?;
-    stream.set_write_timeout(Some(ANSWER_MAX))?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: {host}\r\n\r\n").as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer);
-    let garbled = || std::io::Error::new(std::io::ErrorKind::InvalidData, "the answer is not HTTP");
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(garbled)?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(garbled)?;
-    Ok((status, body.to_owned()))
 }
 
 /// Ends every process of a cell, the edge last. For a cell that is given up; nothing else stops the edge.
@@ -397,6 +331,13 @@ mod tests {
         assert!(kept.is_alive());
         kept.started += 1;
         assert!(!kept.is_alive(), "somebody else has the number now");
+        runtime.crash("web").expect("killed");
+        assert!(matches!(runtime.condition(&instances[0]), Ok(Condition::Ended(_))));
+        assert!(runtime.crash("web").is_err(), "nothing runs any more");
+        assert!(runtime.crash("db").is_err(), "no database is ours");
+        runtime.revive("web").expect("started again");
+        runtime.revive("web").expect("twice is fine");
+        assert!(instances.iter().all(|one| matches!(runtime.condition(one), Ok(Condition::Starting))));
         for instance in &instances {
             runtime.stop(instance, Duration::from_secs(60)).expect("ended");
             runtime.stop(instance, Duration::from_secs(60)).expect("twice is fine");

@@ -1,97 +1,13 @@
-//! A database restored from a backup: closed until what happened since has been replayed, then opened.
-//!
-//! What the backup cannot know, the directory does: who was erased since, and who moved away. What the region's log
-//! lost, others have seen: it goes on under another name, behind every position that anybody knows.
+//! What the directory knows of a restored region's subjects: who was erased since the backup, and who moved away.
 
 use residency::{Region, SubjectId};
 use secrecy::SecretString;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Executor, Row};
+use sqlx::{Connection, Row};
 
-use super::databases::run;
-use super::{Error, LoginName, Membership, connect, refused};
+use super::BATCH_MAX;
+use crate::admin::{Error, connect, refused};
 use crate::digest::{Peppers, SubjectDigest};
-use crate::region::recovery;
-
-/// Subjects or tombstones in one statement.
-const BATCH_MAX: i64 = 4_096;
-
-/// Makes the groups that a dump's grants name, where they are missing: on a new server they are.
-///
-/// # Errors
-/// When the server refuses.
-pub async fn ensure_groups(dsn: &SecretString) -> Result<(), Error> {
-    let mut connection = connect(dsn).await?;
-    for group in [Membership::Gateway, Membership::Directory, Membership::Keys] {
-        match run(&mut connection, "CREATE ROLE %I NOLOGIN", &[group.role()]).await {
-            Ok(()) => {}
-            Err(sqlx::Error::Database(e)) if matches!(e.code().as_deref(), Some("42710" | "23505")) => {}
-            Err(source) => return Err(Error::Refused { what: "make the groups of its logins", source }),
-        }
-    }
-    drop(connection.close().await);
-    Ok(())
-}
-
-/// Closes a region's database that has just been restored: every gateway refuses it.
-///
-/// # Errors
-/// When the database refuses.
-pub async fn close_restored(dsn: &SecretString, backup: &str) -> Result<(), Error> {
-    let mut connection = connect(dsn).await?;
-    sqlx::query("UPDATE domicile.region_identity SET restoring = $1, system_identifier = 0")
-        .bind(backup)
-        .execute(&mut connection)
-        .await
-        .map_err(refused("be closed"))?;
-    drop(connection.close().await);
-    Ok(())
-}
-
-/// The backup that a region's database was restored from, while it is not open.
-///
-/// # Errors
-/// When the database cannot be read.
-pub async fn restored_from(dsn: &SecretString) -> Result<Option<String>, Error> {
-    let mut connection = connect(dsn).await?;
-    let backup = sqlx::query_scalar("SELECT restoring FROM domicile.region_identity")
-        .fetch_one(&mut connection)
-        .await
-        .map_err(refused("tell what it was restored from"))?;
-    drop(connection.close().await);
-    Ok(backup)
-}
-
-/// The cluster and the database behind a connection string.
-///
-/// # Errors
-/// When it cannot be reached.
-pub async fn whereabouts(dsn: &SecretString) -> Result<(i64, String), Error> {
-    let mut connection = connect(dsn).await?;
-    let row = sqlx::query("SELECT system_identifier, current_database()::text FROM pg_control_system()")
-        .fetch_one(&mut connection)
-        .await
-        .map_err(refused("tell which cluster it is on"))?;
-    drop(connection.close().await);
-    Ok((row.get(0), row.get(1)))
-}
-
-/// Lets a service's login connect again: grants on a database are not in its dump.
-///
-/// # Errors
-/// When the server refuses.
-pub async fn let_in(dsn: &SecretString, login: &LoginName) -> Result<(), Error> {
-    let mut connection = connect(dsn).await?;
-    let database: String = sqlx::query_scalar("SELECT current_database()::text")
-        .fetch_one(&mut connection)
-        .await
-        .map_err(refused("tell its database"))?;
-    run(&mut connection, "GRANT CONNECT ON DATABASE %I TO %I", &[&database, login.as_str()])
-        .await
-        .map_err(refused("let the login connect"))?;
-    drop(connection.close().await);
-    Ok(())
-}
 
 /// What the directory knows that the backup did not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -159,24 +75,29 @@ pub async fn replay_departures(
     Ok(replayed)
 }
 
-/// A subject of the backup.
-struct Subject {
-    subject: String,
-    digest: SubjectDigest,
+/// A subject that a region has at home.
+pub(super) struct Subject {
+    pub(super) subject: String,
+    pub(super) digest: SubjectDigest,
     /// Under every pepper in use, the current one first.
-    digests: Vec<SubjectDigest>,
-    epoch: i64,
+    pub(super) digests: Vec<SubjectDigest>,
+    pub(super) epoch: i64,
     tag: String,
 }
 
 /// What the directory says of it.
-struct Pin {
-    region: String,
-    epoch: i64,
-    erased_at: Option<time::OffsetDateTime>,
+pub(super) struct Pin {
+    pub(super) region: String,
+    pub(super) epoch: i64,
+    pub(super) erased_at: Option<time::OffsetDateTime>,
 }
 
-async fn subjects_after(here: &mut PgConnection, after: &str, peppers: &Peppers) -> Result<Vec<Subject>, Error> {
+/// The next subjects of a region in the order of their names, at most [`BATCH_MAX`].
+pub(super) async fn subjects_after(
+    here: &mut PgConnection,
+    after: &str,
+    peppers: &Peppers,
+) -> Result<Vec<Subject>, Error> {
     let read = || refused("list its subjects");
     let rows = sqlx::query(
         "SELECT s.subject, s.digest, s.key_id, s.epoch, s.secret, i.origin \
@@ -209,7 +130,7 @@ async fn subjects_after(here: &mut PgConnection, after: &str, peppers: &Peppers)
 }
 
 /// The pins of these, in their order. Erased under one pepper is erased.
-async fn pins_of(directory: &mut PgConnection, subjects: &[Subject]) -> Result<Vec<Option<Pin>>, Error> {
+pub(super) async fn pins_of(directory: &mut PgConnection, subjects: &[Subject]) -> Result<Vec<Option<Pin>>, Error> {
     let read = || refused("be asked for pins");
     let (mut places, mut digests) = (Vec::new(), Vec::new());
     for (place, subject) in (0_i64..).zip(subjects) {
@@ -286,7 +207,7 @@ async fn depart(here: &mut PgConnection, subject: &Subject, pin: &Pin) -> Result
 }
 
 /// The region is the authority: a subject that the directory does not know is pinned as the region has it.
-async fn pin(directory: &mut PgConnection, subjects: &[&Subject], region: &Region) -> Result<(), Error> {
+pub(super) async fn pin(directory: &mut PgConnection, subjects: &[&Subject], region: &Region) -> Result<(), Error> {
     let first = |subject: &&Subject| subject.digests.first().copied().unwrap_or(subject.digest);
     sqlx::query(
         "INSERT INTO domicile.pins (subject_digest, key_id, region, epoch, state) \
@@ -349,91 +270,4 @@ async fn bury(
         .await
         .map_err(refused("keep tombstones"))?;
     }
-}
-
-/// What others have seen of a log that lost its end, and how it goes on.
-#[derive(Debug, Clone)]
-pub struct LogRecovery {
-    /// The new name of the log. The key of the old one must not sign two histories.
-    pub origin: String,
-    /// The size that was signed last, and the root at it.
-    pub signed: Option<(u64, [u8; 32])>,
-    /// The log goes on behind this position, which nobody has seen.
-    pub behind: u64,
-    /// Who does it.
-    pub actor: String,
-    /// Now, microseconds since 1970-01-01 UTC.
-    pub at_us: i64,
-}
-
-/// How a region's database was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Opened {
-    /// Entries of the log when it was restored.
-    pub restored: u64,
-    /// Entries now. The difference stands for those that were lost.
-    pub size: u64,
-}
-
-/// Opens a restored database: its log is made to go on, cursors are set, and gateways are let in; all of it or nothing.
-/// `relayed` is how far the relay had come, if that is known.
-///
-/// # Errors
-/// When the database refuses, or [`Error::BrokenHead`]; it stays closed.
-pub async fn open_restored(
-    dsn: &SecretString,
-    recovery: Option<&LogRecovery>,
-    relayed: Option<u64>,
-) -> Result<Opened, Error> {
-    let open = || refused("be opened");
-    let mut connection = connect(dsn).await?;
-    connection.execute("SET statement_timeout = 0; SET search_path = 'pg_catalog'").await.map_err(open())?;
-    let mut transaction = connection.begin().await.map_err(open())?;
-    let restored = recovery::head_size(&mut transaction).await.map_err(|_| Error::BrokenHead)?;
-    let size = match recovery {
-        None => restored,
-        Some(recovery) => recovery::go_on(&mut transaction, recovery).await.map_err(|_| Error::BrokenHead)?,
-    };
-    if let Some(relayed) = relayed {
-        // Behind the end of what was restored there is nothing to be sent.
-        sqlx::query("UPDATE domicile.cursors SET seq = greatest(seq, $1) WHERE name = 'relay'")
-            .bind(i64::try_from(relayed.min(restored.saturating_sub(1))).unwrap_or(i64::MAX))
-            .execute(&mut *transaction)
-            .await
-            .map_err(open())?;
-    }
-    for statement in [
-        // Whoever held a lease before is gone; and whoever still runs is fenced.
-        "UPDATE domicile.cursors SET owner = NULL, lease_until = NULL, token = token + 1",
-        "UPDATE domicile.head SET epoch = epoch + 1, fence = fence + 1",
-        "UPDATE domicile.region_identity SET restoring = NULL, \
-             system_identifier = (SELECT c.system_identifier FROM pg_control_system() AS c)",
-        "ANALYZE",
-    ] {
-        transaction.execute(statement).await.map_err(open())?;
-    }
-    if let Some(recovery) = recovery {
-        sqlx::query("UPDATE domicile.region_identity SET origin = $1")
-            .bind(&recovery.origin)
-            .execute(&mut *transaction)
-            .await
-            .map_err(open())?;
-        // They are the old key's; who holds them keeps them.
-        transaction.execute("DELETE FROM domicile.checkpoints").await.map_err(open())?;
-        transaction.execute("SELECT domicile.extend_log()").await.map_err(open())?;
-    }
-    transaction.commit().await.map_err(open())?;
-    drop(connection.close().await);
-    Ok(Opened { restored, size })
-}
-
-/// The root of a log at a size that it has passed; `None` when it is shorter, or does not hold the tiles that show it.
-///
-/// # Errors
-/// When the log cannot be read.
-pub async fn log_root_at(dsn: &SecretString, size: u64) -> Result<Option<[u8; 32]>, Error> {
-    let mut connection = connect(dsn).await?;
-    let root = recovery::root_at(&mut connection, size).await.map_err(|_| Error::BrokenHead)?;
-    drop(connection.close().await);
-    Ok(root)
 }
