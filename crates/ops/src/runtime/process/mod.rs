@@ -1,6 +1,6 @@
 //! Releases as plain processes on this machine, behind a HAProxy of our own: the same pipeline without containers.
 //!
-//! A release is a copy of a program. What runs is remembered in files: see [`kept`].
+//! A release is a copy of a program. What runs is remembered in files: see `kept`.
 
 mod ask;
 mod kept;
