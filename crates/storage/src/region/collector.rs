@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 
 use super::entry::{Entry, number};
+use super::turns;
 use crate::error::Error;
 use crate::limits::Limits;
 
@@ -41,10 +42,12 @@ struct Line {
 }
 
 impl Line {
-    fn drain(&mut self) {
+    /// Takes up what has arrived. How many are waiting then.
+    fn take_up(&mut self) -> usize {
         while let Ok(entries) = self.arrivals.try_recv() {
             self.join(entries);
         }
+        self.waiting.len()
     }
 
     fn join(&mut self, entries: Vec<Entry>) {
@@ -96,22 +99,11 @@ impl Collector {
     pub(super) async fn next(&self, idle: Duration, closing: &mut watch::Receiver<bool>) -> Next {
         let mut line = self.line.lock().await;
         loop {
-            line.drain();
-            // Whoever is ready has a turn first: on a busy machine the batch grows by it, on an idle one nothing is waited for.
-            for _ in 0..self.gather_turns_max {
-                let before = line.waiting.len();
-                if before == 0 || before >= self.deeds_max {
-                    break;
-                }
-                tokio::task::yield_now().await;
-                line.drain();
-                if line.waiting.len() == before {
-                    break;
-                }
-            }
+            let there = line.take_up();
             let longest = if *closing.borrow() { Duration::ZERO } else { self.gather_max };
             let patience = line.patience(longest, self.gather_leaves_max);
             if patience.is_zero() {
+                turns::give(self.gather_turns_max, self.deeds_max, there, || line.take_up()).await;
                 let batch = self.take(&mut line.waiting);
                 // What is left waits for a subject whose deeds are under way.
                 line.awaited = !line.waiting.is_empty();
@@ -211,9 +203,7 @@ impl Collector {
     /// nobody waits for stay.
     pub(super) fn refuse(&self, error: &Error) {
         let Ok(mut line) = self.line.try_lock() else { return };
-        while let Ok(entries) = line.arrivals.try_recv() {
-            line.join(entries);
-        }
+        line.take_up();
         line.waiting = line.waiting.drain(..).filter_map(|entry| entry.fail(error)).collect();
     }
 

@@ -41,6 +41,7 @@ mod slot;
 mod subjects;
 mod tiles;
 mod transaction;
+mod turns;
 mod wants;
 mod zero_party;
 

@@ -19,6 +19,7 @@ use super::entry::{Entry, Grounds, Note, Reply};
 use super::lookups::{self, Asked, Sight};
 use super::queue::Seat;
 use super::subjects::why;
+use super::turns;
 use super::{Shared, history};
 use crate::deeds::{Answer, Found, Lookup};
 use crate::error::{Error, Trouble};
@@ -150,19 +151,15 @@ impl Readers {
         if received == 0 {
             return Next::Closed;
         }
-        // Whoever is ready has a turn first: on a busy machine the batch grows by it, on an idle one nothing is waited for.
-        for _ in 0..self.shared.limits.gather_turns_max {
-            let before = queries.len();
-            tokio::task::yield_now().await;
+        turns::give(self.shared.limits.gather_turns_max, max, received, || {
             while queries.len() < max
                 && let Ok(query) = line.try_recv()
             {
                 queries.push(query);
             }
-            if queries.len() == before || queries.len() >= max {
-                break;
-            }
-        }
+            queries.len()
+        })
+        .await;
         Next::Queries(queries)
     }
 
