@@ -2,7 +2,8 @@
 //! has to answer for it.
 //!
 //! Every process does it that serves a region, and not only the one that keeps the register: it is the process which
-//! decided that can read both logs. Doing it twice changes nothing.
+//! decided that can read both logs. Doing it twice changes nothing. What stays without its other side is a violation, and
+//! is then looked at rarely, so that a register's old debts do not make each look longer.
 
 use std::time::Duration;
 
@@ -16,12 +17,17 @@ use tracing::warn;
 use crate::registers;
 use crate::registrar::{Rule, transfer};
 
-/// How often the other side of transfers is looked for.
+/// How often the other side of recent transfers is looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Every so many looks, ten minutes, it is looked for that of every transfer which has none.
+const LOOK_AT_ALL_EVERY: u32 = 120;
 /// How old a transfer is when its other side must be there: both are written within seconds.
 const PAIRED_AFTER_US: i64 = 120_000_000;
 /// How old a transfer is when somebody must have looked: whoever took the decision serves both regions.
 const LOOKED_AFTER_US: i64 = 3_600_000_000;
+/// How old a transfer is when it is no longer looked for in every look: by then it is seen, or a violation that the rare
+/// looks at all may still find the other side of.
+const RECENT_US: i64 = 2 * LOOKED_AFTER_US;
 /// Transfers that are looked at together.
 const ROWS: u16 = 200;
 /// The most entries about one transfer in one log.
@@ -88,8 +94,10 @@ impl Reconciler {
     pub async fn run(self, stop: CancellationToken) {
         let work = async {
             let mut told = false;
-            loop {
-                match self.look((self.now_us)()).await {
+            for look in (0..LOOK_AT_ALL_EVERY).cycle() {
+                let now_us = (self.now_us)();
+                let since_us = if look == 0 { i64::MIN } else { now_us.saturating_sub(RECENT_US) };
+                match self.look_since(since_us, now_us).await {
                     Ok(()) => told = false,
                     Err(cause) if !std::mem::replace(&mut told, true) => {
                         let region = self.log.region();
@@ -111,10 +119,14 @@ impl Reconciler {
     /// # Errors
     /// When the region's own database does not answer; of another one nothing is said then.
     pub async fn look(&self, now_us: i64) -> Result<(), storage::Error> {
+        self.look_since(i64::MIN, now_us).await
+    }
+
+    async fn look_since(&self, since_us: i64, now_us: i64) -> Result<(), storage::Error> {
         let mut after = None;
         let mut open = 0_u32;
         loop {
-            let rows = self.log.unmatched(after, i64::MAX, ROWS).await?;
+            let rows = self.log.unmatched(after, since_us, ROWS).await?;
             let Some(last) = rows.last() else { break };
             after = Some(last.seq);
             let (mut seen, mut missing) = (Vec::new(), Vec::new());
@@ -127,7 +139,7 @@ impl Reconciler {
                         Ok(false) if is_older(row, PAIRED_AFTER_US, now_us) => {
                             missing.push(unmatched(row, &format!("is not in the log of {there}")));
                         }
-                        Ok(false) | Err(_) => open += 1,
+                        Ok(false) | Err(_) => open += u32::from(!is_older(row, RECENT_US, now_us)),
                     },
                     None if is_older(row, LOOKED_AFTER_US, now_us) => {
                         let why =

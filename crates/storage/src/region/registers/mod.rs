@@ -102,17 +102,17 @@ impl Log {
         ask!(self, connection => transfers::search(connection, filter))
     }
 
-    /// Transfers whose other side was not seen yet, oldest first, behind a position and older than a time.
+    /// Transfers since a time whose other side was not seen yet, oldest first, behind a position.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn unmatched(
         &self,
         after_seq: Option<u64>,
-        before_us: i64,
+        since_us: i64,
         limit: u16,
     ) -> Result<Vec<TransferRow>, Error> {
-        ask!(self, connection => transfers::unmatched(connection, after_seq, before_us, limit))
+        ask!(self, connection => transfers::unmatched(connection, after_seq, since_us, limit))
     }
 
     /// The leaves about one transfer in this log; at most 16.

@@ -151,16 +151,16 @@ pub(super) async fn search(
 pub(super) async fn unmatched(
     connection: &mut PgConnection,
     after_seq: Option<u64>,
-    before_us: i64,
+    since_us: i64,
     limit: u16,
 ) -> Result<Vec<TransferRow>, Trouble> {
     let text = format!(
         "SELECT {COLUMNS} FROM domicile.transfers \
-         WHERE matched_us IS NULL AND ($1::bigint IS NULL OR seq > $1) AND at_us < $2 ORDER BY seq LIMIT $3"
+         WHERE matched_us IS NULL AND ($1::bigint IS NULL OR seq > $1) AND at_us >= $2 ORDER BY seq LIMIT $3"
     );
     let rows = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(after_seq.map(column))
-        .bind(before_us)
+        .bind(since_us)
         .bind(i64::from(limit.clamp(1, 1_000)))
         .fetch_all(connection)
         .await?;
