@@ -20,6 +20,9 @@ use crate::from_wire::query::Query;
 use crate::readings::Asked;
 use crate::{reply, to_wire};
 
+/// What the log keeps of a search as it was asked; the subject is kept as its tag only.
+const LOGGED: [&str; 9] = ["from", "to", "actor", "rule", "outcome", "kind", "operation", "region", "limit"];
+
 /// Searches the decisions of the regions that this gateway serves, newest first.
 ///
 /// A region that does not answer is named in `regions`; its decisions come with a later search.
@@ -46,13 +49,11 @@ pub(crate) async fn list(
     uri: Uri,
 ) -> Result<Response, Error> {
     caller.may(Scope::AuditRead)?;
-    let names = ["from", "to", "actor", "rule", "outcome", "kind", "operation", "region", "limit", "subject", "cursor"];
-    let query = Query::read(&uri, &names)?;
+    let query = Query::read(&uri, &[&LOGGED[..], &["subject", "cursor"]].concat())?;
     let (filter, stores) = (filter(&query)?, query.stores(&app)?);
     let page = audit::search(&stores, &filter, &query.cursor(Search::Decisions)?).await;
     answered(&page.regions)?;
-    // As it is logged: without the subject.
-    let asked = Asked { what: "search", filter: query.said(&names[..9]), subject: filter.subject.as_ref() };
+    let asked = Asked { what: "search", filter: query.said(&LOGGED), subject: filter.subject.as_ref() };
     for store in stores.iter().filter(|store| page.answered(store.region())) {
         let rows = page.entries.iter().filter(|entry| entry.region == *store.region()).count() as u64;
         app.account_for_search(store, &caller, &asked, Some(rows)).await?;

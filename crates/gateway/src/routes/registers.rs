@@ -23,6 +23,13 @@ use crate::from_wire::query::Query;
 use crate::readings::Asked;
 use crate::{reply, to_wire};
 
+/// What violations are chosen by, and the log keeps of the question.
+const VIOLATIONS_BY: [&str; 4] = ["from", "to", "rule", "acknowledged"];
+/// The same of transfers.
+const TRANSFERS_BY: [&str; 7] = ["from", "to", "out_of", "into", "basis", "actor", "matched"];
+/// Which page of which register is meant.
+const PAGE: [&str; 3] = ["region", "limit", "cursor"];
+
 /// What was not as it should be in the regions that this gateway serves, newest first: denied attempts, counts of gateways
 /// that are missing, repeated or leapt, transfers without their other side, damage that the scrubber found.
 ///
@@ -46,8 +53,7 @@ pub(crate) async fn violations(
     uri: Uri,
 ) -> Result<Response, Error> {
     caller.may(Scope::AuditRead)?;
-    let names = ["from", "to", "rule", "acknowledged", "region", "limit", "cursor"];
-    let query = Query::read(&uri, &names)?;
+    let query = Query::read(&uri, &[&VIOLATIONS_BY[..], &PAGE].concat())?;
     let rule = |text: &str| audit::Rule::named(text).map(|rule| rule.name().to_owned());
     let filter = ViolationFilter {
         rule: query.word("rule", "a rule, e.g. `denied`", rule)?,
@@ -60,7 +66,7 @@ pub(crate) async fn violations(
     };
     let stores = query.stores(&app)?;
     let page = registers::violations(&stores, &filter, &query.cursor(Search::Violations)?).await;
-    account(&app, &caller, &stores, &page, "violations", query.said(&names[..4])).await?;
+    account(&app, &caller, &stores, &page, "violations", query.said(&VIOLATIONS_BY)).await?;
     let items = page.items.iter().map(|(region, one)| violation(region, one)).collect();
     let next = page.next.as_ref().map(|next| Search::Violations.after(next));
     reply::ok(&ViolationPage { items, regions: states(&page.regions), next })
@@ -122,8 +128,7 @@ pub(crate) async fn transfers(
     uri: Uri,
 ) -> Result<Response, Error> {
     caller.may(Scope::AuditRead)?;
-    let names = ["from", "to", "out_of", "into", "basis", "actor", "matched", "region", "limit", "cursor"];
-    let query = Query::read(&uri, &names)?;
+    let query = Query::read(&uri, &[&TRANSFERS_BY[..], &PAGE].concat())?;
     let region = |name: &str| Ok::<_, Error>(query.region(name)?.map(|region| region.to_string()));
     let text = |name: &str| query.text(name).map(str::to_owned);
     let filter = TransferFilter {
@@ -140,7 +145,7 @@ pub(crate) async fn transfers(
     };
     let stores = query.stores(&app)?;
     let page = registers::transfers(&stores, &filter, &query.cursor(Search::Transfers)?).await;
-    account(&app, &caller, &stores, &page, "transfers", query.said(&names[..7])).await?;
+    account(&app, &caller, &stores, &page, "transfers", query.said(&TRANSFERS_BY)).await?;
     let served: Vec<Region> = app.routing.regions().map(|store| store.region().clone()).collect();
     let other_side =
         |region: &Region, one: &TransferRow| audit::OtherSide::of(one, region, &served, app.clock.now_us());
