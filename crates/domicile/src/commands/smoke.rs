@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use residency::{Outcome, Place, Region};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
@@ -91,9 +91,10 @@ async fn prove(config: &Config, target: &str, token: &str, deadline: Instant) ->
     for region in config.served.keys() {
         let leads = |outcome: &Outcome| matches!(outcome, Outcome::Home { region: home, .. } if home == region);
         let residence = report.countries.iter().find(|country| leads(&country.outcome)).map(|country| country.place);
-        if let Some(place) = residence {
+        if let Some(residence) = residence {
             let subject = format!("domicile-smoke-{region}");
-            write_and_read(&http, target, token, region, &subject, place, deadline).await?;
+            let url = format!("{}/v1/subjects/{subject}/records/smoke/probe", target.trim_end_matches('/'));
+            Probe { http: &http, url, token, region, residence, deadline }.write_and_read().await?;
             in_its_region_only(config, region, &subject).await?;
         }
         proofs.push(Proof { region: region.clone(), residence });
@@ -101,60 +102,63 @@ async fn prove(config: &Config, target: &str, token: &str, deadline: Instant) ->
     Ok(proofs)
 }
 
-async fn write_and_read(
-    http: &Client,
-    target: &str,
-    token: &str,
-    region: &Region,
-    subject: &str,
+/// The record of one region's synthetic subject.
+struct Probe<'a> {
+    http: &'a Client,
+    url: String,
+    token: &'a str,
+    region: &'a Region,
     residence: Place,
     deadline: Instant,
-) -> anyhow::Result<()> {
-    for _ in 0..TURNS_MAX {
-        if write_and_read_once(http, target, token, region, subject, residence, deadline).await? {
-            return Ok(());
-        }
-        // Another run may have written over it, which is no fault of the gateway: that of a deployer that was killed
-        // goes on for a while.
-    }
-    bail!("{region}: a read does not show what was written, {TURNS_MAX} times in a row")
 }
 
-/// Whether what is read is what was written.
-async fn write_and_read_once(
-    http: &Client,
-    target: &str,
-    token: &str,
-    region: &Region,
-    subject: &str,
-    residence: Place,
-    deadline: Instant,
-) -> anyhow::Result<bool> {
-    let url = format!("{}/v1/subjects/{subject}/records/smoke/probe", target.trim_end_matches('/'));
-    let word = format!("{:016x}", rand::random::<u64>());
-    let request = |method: Method| {
-        http.request(method, &url).bearer_auth(token).header("domicile-residence", residence.to_string())
-    };
-    let written = loop {
-        let answer = request(Method::PUT).json(&json!({ "word": word })).send().await;
-        let answer = answer.map_err(|e| anyhow!("{region}: no answer to a write: {}", e.without_url()))?;
-        // A gateway learns of new keys within two seconds.
-        if answer.status() != StatusCode::UNAUTHORIZED || Instant::now() >= deadline {
-            break answer;
+impl Probe<'_> {
+    async fn write_and_read(&self) -> anyhow::Result<()> {
+        for _ in 0..TURNS_MAX {
+            let word = format!("{:016x}", rand::random::<u64>());
+            self.write(&word).await?;
+            if self.read().await?.contains(&word) {
+                return Ok(());
+            }
+            // Another run may have written over it, which is no fault of the gateway: that of a deployer that was
+            // killed goes on for a while.
         }
-        tokio::time::sleep(KEY_PAUSE).await;
-    };
-    let (status, home) = (written.status(), header(&written, "domicile-region"));
-    if !status.is_success() {
-        bail!("{region}: a write was answered {status}: {}", written.text().await.unwrap_or_default().trim());
+        bail!("{}: a read does not show what was written, {TURNS_MAX} times in a row", self.region)
     }
-    ensure!(home == region.as_str(), "{region}: a write went to region {home:?}");
-    let read =
-        request(Method::GET).send().await.map_err(|e| anyhow!("{region}: no answer to a read: {}", e.without_url()))?;
-    let status = read.status();
-    let body = read.text().await.unwrap_or_default();
-    ensure!(status.is_success(), "{region}: a read was answered {status}: {}", body.trim());
-    Ok(body.contains(&word))
+
+    async fn write(&self, word: &str) -> anyhow::Result<()> {
+        let region = self.region;
+        let written = loop {
+            let answer = self.request(Method::PUT).json(&json!({ "word": word })).send().await;
+            let answer = answer.map_err(|e| anyhow!("{region}: no answer to a write: {}", e.without_url()))?;
+            // A gateway learns of new keys within two seconds.
+            if answer.status() != StatusCode::UNAUTHORIZED || Instant::now() >= self.deadline {
+                break answer;
+            }
+            tokio::time::sleep(KEY_PAUSE).await;
+        };
+        let (status, home) = (written.status(), header(&written, "domicile-region"));
+        if !status.is_success() {
+            bail!("{region}: a write was answered {status}: {}", written.text().await.unwrap_or_default().trim());
+        }
+        ensure!(home == region.as_str(), "{region}: a write went to region {home:?}");
+        Ok(())
+    }
+
+    async fn read(&self) -> anyhow::Result<String> {
+        let region = self.region;
+        let answer = self.request(Method::GET).send().await;
+        let answer = answer.map_err(|e| anyhow!("{region}: no answer to a read: {}", e.without_url()))?;
+        let status = answer.status();
+        let body = answer.text().await.unwrap_or_default();
+        ensure!(status.is_success(), "{region}: a read was answered {status}: {}", body.trim());
+        Ok(body)
+    }
+
+    fn request(&self, method: Method) -> RequestBuilder {
+        let request = self.http.request(method, &self.url).bearer_auth(self.token);
+        request.header("domicile-residence", self.residence.to_string())
+    }
 }
 
 fn header(answer: &reqwest::Response, name: &str) -> String {
