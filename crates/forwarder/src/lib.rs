@@ -19,6 +19,7 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test may panic"))]
 
 mod change;
+mod disk;
 mod error;
 mod folder;
 mod lake;

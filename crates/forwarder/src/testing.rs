@@ -1,6 +1,12 @@
-//! Zero-party changes as `storage` writes them, for tests.
+//! Zero-party changes as `storage` writes them, and rows as the sinks take them, for tests.
 
+use follow::testing::region;
 use storage::OutboxRow;
+
+use crate::change::Row;
+
+/// 2026-11-24T12:00:00Z
+pub(crate) const NOON: i64 = 1_795_521_600_000_000;
 
 /// A change of an attribute of the subject whose digest ends in `subject`.
 pub(crate) fn change(seq: u64, subject: u64, attribute: &str, value: &str, consents: &[(&str, bool)]) -> OutboxRow {
@@ -27,4 +33,19 @@ pub(crate) fn change(seq: u64, subject: u64, attribute: &str, value: &str, conse
 /// That digest.
 pub(crate) fn digest(subject: u64) -> String {
     format!("{subject:064x}")
+}
+
+/// A row of the attribute `colour`.
+pub(crate) fn row(seq: u64, digest: &str, value: &str) -> Row {
+    Row {
+        subject_digest: digest.to_owned(),
+        attribute: "colour".to_owned(),
+        value: Some(value.to_owned()),
+        consents: Some(r#"[{"purpose":"recommendations","granted":true}]"#.to_owned()),
+        version: seq,
+        seq,
+        region: region(),
+        deleted: false,
+        at_us: NOON,
+    }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::change::Row;
+use crate::disk::doing;
 use crate::error::Error;
 
 const PREFIX: &str = "zero-party-";
@@ -144,14 +145,6 @@ pub(super) fn replace(path: &Path, rows: &[Row]) -> io::Result<u64> {
     file.sync_all()?;
     fs::rename(&scratch, path)?;
     Ok(text.len() as u64)
-}
-
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-pub(super) fn doing(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Folder { doing, source }
 }
 
 fn broken() -> Error {

@@ -15,27 +15,24 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::io::Write as _;
+use std::path::Path;
 
 use async_trait::async_trait;
 use residency::Region;
 
 use crate::change::{Forgotten, Row};
+use crate::disk::{Disk, doing, sync_folder};
 use crate::error::Error;
 use crate::sink::{Applied, Place, Sink};
-use files::{cut_torn_line, doing, files, named, replace, state, sync_folder, write_line};
+use files::{cut_torn_line, files, named, replace, state, write_line};
 
 /// A file beyond this is compacted.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// Zero-party data of one region in a folder.
 pub struct FolderSink {
-    region: Region,
-    folder: PathBuf,
-    /// `None` until the folder was looked at. Held by one writer at a time, on a blocking thread.
-    writer: Arc<Mutex<Option<Writer>>>,
+    disk: Disk<Writer>,
 }
 
 struct Writer {
@@ -50,29 +47,14 @@ impl FolderSink {
     /// forwarder's lease sees to that.
     #[must_use]
     pub fn new(folder: &Path, region: Region) -> Self {
-        Self { region, folder: folder.to_owned(), writer: Arc::default() }
-    }
-
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Path, &Region, &mut Option<Writer>) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let (folder, region, writer) = (self.folder.clone(), self.region.clone(), Arc::clone(&self.writer));
-        let run = move || match writer.lock() {
-            Ok(mut writer) => work(&folder, &region, &mut writer),
-            Err(_) => Err(doing("go on after a panic")(io::ErrorKind::Other.into())),
-        };
-        match tokio::task::spawn_blocking(run).await {
-            Ok(outcome) => outcome,
-            Err(stopped) => Err(doing("finish")(io::Error::other(stopped))),
-        }
+        Self { disk: Disk::new(folder, region) }
     }
 }
 
 #[async_trait]
 impl Sink for FolderSink {
     fn region(&self) -> &Region {
-        &self.region
+        self.disk.region()
     }
 
     fn name(&self) -> &'static str {
@@ -80,55 +62,50 @@ impl Sink for FolderSink {
     }
 
     async fn setup(&self, place: Place) -> Result<(), Error> {
-        if place == Place::Beside {
-            let why = "a folder has one writer, and keeps the newest of everything already: there is nothing to replay";
-            return Err(Error::Settings(why.to_owned()));
-        }
-        self.blocking(|folder, region, writer| {
-            *writer = Some(Writer::open(folder, region)?);
-            Ok(())
-        })
-        .await
+        self.disk.setup(place, Writer::open).await
     }
 
     async fn apply(&self, rows: &[Row]) -> Result<Applied, Error> {
         let rows = rows.to_vec();
-        self.blocking(move |folder, region, slot| {
-            let mut writer = match slot.take() {
-                Some(writer) => writer,
-                None => Writer::open(folder, region)?,
-            };
-            // On an error the writer is dropped: what is on disk is looked at anew before anything is appended.
-            let changed = writer.append(region, rows)?;
-            if writer.bytes > FILE_BYTES_MAX {
-                drop(writer);
-                writer = Writer::open(folder, region)?;
-            }
-            *slot = Some(writer);
-            Ok(Applied { changed, refused: 0 })
-        })
-        .await
+        self.disk
+            .blocking(move |folder, region, slot| {
+                let mut writer = match slot.take() {
+                    Some(writer) => writer,
+                    None => Writer::open(folder, region)?,
+                };
+                // On an error the writer is dropped: what is on disk is looked at anew before anything is appended.
+                let changed = writer.append(region, rows)?;
+                if writer.bytes > FILE_BYTES_MAX {
+                    drop(writer);
+                    writer = Writer::open(folder, region)?;
+                }
+                *slot = Some(writer);
+                Ok(Applied { changed, refused: 0 })
+            })
+            .await
     }
 
     async fn erase(&self, erased: &[Forgotten]) -> Result<String, Error> {
         let digests: BTreeSet<String> = erased.iter().map(|one| one.subject_digest.clone()).collect();
-        self.blocking(move |folder, region, slot| {
-            // What is appended to is rewritten: the file must be closed before.
-            drop(slot.take());
-            *slot = Some(Writer::open_without(folder, region, &digests)?);
-            Ok("its files were rewritten".to_owned())
-        })
-        .await
+        self.disk
+            .blocking(move |folder, region, slot| {
+                // What is appended to is rewritten: the file must be closed before.
+                drop(slot.take());
+                *slot = Some(Writer::open_without(folder, region, &digests)?);
+                Ok("its files were rewritten".to_owned())
+            })
+            .await
     }
 
     async fn rows(&self, subject_digest: Option<&str>, limit: u32) -> Result<Vec<Row>, Error> {
         let subject_digest = subject_digest.map(str::to_owned);
-        self.blocking(move |folder, region, _| {
-            let rows = state(folder, region)?.into_values();
-            let wanted = |row: &Row| subject_digest.as_ref().is_none_or(|digest| *digest == row.subject_digest);
-            Ok(rows.filter(wanted).take(limit as usize).collect())
-        })
-        .await
+        self.disk
+            .blocking(move |folder, region, _| {
+                let rows = state(folder, region)?.into_values();
+                let wanted = |row: &Row| subject_digest.as_ref().is_none_or(|digest| *digest == row.subject_digest);
+                Ok(rows.filter(wanted).take(limit as usize).collect())
+            })
+            .await
     }
 }
 
@@ -152,11 +129,11 @@ impl Writer {
         let mut rows: Vec<Row> = state.into_values().collect();
         rows.sort_by_key(|row| row.seq);
         let bytes = replace(&path, &rows).map_err(doing("compact its files"))?;
-        sync_folder(folder).map_err(doing("flush its folder"))?;
+        sync_folder(folder)?;
         for superseded in old.iter().filter(|old| **old != path) {
             fs::remove_file(superseded).map_err(doing("remove a compacted file"))?;
         }
-        sync_folder(folder).map_err(doing("flush its folder"))?;
+        sync_folder(folder)?;
         let file = OpenOptions::new().append(true).open(&path).map_err(doing("open its file"))?;
         Ok(Self { file, bytes, seq })
     }

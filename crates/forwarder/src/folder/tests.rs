@@ -1,24 +1,9 @@
 //! The sink on a disk, with crashes.
 
+use follow::testing::region;
+
 use super::*;
-
-fn region() -> Region {
-    Region::new("eu-central").unwrap()
-}
-
-fn row(seq: u64, digest: &str, value: &str) -> Row {
-    Row {
-        subject_digest: digest.to_owned(),
-        attribute: "colour".to_owned(),
-        value: Some(value.to_owned()),
-        consents: Some(r#"[{"purpose":"recommendations","granted":true}]"#.to_owned()),
-        version: seq,
-        seq,
-        region: region(),
-        deleted: false,
-        at_us: 1_795_521_600_000_000,
-    }
-}
+use crate::testing::row;
 
 fn text_of(folder: &Path) -> String {
     files(folder).unwrap().iter().map(|path| fs::read_to_string(path).unwrap()).collect()

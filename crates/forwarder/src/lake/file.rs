@@ -7,8 +7,8 @@ use std::path::Path;
 use residency::Region;
 use sheet::{Cell, Cells, Column, Type};
 
-use super::doing;
 use crate::change::Row;
+use crate::disk::doing;
 use crate::error::Error;
 
 /// `value` and `consents` are JSON text, and absent in a tombstone.

@@ -22,12 +22,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use residency::Region;
 
 use crate::change::{Forgotten, Row};
+use crate::disk::{Disk, doing, sync_folder};
 use crate::error::Error;
 use crate::sink::{Applied, Place, Sink};
 
@@ -39,10 +39,7 @@ type Key = (String, String);
 
 /// Zero-party data of one region as Parquet files.
 pub struct ParquetSink {
-    region: Region,
-    folder: PathBuf,
-    /// `None` until the folder was looked at. Held by one writer at a time, on a blocking thread.
-    shelf: Arc<Mutex<Option<Shelf>>>,
+    disk: Disk<Shelf>,
 }
 
 impl ParquetSink {
@@ -50,29 +47,14 @@ impl ParquetSink {
     /// lease sees to that. Keeps about 200 bytes in memory for each (subject digest, attribute).
     #[must_use]
     pub fn new(folder: &Path, region: Region) -> Self {
-        Self { region, folder: folder.to_owned(), shelf: Arc::default() }
-    }
-
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Path, &Region, &mut Option<Shelf>) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let (folder, region, shelf) = (self.folder.clone(), self.region.clone(), Arc::clone(&self.shelf));
-        let run = move || match shelf.lock() {
-            Ok(mut shelf) => work(&folder, &region, &mut shelf),
-            Err(_) => Err(doing("go on after a panic")(io::ErrorKind::Other.into())),
-        };
-        match tokio::task::spawn_blocking(run).await {
-            Ok(outcome) => outcome,
-            Err(stopped) => Err(doing("finish")(io::Error::other(stopped))),
-        }
+        Self { disk: Disk::new(folder, region) }
     }
 }
 
 #[async_trait]
 impl Sink for ParquetSink {
     fn region(&self) -> &Region {
-        &self.region
+        self.disk.region()
     }
 
     fn name(&self) -> &'static str {
@@ -80,64 +62,59 @@ impl Sink for ParquetSink {
     }
 
     async fn setup(&self, place: Place) -> Result<(), Error> {
-        if place == Place::Beside {
-            let why = "a folder has one writer, and keeps the newest of everything already: there is nothing to replay";
-            return Err(Error::Settings(why.to_owned()));
-        }
-        self.blocking(|folder, region, shelf| {
-            *shelf = Some(Shelf::open(folder, region)?);
-            Ok(())
-        })
-        .await
+        self.disk.setup(place, Shelf::open).await
     }
 
     async fn apply(&self, rows: &[Row]) -> Result<Applied, Error> {
-        if let Some(foreign) = rows.iter().find(|row| row.region != self.region) {
-            return Err(Error::Abroad { region: self.region.clone(), found: foreign.region.clone() });
+        if let Some(foreign) = rows.iter().find(|row| row.region != *self.region()) {
+            return Err(Error::Abroad { region: self.region().clone(), found: foreign.region.clone() });
         }
         let rows = rows.to_vec();
-        self.blocking(move |folder, region, slot| {
-            // On an error the shelf is dropped: what is on disk is looked at anew before anything is written.
-            let mut shelf = match slot.take() {
-                Some(shelf) => shelf,
-                None => Shelf::open(folder, region)?,
-            };
-            let changed = shelf.take(rows)?;
-            *slot = Some(shelf);
-            Ok(Applied { changed, refused: 0 })
-        })
-        .await
+        self.disk
+            .blocking(move |folder, region, slot| {
+                // On an error the shelf is dropped: what is on disk is looked at anew before anything is written.
+                let mut shelf = match slot.take() {
+                    Some(shelf) => shelf,
+                    None => Shelf::open(folder, region)?,
+                };
+                let changed = shelf.take(rows)?;
+                *slot = Some(shelf);
+                Ok(Applied { changed, refused: 0 })
+            })
+            .await
     }
 
     async fn erase(&self, erased: &[Forgotten]) -> Result<String, Error> {
         let digests: BTreeSet<String> = erased.iter().map(|one| one.subject_digest.clone()).collect();
-        self.blocking(move |folder, region, slot| {
-            let mut shelf = match slot.take() {
-                Some(shelf) => shelf,
-                None => Shelf::open(folder, region)?,
-            };
-            let files = shelf.erase(&digests)?;
-            *slot = Some(shelf);
-            Ok(format!("{files} files rewritten"))
-        })
-        .await
+        self.disk
+            .blocking(move |folder, region, slot| {
+                let mut shelf = match slot.take() {
+                    Some(shelf) => shelf,
+                    None => Shelf::open(folder, region)?,
+                };
+                let files = shelf.erase(&digests)?;
+                *slot = Some(shelf);
+                Ok(format!("{files} files rewritten"))
+            })
+            .await
     }
 
     async fn rows(&self, subject_digest: Option<&str>, limit: u32) -> Result<Vec<Row>, Error> {
         let subject_digest = subject_digest.map(str::to_owned);
-        self.blocking(move |folder, region, _| {
-            let mut newest: BTreeMap<Key, Row> = BTreeMap::new();
-            for path in files(&of_region(folder, region))? {
-                for row in file::read(&path, region)? {
-                    if newest.get(&row.key()).is_none_or(|known| known.seq < row.seq) {
-                        newest.insert(row.key(), row);
+        self.disk
+            .blocking(move |folder, region, _| {
+                let mut newest: BTreeMap<Key, Row> = BTreeMap::new();
+                for path in files(&of_region(folder, region))? {
+                    for row in file::read(&path, region)? {
+                        if newest.get(&row.key()).is_none_or(|known| known.seq < row.seq) {
+                            newest.insert(row.key(), row);
+                        }
                     }
                 }
-            }
-            let wanted = |row: &Row| subject_digest.as_ref().is_none_or(|digest| *digest == row.subject_digest);
-            Ok(newest.into_values().filter(wanted).take(limit as usize).collect())
-        })
-        .await
+                let wanted = |row: &Row| subject_digest.as_ref().is_none_or(|digest| *digest == row.subject_digest);
+                Ok(newest.into_values().filter(wanted).take(limit as usize).collect())
+            })
+            .await
     }
 }
 
@@ -350,12 +327,4 @@ fn day(at_us: i64) -> String {
     let (day, month) = (of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     format!("{year:04}-{month:02}-{day:02}")
-}
-
-fn sync_folder(folder: &Path) -> Result<(), Error> {
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(doing("flush its folder"))
-}
-
-fn doing(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Folder { doing, source }
 }

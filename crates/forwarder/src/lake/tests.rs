@@ -2,27 +2,15 @@
 
 use std::process::Command;
 
-use super::*;
+use follow::testing::region;
 
-const NOON: i64 = 1_795_521_600_000_000; // 2026-11-24T12:00:00Z
+use super::*;
+use crate::testing::{self, NOON};
+
 const DAY_US: i64 = 86_400_000_000;
 
-fn region() -> Region {
-    Region::new("eu-central").unwrap()
-}
-
 fn row(seq: u64, digest: &str, value: &str, at_us: i64) -> Row {
-    Row {
-        subject_digest: digest.to_owned(),
-        attribute: "colour".to_owned(),
-        value: Some(value.to_owned()),
-        consents: Some(r#"[{"purpose":"recommendations","granted":true}]"#.to_owned()),
-        version: seq,
-        seq,
-        region: region(),
-        deleted: false,
-        at_us,
-    }
+    Row { at_us, ..testing::row(seq, digest, value) }
 }
 
 /// Everything on disk as bytes, by path.

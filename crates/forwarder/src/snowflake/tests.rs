@@ -16,7 +16,7 @@ use crate::Settings;
 use crate::pump::Pump;
 use crate::sink::Place;
 use crate::status::{Board, ForwarderStatus};
-use crate::testing::{change, digest};
+use crate::testing::{change, digest, row};
 use stand_in::{Fakesnow, Fault, Proxy};
 
 /// A database of one's own in the shared stand-in.
@@ -35,20 +35,6 @@ fn settings(base_url: &str) -> SnowflakeSettings {
         retention_days: 0,
         request_max: Duration::from_secs(60),
         create: true,
-    }
-}
-
-fn row(seq: u64, digest: &str, value: &str) -> Row {
-    Row {
-        subject_digest: digest.to_owned(),
-        attribute: "colour".to_owned(),
-        value: Some(value.to_owned()),
-        consents: Some(r#"[{"purpose":"recommendations","granted":true}]"#.to_owned()),
-        version: seq,
-        seq,
-        region: region(),
-        deleted: false,
-        at_us: 1_795_521_600_000_000,
     }
 }
 
