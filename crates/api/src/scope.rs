@@ -35,13 +35,11 @@ pub enum Scope {
     EvidenceClientAddress,
     /// Be believed about the tenant.
     EvidenceTenant,
-    /// Scrape metrics.
-    Metrics,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 16] = [
         Self::Classify,
         Self::SubjectsRead,
         Self::SubjectsWrite,
@@ -58,7 +56,6 @@ impl Scope {
         Self::ConsoleRead,
         Self::EvidenceClientAddress,
         Self::EvidenceTenant,
-        Self::Metrics,
     ];
 
     /// The name in keys and tokens.
@@ -81,7 +78,6 @@ impl Scope {
             Self::ConsoleRead => "console:read",
             Self::EvidenceClientAddress => "evidence:client-address",
             Self::EvidenceTenant => "evidence:tenant",
-            Self::Metrics => "metrics",
         }
     }
 

@@ -103,7 +103,7 @@ impl RoleKey {
                 "evidence:tenant",
             ],
             Self::Compliance => &["classify", "subjects:read", "audit:read", "console:read"],
-            Self::Operator => &["classify", "subjects:read", "audit:read", "metrics"],
+            Self::Operator => &["classify", "subjects:read", "audit:read"],
         }
     }
 }

@@ -122,11 +122,11 @@ A restored directory is closed, too, until every region has said who is at home 
 are reached from different cells, `--region directory --open` is said in each; the last one opens it.
 
 Examples:
-  domicile ops backup restore --to-scratch --identity file:…           a look at it; drop it when you have seen it
-  domicile ops backup restore --to eu_restored --identity file:… --yes
-  domicile ops backup restore --open eu_restored                        says what it would do
+  domicile ops backup restore --region eu-central --to-scratch --identity file:…    a look at it; drop it when you have seen it
+  domicile ops backup restore --region eu-central --to eu_restored --identity file:… --yes
+  domicile ops backup restore --region eu-central --open eu_restored                 says what it would do
   domicile ops backup restore --region directory --open pins_restored --yes
-  domicile ops backup restore --open eu_restored --seen 120000 --log-origin eu-central-2.log.example.com --yes";
+  domicile ops backup restore --region eu-central --open eu_restored --seen 120000 --log-origin eu-central-2.log.example.com --yes";
 
 #[derive(Debug, Args)]
 pub(crate) struct BackupRestore {

@@ -25,9 +25,9 @@ Examples:
 pub(crate) struct KeysCreate {
     /// Who will use it, e.g. the service's name
     pub name: String,
-    /// What it may do, with commas: classify, subjects:read, subjects:write, subjects:any, records:read, records:write,
-    /// events:write, zero-party:read, zero-party:write, audit:read, console:read, metrics,
-    /// evidence:client-address, evidence:tenant
+    /// What it may do, with commas: classify, subjects:read, subjects:write, subjects:erase, subjects:any, records:read,
+    /// records:write, events:write, zero-party:read, zero-party:write, audit:read, audit:acknowledge, audit:details,
+    /// console:read, evidence:client-address, evidence:tenant
     #[arg(long, value_delimiter = ',', required = true)]
     pub scopes: Vec<String>,
     /// The tenant the caller belongs to

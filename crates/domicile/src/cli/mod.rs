@@ -134,7 +134,8 @@ pub(crate) struct Version {
 }
 
 const HEALTH_HELP: &str = "\
-Exit code 0 when the process answers 200 within two seconds, 1 otherwise.
+Exit code 0 when the process answers 200 within two seconds, 1 otherwise. With --get: 0 whenever it
+answers, within 30 seconds; the first line is the status.
 
 Example of a health check in a compose file:
   test: [\"CMD\", \"domicile\", \"health\"]";

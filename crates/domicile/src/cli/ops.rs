@@ -20,7 +20,7 @@ The way there and back (deploy.sh passes its arguments on, so `deploy.sh deploy`
 Exit codes:
   0  done                                              8  something could not be reached; try again
   1  failed otherwise                                  9  a backup or residency could not be proven
-  2  the command line or the configuration is wrong   10  doctor found something
+  2  the command line or the configuration is wrong   10  doctor or status found something
   4  refused before anything was changed              11  failed and undone: the old release serves
   5  stopped because you asked; the old release serves 12  failed, and a human is needed
   6  no such release                                  20  with --detailed-exitcode: the plan has changes

@@ -22,7 +22,7 @@ Examples:
 
 Signals:
   TERM, INT   stop accepting, finish what is in flight (gateway.limits.drain_s_max), flush, end
-  HUP         read the policy again; a policy with a mistake is reported and the old one stays in force";
+  HUP         role gateway: read the policy again; one with a mistake is reported and the old one stays in force";
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -35,7 +35,7 @@ pub(crate) enum Role {
     Relay,
     /// Region log -> Snowflake
     Forwarder,
-    /// Signs the region logs whose keys are configured, and scrubs every log
+    /// Signs the region logs whose keys are configured; scrubs every log and keeps its registers
     Signer,
 }
 
@@ -61,8 +61,9 @@ pub(crate) struct Migrate {
 }
 
 pub(super) const MIGRATE_HELP: &str = "\
-Uses postgres_owner where it is configured, otherwise postgres. Migrations only ever expand the schema, so the
-running version keeps working; two migrations at once wait for each other.
+Uses postgres_owner where it is configured, otherwise postgres. Applies migrations that expand the schema, so
+the running version keeps working; those that take something away wait for `deploy.sh migrate contract`. Two migrations
+at once wait for each other.
 
 Examples:
   domicile migrate --dry-run                    what is pending, database by database

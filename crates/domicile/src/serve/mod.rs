@@ -69,6 +69,8 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
     let does = |role: Role| args.roles.contains(&Role::All) || args.roles.contains(&role);
     let gateway = rooms::gateway_id(config)?;
     let stop = signals::stop_token()?;
+    // In every role, so that none is ended by one.
+    let hangups = signals::hangups()?;
     let carriers_stop = CancellationToken::new();
 
     let stores = config
@@ -113,7 +115,7 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
         tasks.tellers(config, &stores, &gateway);
         tasks.erasures(&routing, &stores);
         tasks.policy_texts(&args.config.path, &policy, &stores);
-        tasks.policy(args.config.path.clone(), policy)?;
+        tasks.policy(args.config.path.clone(), policy, hangups);
         let face = face::bind(config, routing, telemetry.metrics.clone()).await?;
         announce(config, args, &gateway);
         face.serve(stop.cancelled_owned()).await;

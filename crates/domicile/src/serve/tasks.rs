@@ -13,12 +13,13 @@ use ops::drill::proofs::Proofs;
 use residency::Policy;
 use routing::{Clock as _, Routing, SystemClock};
 use storage::RegionStore;
+use tokio::signal::unix::Signal;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
-use super::{heart, policy, signals};
+use super::{heart, policy};
 use crate::config::Config;
 use crate::rooms;
 use crate::telemetry::Metrics;
@@ -162,11 +163,7 @@ impl Tasks {
     }
 
     /// Reads the policy again at each HUP.
-    ///
-    /// # Errors
-    /// When signals cannot be received.
-    pub(super) fn policy(&mut self, file: PathBuf, current: Arc<ArcSwap<Policy>>) -> anyhow::Result<()> {
-        let mut hangups = signals::hangups()?;
+    pub(super) fn policy(&mut self, file: PathBuf, current: Arc<ArcSwap<Policy>>, mut hangups: Signal) {
         let stop = self.stop.clone();
         self.tracker.spawn(async move {
             loop {
@@ -180,7 +177,6 @@ impl Tasks {
                 }
             }
         });
-        Ok(())
     }
 
     /// A heart for each region.

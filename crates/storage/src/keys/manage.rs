@@ -205,8 +205,8 @@ mod tests {
 
     #[test]
     fn scopes_are_sorted_and_named_once() {
-        let scopes = checked_scopes(&["records:write", "metrics", "records:write"]).expect("scopes");
-        assert_eq!(scopes, ["metrics", "records:write"]);
+        let scopes = checked_scopes(&["records:write", "classify", "records:write"]).expect("scopes");
+        assert_eq!(scopes, ["classify", "records:write"]);
         for bad in [&[][..], &[""], &["a b"], &["A"], &["é"], &["a"; SCOPES_MAX + 1]] {
             assert_eq!(checked_scopes(bad), None, "{bad:?}");
         }

@@ -1,31 +1,23 @@
-//! What is said of an erasure after it: that the warehouse has forgotten, and that it was done again in a database that
-//! was restored from before it. Each is a leaf of its own, written together with what it tells of.
+//! What is said of an erasure after it: that the warehouse has forgotten. It is a leaf of its own, written together with
+//! what it tells of.
 //!
 //! | kind | fields beside `gseq`, `gw`, `k`, `ts`, `v` |
 //! | --- | --- |
 //! | `subject.erased-downstream` | `by`: what did it, e.g. the id of Snowflake's query; `of`: the log position of the erasure's event; `sink`: where |
-//! | `subject.erased-again` | `rows`: how many went once more; `was`: when it was erased at first |
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use leaf::SubjectTag;
-use residency::Region;
 use serde_json::{Value, json};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tlog::leaf_hash;
 
-use super::erasures::{self, Erasing};
-use super::events::{Event, SUBJECT_ERASED, SubjectErased, instant, payload};
+use super::events::microseconds;
 use super::head::{self, Stop};
-use super::outbox::{Channel, Columns};
+use super::outbox::Columns;
 use super::page::Page;
-use super::subjects;
 use super::{Shared, details};
-use crate::deeds::Erasure;
-use crate::digest::SubjectDigest;
 use crate::error::{Cause, Trouble};
 use crate::link::within;
 
@@ -96,8 +88,8 @@ pub(super) async fn forwarded(
         within(patience, async { Ok(sqlx::query("ROLLBACK").execute(&mut *connection).await?) }).await?;
         return Ok(0);
     }
-    let at_us = noted.first().map_or(0, |(_, at)| super::events::microseconds(*at));
-    append(shared, connection, &lines, Columns::default(), at_us, None, numbers).await?;
+    let at_us = noted.first().map_or(0, |(_, at)| microseconds(*at));
+    append(shared, connection, &lines, at_us, numbers).await?;
     Ok(lines.len())
 }
 
@@ -111,124 +103,25 @@ pub(super) async fn oldest_open(connection: &mut PgConnection) -> Result<Option<
     .await?)
 }
 
-/// Erases once more whoever is here although a tombstone says otherwise: the database was restored from before the
-/// erasure. The tombstones are kept in any case. How many were here.
-pub(super) async fn again(
-    shared: &Shared,
-    connection: &mut PgConnection,
-    erasures: &[Erasure],
-    now: OffsetDateTime,
-) -> Result<usize, Trouble> {
-    // Subjects have no index by digest, which every registration would pay for: one look for all of them.
-    let mut here = within(shared.limits.erasure_timeout, here(connection, shared, erasures)).await?;
-    let count = here.len();
-    for erasure in erasures {
-        let found = here.remove(&erasure.digest.bytes);
-        one_again(shared, connection, erasure, found, now).await?;
-    }
-    Ok(count)
-}
-
-/// Who has a tombstone: name, tag, and the digest that the events are keyed by.
-type Here = (String, SubjectTag, SubjectDigest);
-
-async fn one_again(
-    shared: &Shared,
-    connection: &mut PgConnection,
-    erasure: &Erasure,
-    found: Option<Here>,
-    now: OffsetDateTime,
-) -> Result<(), Trouble> {
-    let at = instant(erasure.erased_at_us);
-    let erasing = |subject, tag, events| Erasing {
-        subject,
-        tag,
-        digests: vec![erasure.digest],
-        events,
-        epoch: erasure.epoch,
-        at,
-    };
-    let Some((subject, tag, events)) = found else {
-        // Nobody has this empty name: only the tombstone is kept.
-        let nobody = erasing("", None, erasure.digest);
-        within(shared.address.patience(), erasures::erase(connection, &nobody, 0)).await?;
-        return Ok(());
-    };
-    let erasing = erasing(&subject, Some(tag), events);
-    let patience = shared.limits.erasure_timeout;
-    head::begin(shared, connection).await?;
-    within(shared.address.patience(), erasures::take_time(connection, patience)).await?;
-    let size = within(shared.address.patience(), head::read(connection)).await?.size();
-    let extent = within(patience, erasures::erase(connection, &erasing, 0)).await?;
-    let numbers = shared.numbers.take(1);
-    let was = at.format(&Rfc3339).unwrap_or_default();
-    let said = json!({"rows": extent.rows(), "was": was});
-    let gseq = numbers.first().copied().unwrap_or_default();
-    let lines = [line("subject.erased-again", shared.gateway.as_str(), gseq, now, &said)];
-    let event = event(shared, &shared.region, erasure, events, now);
-    let events = [(0, event)];
-    let behind = size.saturating_sub(1);
-    let at_us = super::events::microseconds(now);
-    append(shared, connection, &lines, Columns::of(&events), at_us, Some((&erasing, behind)), numbers).await?;
-    Ok(())
-}
-
-async fn here(
-    connection: &mut PgConnection,
-    shared: &Shared,
-    erasures: &[Erasure],
-) -> Result<HashMap<[u8; 32], Here>, Trouble> {
-    let rows = sqlx::query(
-        "SELECT state, epoch, secret, digest, key_id, registered_at, subject FROM domicile.subjects WHERE digest = ANY($1)",
-    )
-    .bind(erasures.iter().map(|erasure| erasure.digest.bytes).collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await?;
-    let here = rows.iter().map(|row| {
-        let subject: String = row.try_get(6)?;
-        let known = subjects::known(row, shared, &subject)?;
-        let digest = known.state.digest;
-        Ok((digest.bytes, (subject, known.tag, digest)))
-    });
-    here.collect()
-}
-
-fn event<'a>(
-    shared: &'a Shared,
-    region: &Region,
-    erasure: &Erasure,
-    key: SubjectDigest,
-    now: OffsetDateTime,
-) -> Event<'a> {
-    let said = SubjectErased::new(region, erasure.epoch.0, instant(erasure.erased_at_us));
-    Event {
-        channel: Channel::ZeroParty,
-        topic: shared.events.subject_erased.as_ref().into(),
-        key,
-        event_type: SUBJECT_ERASED,
-        event_id: format!("{:032x}-again", rand::random::<u128>()).into(),
-        source: &shared.events.source,
-        time: now,
-        datacontenttype: "application/json",
-        traceparent: None,
-        extensions: None,
-        data: payload(&said).into(),
-    }
-}
-
 async fn append(
     shared: &Shared,
     connection: &mut PgConnection,
     lines: &[String],
-    events: Columns<'_>,
     at_us: i64,
-    erasing: Option<(&Erasing<'_>, u64)>,
     numbers: Vec<u64>,
 ) -> Result<u64, Trouble> {
     let hashes: Vec<[u8; 32]> = lines.iter().map(|line| leaf_hash(line.as_bytes())).collect();
     let lines = lines.iter().map(String::as_str).collect();
-    let page =
-        Page { lines, hashes, events, records: &[], details: details::Rows::default(), fence: None, at_us, erasing };
+    let page = Page {
+        lines,
+        hashes,
+        events: Columns::default(),
+        records: &[],
+        details: details::Rows::default(),
+        fence: None,
+        at_us,
+        erasing: None,
+    };
     match head::append(shared, connection, &page, true).await {
         Ok(first) => Ok(first),
         Err(Stop::Not(trouble)) => {
@@ -246,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_leaf_is_canonical_whatever_the_sink_calls_its_deeds() {
-        let at = instant(1_795_521_600_000_001);
+        let at = crate::region::events::instant(1_795_521_600_000_001);
         let said = json!({"by": "01b2-\"ü\"\n\u{1}", "of": 7, "sink": "snowflake"});
         let line = line("subject.erased-downstream", "gw-1.0", 3, at, &said);
         assert_eq!(leaf::check_canonical(line.as_bytes()), Ok(()));

@@ -388,17 +388,6 @@ impl Log {
         Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
     }
 
-    /// Erases again, by their tombstones, whoever came back with a backup from before their erasure: to be done after a
-    /// restore and before anybody is served. Each that was here leaves a leaf and goes the way of an erasure, down to
-    /// the warehouse; the others are only remembered. How many were here. `now_us` is the time of the leaves.
-    ///
-    /// # Errors
-    /// When the database does not answer; what was erased until then stays erased, and asking again is harmless.
-    pub async fn erase_again(&self, erasures: &[Erasure], now_us: i64) -> Result<usize, Error> {
-        let (shared, now) = (&self.0.shared, instant(now_us));
-        change!(self, connection => aftermath::again(shared, connection, erasures, now))
-    }
-
     /// Waits until what is committed now can be searched.
     async fn index_caught_up(&self) -> Result<(), Error> {
         let shared = &self.0.shared;

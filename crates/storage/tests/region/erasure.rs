@@ -239,37 +239,3 @@ async fn what_the_warehouse_forgot_is_a_leaf_once() {
     let head = log.head().await.unwrap();
     assert_eq!(log.leaves(0, 100).await.unwrap().len() as u64, head.size);
 }
-
-#[tokio::test]
-async fn who_came_back_with_an_old_backup_is_erased_again_by_the_tombstone() {
-    let scene = Scene::new().await;
-    let store = scene.open();
-    up(&store).await;
-    let (anna, bert) = (subject("anna"), subject("bert"));
-    for who in [&anna, &bert] {
-        done(&store, who, put("a", r#""canary""#, Precondition::None)).await;
-        done(&store, who, declare("colour", r#""canary""#)).await;
-    }
-    // The directory remembers what this database has never heard of.
-    let tombstone = |who: &residency::SubjectId| {
-        let pepper = storage::Pepper::new(1, &[7; 32]).unwrap();
-        let digest = storage::Peppers::new(pepper, Vec::new()).digest(who);
-        storage::Erasure { digest, epoch: residency::Epoch::FIRST, erased_at_us: 1_795_521_600_000_000 }
-    };
-    let tombstones = [tombstone(&anna), tombstone(&subject("cleo"))];
-    let log = store.log();
-    assert_eq!(log.erase_again(&tombstones, 1_795_600_000_000_000).await.unwrap(), 1);
-    assert_eq!(log.erase_again(&tombstones, 1_795_600_000_000_000).await.unwrap(), 0, "once");
-    for who in [&anna, &subject("cleo")] {
-        assert_eq!(commit(&store, who, put("a", "1", Precondition::None)).await.unwrap_err(), ERASED);
-        assert_eq!(look_up(&store, who, Lookup::Subject).await.unwrap_err(), ERASED);
-    }
-    assert_eq!(scene.number("SELECT count(*) FROM domicile.records").await, 1);
-    let left = "SELECT count(*) FROM domicile.outbox WHERE convert_from(data, 'UTF8') LIKE '%canary%'";
-    assert_eq!(scene.number(left).await, 2, "the neighbour's");
-    let kinds = scene.strings("SELECT line::jsonb ->> 'k' FROM domicile.leaves ORDER BY seq").await;
-    assert_eq!(kinds.iter().filter(|kind| *kind == "subject.erased-again").count(), 1);
-    let last = log.outbox(Channel::ZeroParty, 0, 100).await.unwrap().pop().unwrap();
-    assert_eq!(last.event_type, "domicile.subject-erased", "the warehouse hears of it again");
-    assert_eq!(log.erasures(0, None).await.unwrap().len(), 2);
-}

@@ -29,10 +29,10 @@ pub(crate) struct Backups {
     /// How long one backup, verification or restore may take, in minutes.
     #[schemars(range(min = 1, max = 10_080))]
     pub run_minutes_max: u32,
-    /// `ops doctor` and the alerts complain when the last proven backup of a database is older, in hours.
+    /// `ops backup list` and `ops drill crash --url` complain when the last proven backup of a database is older, in hours.
     #[schemars(range(min = 1, max = 8760))]
     pub verified_age_hours_max: u32,
-    /// The same for the last successful drill of restoring, in hours.
+    /// `ops drill history` complains when the last passed drill of restoring is older, in hours.
     #[schemars(range(min = 1, max = 8760))]
     pub drill_age_hours_max: u32,
     /// Where reports of drills are kept, and what was proven last, which a process that serves shows as metrics. Default:

@@ -108,7 +108,7 @@ pub(crate) struct Directory {
     pub postgres: Option<String>,
     /// The password, as `file:…` or `env:…`, when the URL is written here.
     pub postgres_password: Option<String>,
-    /// The owner's URL, used by `domicile migrate` only. Default: `postgres`.
+    /// The owner's URL, used by `migrate`, `keys`, `smoke` and `ops`, never by `serve`. Default: `postgres`.
     pub postgres_owner: Option<String>,
     /// Pins kept in memory.
     #[schemars(range(min = 0, max = 100_000_000))]

@@ -23,7 +23,7 @@ pub(crate) struct Region {
     pub postgres: Option<String>,
     /// The password, as `file:…` or `env:…`, when the URL is written here.
     pub postgres_password: Option<String>,
-    /// The owner's URL, used by `domicile migrate` only. Default: `postgres`.
+    /// The owner's URL, used by `migrate`, `smoke`, `audit prune` and `ops`, never by `serve`. Default: `postgres`.
     pub postgres_owner: Option<String>,
     /// The origin of the region's audit log (C2SP tlog-checkpoint), for ever:
     /// e.g. `eu-central.log.example.com`.
