@@ -65,11 +65,13 @@ pub(crate) fn region(config: &Config, region: &Region, gateway: &GatewayId) -> a
     })
 }
 
-/// A store's bounds: its own, and shorter than the request that waits for it, so that the store's reason is heard.
+/// A store's bounds: its own, and shorter than the request that waits for it, so that the store's reason is heard. No
+/// record grows above what a request can put.
 fn limits(config: &Config) -> storage::Limits {
     let mut limits = storage::Limits::default();
     let request = Duration::from_millis(config.gateway.limits.request_ms_max);
     limits.answer_timeout = limits.answer_timeout.min(request * 4 / 5);
+    limits.record_bytes_max = usize::try_from(config.gateway.limits.body_bytes_max).unwrap_or(usize::MAX);
     limits
 }
 

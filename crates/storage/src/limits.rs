@@ -13,6 +13,8 @@ pub struct Limits {
     pub batch_deeds_max: usize,
     /// Bytes of content in one transaction, and so of one deed.
     pub batch_bytes_max: usize,
+    /// Bytes of a record, above which no merge patch lets it grow: what can be put.
+    pub record_bytes_max: usize,
     /// Lookups in one SELECT.
     pub batch_lookups_max: usize,
     /// Records that are created or replaced by the very statement that appends their leaves, which saves three round trips.
@@ -66,6 +68,7 @@ impl Default for Limits {
             queue_bytes_max: 64 << 20,
             batch_deeds_max: 4_096,
             batch_bytes_max: 16 << 20,
+            record_bytes_max: 1 << 20,
             batch_lookups_max: 1_024,
             page_records_max: 128,
             gather_turns_max: 8,

@@ -6,18 +6,21 @@
 //!
 //! What goes wrong stays small: a batch that was overtaken is done again; a deed that the database refuses
 //! is found by halving the batch and only leaves a leaf; a connection lost before the COMMIT costs another
-//! attempt, and one lost during the COMMIT is cleared up by looking into the log.
+//! attempt, and one lost during the COMMIT is cleared up by looking into the log. A bug in the work at a batch costs
+//! that batch, and nobody else.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use metrics::{counter, gauge, histogram};
 use sqlx::Executor;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tracing::warn;
+use tracing::{error, warn};
 
-use super::collector::{Batch, Collector, Next};
+use super::collector::{Collector, Next};
 use super::crew::{Crew, Hand};
 use super::entry::{Entry, Reply};
 use super::transaction::{Failure, Sealed, transact};
@@ -81,10 +84,13 @@ impl Committer {
             let idle = if *closing.borrow() { super::REFUSAL_PAUSE } else { shared.limits.idle_check_interval };
             match committers.collector.next(idle, &mut closing).await {
                 Next::Batch(mut batch) => {
-                    if self.used_at.elapsed() > FRESH_FOR {
-                        drop(self.hand.link.ping().await);
+                    // Parts still to be done, the next one last.
+                    let mut parts = erasures::apart(std::mem::take(&mut batch.entries));
+                    parts.reverse();
+                    // A panic that ended this task would keep the batch's subjects busy for ever.
+                    while AssertUnwindSafe(self.commit(&mut parts)).catch_unwind().await.is_err() {
+                        self.give_up(parts.pop().unwrap_or_default()).await;
                     }
-                    self.commit(&mut batch).await;
                     self.used_at = Instant::now();
                     committers.collector.done(&mut batch);
                 }
@@ -101,20 +107,24 @@ impl Committer {
         }
     }
 
-    /// Commits a batch, in parts where it must be, and answers everybody in it.
-    async fn commit(&mut self, batch: &mut Batch) {
+    /// Commits a batch, in parts where it must be, and answers everybody in it. The part under way is the last of them
+    /// until it is known what came of it.
+    async fn commit(&mut self, parts: &mut Vec<Vec<Entry>>) {
         let committers = Arc::clone(&self.committers);
         let shared = &committers.shared;
+        if self.used_at.elapsed() > FRESH_FOR {
+            drop(self.hand.link.ping().await);
+        }
         let begun = Instant::now();
         let region = shared.region.as_str();
-        histogram!("domicile_commit_batch_deeds", "region" => region.to_owned()).record(batch.entries.len() as f64);
+        let deeds: usize = parts.iter().map(Vec::len).sum();
+        histogram!("domicile_commit_batch_deeds", "region" => region.to_owned()).record(deeds as f64);
         gauge!("domicile_queue_deeds", "region" => region.to_owned()).set(shared.room.deeds() as f64);
-        // Parts still to be done, the next one last.
-        let mut parts = erasures::apart(std::mem::take(&mut batch.entries));
-        parts.reverse();
         let mut attempts = 0;
-        while let Some(mut entries) = parts.pop() {
-            let failure = match self.attempt(&entries, attempts >= CAREFUL_FROM).await {
+        while let Some(entries) = parts.last() {
+            let outcome = self.attempt(entries, attempts >= CAREFUL_FROM).await;
+            let mut entries = parts.pop().unwrap_or_default();
+            let failure = match outcome {
                 Ok((sealed, first)) => {
                     committers.answer(entries, sealed, first);
                     // What was in the way of this part is not in the way of the next one.
@@ -125,6 +135,11 @@ impl Committer {
             };
             let trouble = match failure {
                 Failure::Not(trouble) => trouble,
+                Failure::Heavy => {
+                    let second = entries.split_off(entries.len() / 2);
+                    parts.extend([second, entries]);
+                    continue;
+                }
                 Failure::Unknown { sealed, numbers, cause, seq, hash } => match self.look_up(seq, &hash).await {
                     Ok(true) => {
                         committers.answer(entries, *sealed, seq);
@@ -144,7 +159,7 @@ impl Committer {
             };
             if let Trouble::Refused { sqlstate, message } = trouble {
                 let error = Error::RefusedByDatabase { sqlstate, message };
-                if !halve(&mut parts, &mut entries, &error) {
+                if !halve(parts, &mut entries, &error) {
                     warn!(%region, %error, "The database refused a batch in which there is nothing to refuse");
                     committers.fail(entries, &Error::Internal(Cause::new(error.to_string()))).await;
                 }
@@ -178,6 +193,20 @@ impl Committer {
         histogram!("domicile_commit_seconds", "region" => region.to_owned()).record(begun.elapsed().as_secs_f64());
     }
 
+    /// Answers the part of a batch whose work has ended in a panic. How far it had come is not known.
+    async fn give_up(&mut self, entries: Vec<Entry>) {
+        let committers = Arc::clone(&self.committers);
+        let region = &committers.shared.region;
+        // Whatever was being said on it was not said to its end.
+        self.hand.link.cut();
+        counter!("domicile_commits_unknown_total", "region" => region.as_str().to_owned()).increment(1);
+        let deeds = entries.len();
+        error!(%region, deeds, "The work at a batch ended in a panic, which is a bug; what became of it is not known");
+        committers.fail(entries, &Error::OutcomeUnknown { region: region.clone() }).await;
+        // Leaves that nobody waits for come back with the next batch.
+        self.hand.link.pause().await;
+    }
+
     /// One attempt at committing entries together. Returns what to answer, and the first leaf's position.
     async fn attempt(&mut self, entries: &[Entry], careful: bool) -> Result<(Sealed, u64), Failure> {
         let shared = &self.committers.shared;
@@ -200,6 +229,8 @@ impl Committer {
                 }
                 Err(Failure::Not(trouble))
             }
+            // Nothing was begun.
+            Err(heavy @ Failure::Heavy) => Err(heavy),
             Err(unknown @ Failure::Unknown { .. }) => {
                 self.hand.link.cut();
                 Err(unknown)
@@ -215,16 +246,18 @@ impl Committer {
         }
     }
 
-    /// Looks into the log, on a new connection, for a batch whose commit was cut off.
+    /// Looks into the log, on a new connection, for a batch whose commit was cut off. What is not there will not get
+    /// there later.
     async fn look_up(&mut self, seq: u64, hash: &[u8; 32]) -> Result<bool, Trouble> {
-        let limits = self.committers.shared.limits.clone();
-        let patience = self.committers.shared.address.patience();
+        let committers = Arc::clone(&self.committers);
+        let shared = &committers.shared;
+        let (limits, patience) = (&shared.limits, shared.address.patience());
         let mut attempts = 0;
         let begun = Instant::now();
         loop {
             attempts += 1;
             let outcome = match self.hand.link.connection().await {
-                Ok(connection) => within(patience, head::was_committed(connection, seq, hash)).await,
+                Ok(connection) => within(patience, head::was_committed(shared, connection, seq, hash)).await,
                 Err(trouble) => Err(trouble),
             };
             // A transaction may be open on it: a new one is cheaper than thinking about it.

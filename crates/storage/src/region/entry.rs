@@ -177,7 +177,8 @@ impl Note {
     }
 }
 
-/// What a change weighs in the queue, in bytes.
+/// What a change weighs in the queue, in bytes. The record that a patch is merged into is loaded in its turn only, and
+/// measured then.
 pub(super) fn weight(change: &Change) -> usize {
     let content = match change {
         Change::PinSubject | Change::EraseSubject | Change::DeleteRecord { .. } | Change::DeleteAttribute { .. } => 0,

@@ -2,12 +2,12 @@
 //! publishes, and how much it touches.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value;
-use serde_json::value::RawValue;
-use time::OffsetDateTime;
+use serde_json::value::{RawValue, to_raw_value};
 use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 
 use super::draft::Draft;
 use super::entry::Deed;
@@ -84,7 +84,7 @@ impl<'a> Fold<'a> {
                 let slot = &mut self.records[place];
                 slot.check(when)?;
                 let body = match (slot.now, slot.content.as_deref()) {
-                    (Some(_), Some(body)) => merged(body, patch)?,
+                    (Some(_), Some(body)) => bounded(merged(body, patch)?, body, self.shared.limits.record_bytes_max)?,
                     _ => return Err(Error::NotFound),
                 };
                 let bytes = body.get().len();
@@ -167,7 +167,7 @@ impl<'a> Fold<'a> {
             return Ok(Done { effect, event: None, rows: 0, bytes: 0 });
         }
         let time = match &outgoing.time {
-            Some(text) => OffsetDateTime::parse(text, &Rfc3339).map_err(|_| Error::RefusedByDatabase {
+            Some(text) => utc(text).ok_or_else(|| Error::RefusedByDatabase {
                 sqlstate: "22007".to_owned(),
                 message: "a time that is not RFC 3339".to_owned(),
             })?,
@@ -260,38 +260,69 @@ impl<'a> Fold<'a> {
     }
 }
 
-/// A body with a merge patch applied (RFC 7396).
-fn merged(body: &str, patch: &Value) -> Result<Box<RawValue>, Error> {
-    let unreadable = || Error::RefusedByDatabase {
-        sqlstate: "22P02".to_owned(),
-        message: "the record cannot be read as JSON".to_owned(),
-    };
-    let mut value: Value = serde_json::from_str(body).map_err(|_| unreadable())?;
-    merge(&mut value, patch);
-    serde_json::value::to_raw_value(&value).map_err(|_| unreadable())
+/// A time as the database takes it: in UTC, and within the years 0000 to 9999 there, too.
+fn utc(text: &str) -> Option<OffsetDateTime> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_offset(UtcOffset::UTC)?;
+    (time.year() >= 0).then_some(time)
 }
 
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(changes) = patch else {
-        *target = patch.clone();
-        return;
+/// A body with a merge patch applied (RFC 7396). Only what the patch names is read: every other value stays as it was
+/// written, whatever digits it has.
+fn merged(body: &str, patch: &Value) -> Result<Box<RawValue>, Error> {
+    let whole = serde_json::from_str(body);
+    whole.and_then(|whole| merge(Some(whole), patch)).map_err(|_| Error::RefusedByDatabase {
+        sqlstate: "22P02".to_owned(),
+        message: "the record cannot be read as JSON".to_owned(),
+    })
+}
+
+fn merge(target: Option<&RawValue>, patch: &Value) -> serde_json::Result<Box<RawValue>> {
+    let Value::Object(changes) = patch else { return to_raw_value(patch) };
+    // What is no object gives way to one.
+    let mut fields: BTreeMap<String, Cow<'_, RawValue>> = match target {
+        Some(object) if object.get().starts_with('{') => {
+            let fields: BTreeMap<String, &RawValue> = serde_json::from_str(object.get())?;
+            fields.into_iter().map(|(name, value)| (name, Cow::Borrowed(value))).collect()
+        }
+        _ => BTreeMap::new(),
     };
-    if !target.is_object() {
-        *target = Value::Object(serde_json::Map::new());
-    }
-    if let Value::Object(fields) = target {
-        for (name, change) in changes {
-            if change.is_null() {
-                fields.remove(name);
-            } else {
-                merge(fields.entry(name.as_str()).or_insert(Value::Null), change);
-            }
+    for (name, change) in changes {
+        if change.is_null() {
+            fields.remove(name);
+        } else {
+            let value = merge(fields.get(name).map(Cow::as_ref), change)?;
+            fields.insert(name.clone(), Cow::Owned(value));
         }
     }
+    to_raw_value(&fields)
+}
+
+/// Refuses a record that would grow by its patch above what could be put. One that is larger already may shrink.
+fn bounded(merged: Box<RawValue>, before: &str, max_bytes: usize) -> Result<Box<RawValue>, Error> {
+    let is_too_large = merged.get().len() > max_bytes && {
+        let bytes = compact_len(merged.get());
+        bytes > max_bytes && bytes > compact_len(before)
+    };
+    if is_too_large { Err(Error::TooLarge { max_bytes }) } else { Ok(merged) }
+}
+
+/// How many bytes a JSON text has without the blanks between its parts, which the database puts where it likes.
+fn compact_len(text: &str) -> usize {
+    let (mut quoted, mut escaped) = (false, false);
+    let mut counts = |byte: &u8| {
+        let blank = !quoted && matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        if *byte == b'"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = *byte == b'\\' && !escaped;
+        !blank
+    };
+    text.as_bytes().iter().filter(|byte| counts(byte)).count()
 }
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
     use serde_json::json;
 
@@ -315,9 +346,35 @@ mod tests {
             (json!([1, 2]), json!({"a":"b","c":null}), json!({"a":"b"})),
             (json!({}), json!({"a":{"bb":{"ccc":null}}}), json!({"a":{"bb":{}}})),
         ] {
-            let mut merged = target.clone();
-            merge(&mut merged, &patch);
-            assert_eq!(merged, result, "{target} with {patch}");
+            let merged = merged(&target.to_string(), &patch).unwrap();
+            assert_eq!(serde_json::from_str::<Value>(merged.get()).unwrap(), result, "{target} with {patch}");
         }
+    }
+
+    #[test]
+    fn a_merge_patch_leaves_every_digit_of_what_it_does_not_name() {
+        let body = r#" {"account": 12345678901234567890123, "far": 1e400, "in": {"exact": 0.10, "x": [1.0]}, "x": 1}"#;
+        for (patch, result) in [
+            (
+                json!({"x": 2}),
+                r#"{"account":12345678901234567890123,"far":1e400,"in":{"exact": 0.10, "x": [1.0]},"x":2}"#,
+            ),
+            (
+                json!({"in": {"y": null, "x": "z"}, "x": null}),
+                r#"{"account":12345678901234567890123,"far":1e400,"in":{"exact":0.10,"x":"z"}}"#,
+            ),
+            (json!({"account": 1, "far": null, "in": {}}), r#"{"account":1,"in":{"exact":0.10,"x":[1.0]},"x":1}"#),
+        ] {
+            assert_eq!(merged(body, &patch).unwrap().get(), result);
+        }
+        assert!(merged("{", &json!({})).is_err());
+    }
+
+    #[test]
+    fn blanks_between_the_parts_do_not_count() {
+        for text in [r#"{"a":[1,2,"b \" c"],"d e":"\\"}"#, "7", r#"" ""#] {
+            assert_eq!(compact_len(text), text.len());
+        }
+        assert_eq!(compact_len("{\"a\" : [1, 2],\n\t\"b\": \"\\\\\" }"), r#"{"a":[1,2],"b":"\\"}"#.len());
     }
 }

@@ -5,7 +5,7 @@
 //! commit and advances it by compare-and-set, in the same statement that writes leaves and events. Only
 //! when another gateway was faster is the head locked and read first.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Executor, Row};
@@ -25,14 +25,14 @@ pub(super) struct Pen {
     known: Mutex<Known>,
     /// The fence as last seen; 0 before the first look.
     fence: AtomicU64,
+    /// Whether other gateways have been writing this log lately: then it is locked first. Changed by whoever holds the pen.
+    contended: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Known {
     /// The head after the last commit, unless that is not known.
     tip: Option<Tip>,
-    /// Whether other gateways have been writing this log lately: then it is locked first.
-    contended: bool,
 }
 
 /// The head row.
@@ -68,7 +68,7 @@ impl From<Trouble> for Stop {
 
 impl Pen {
     pub(super) fn new() -> Self {
-        Self { known: Mutex::default(), fence: AtomicU64::new(0) }
+        Self { known: Mutex::default(), fence: AtomicU64::new(0), contended: AtomicBool::new(false) }
     }
 
     /// The fence as last seen, if ever.
@@ -128,25 +128,35 @@ pub(super) async fn append(
     mut in_transaction: bool,
 ) -> Result<u64, Stop> {
     let patience = shared.address.patience();
-    if !page.details.is_empty() {
+    let contended = &shared.head.contended;
+    // Where others write, a record may be locked by somebody who waits for his own pen: whoever waits for it here must not
+    // hold this one.
+    let early = !page.records.is_empty() && contended.load(Ordering::Acquire);
+    if early || !page.details.is_empty() {
         begin_unless(&mut in_transaction, connection, shared).await?;
+    }
+    if early {
+        records::change(shared, connection, page.records).await?;
     }
     let mut known = shared.head.known.lock().await;
     // Whatever goes wrong from here on, the next one looks at the head itself.
     // A head that is remembered with another fence than the page's was moved by another gateway since.
     let current = |tip: &Tip| page.fence.is_none_or(|fence| fence == tip.fence);
-    let remembered = known.tip.take().filter(|tip| !known.contended && page.erasing.is_none() && current(tip));
+    let lock_first = contended.load(Ordering::Acquire) || page.erasing.is_some();
+    let remembered = known.tip.take().filter(|tip| !lock_first && current(tip));
     let mut locked = remembered.is_none();
     let mut tip = match remembered {
         Some(tip) => tip,
         None => {
             begin_unless(&mut in_transaction, connection, shared).await?;
             // Before the head, as everybody does.
-            records::change(shared, connection, page.records).await?;
+            if !early {
+                records::change(shared, connection, page.records).await?;
+            }
             within(patience, lock(connection)).await?
         }
     };
-    let records = if locked { &[] } else { page.records };
+    let records = if locked || early { &[] } else { page.records };
     if let Some((erasing, behind)) = page.erasing {
         within(shared.limits.erasure_timeout, erasures::erase(connection, erasing, behind)).await?;
     }
@@ -164,7 +174,9 @@ pub(super) async fn append(
             }
             Err((trouble, _)) => {
                 // Somebody else moved the head, or changed one of the records: others write, too.
-                known.contended |= !records.is_empty() && matches!(trouble, Trouble::Conflict(_));
+                if !records.is_empty() && matches!(trouble, Trouble::Conflict(_)) {
+                    contended.store(true, Ordering::Release);
+                }
                 return Err(trouble.into());
             }
         };
@@ -183,7 +195,9 @@ pub(super) async fn append(
                 }
             }
             // The head, when it was locked, was another one than this process left behind: others write, too.
-            known.contended &= locked && *shared.committed.borrow() != tip.size();
+            if !locked || *shared.committed.borrow() == tip.size() {
+                contended.store(false, Ordering::Release);
+            }
             shared.committed.send_if_modified(|size| raise(size, next.size()));
             shared.head.saw(&next);
             known.tip = Some(next);
@@ -193,7 +207,7 @@ pub(super) async fn append(
             return Err(Trouble::Internal(Cause::new("the head moved under its lock")).into());
         }
         // Another gateway was faster: take the lock first.
-        known.contended = true;
+        contended.store(true, Ordering::Release);
         locked = true;
         begin_unless(&mut in_transaction, connection, shared).await?;
         tip = within(patience, lock(connection)).await?;
@@ -224,15 +238,31 @@ pub(super) async fn begin(shared: &Shared, connection: &mut PgConnection) -> Res
     Ok(())
 }
 
-/// Whether a page whose commit was cut off is in the log. Taking the head's lock waits for whoever may
-/// still be committing it.
-pub(super) async fn was_committed(connection: &mut PgConnection, seq: u64, hash: &[u8; 32]) -> Result<bool, Trouble> {
+/// Whether a page whose commit was cut off is in the log; if not, it never will be.
+///
+/// Taking the head's lock waits for a transaction that has advanced the head. A statement on its own may not have come
+/// so far: the server may have it wait for a record's lock long after its connection is gone. It finds the head under
+/// another fence then, and fails.
+pub(super) async fn was_committed(
+    shared: &Shared,
+    connection: &mut PgConnection,
+    seq: u64,
+    hash: &[u8; 32],
+) -> Result<bool, Trouble> {
     connection.execute("BEGIN").await?;
-    lock(connection).await?;
+    let mut tip = lock(connection).await?;
     let found: Option<Vec<u8>> = sqlx::query_scalar("SELECT hash FROM domicile.leaves WHERE seq = $1")
         .bind(column(seq))
         .fetch_optional(&mut *connection)
         .await?;
-    connection.execute("ROLLBACK").await?;
-    Ok(found.is_some_and(|found| found == hash))
+    // Where another page is, the head has gone on, and nobody finds it where it was.
+    if let Some(found) = found {
+        connection.execute("ROLLBACK").await?;
+        return Ok(found == hash);
+    }
+    connection.execute("UPDATE domicile.head SET fence = fence + 1 WHERE only_row").await?;
+    connection.execute("COMMIT").await?;
+    tip.fence += 1;
+    shared.head.saw(&tip);
+    Ok(false)
 }

@@ -80,6 +80,28 @@ pub(super) async fn lock(
     Ok(())
 }
 
+/// How many bytes of bodies are wanted.
+pub(super) async fn measure(
+    connection: &mut PgConnection,
+    region: &Region,
+    names: &[(Name<'_>, bool)],
+) -> Result<u64, Trouble> {
+    let wanted = || names.iter().filter(|(_, body_wanted)| *body_wanted).map(|(name, _)| name);
+    let bytes = sqlx::query_scalar(
+        "SELECT coalesce(sum(octet_length(r.body::text)), 0)::bigint \
+         FROM unnest($2::text[], $3::text[], $4::text[]) AS k(subject, collection, key) \
+         JOIN domicile.records AS r \
+           ON r.region = $1 AND r.subject = k.subject AND r.collection = k.collection AND r.key = k.key",
+    )
+    .bind(region.as_str())
+    .bind(wanted().map(|name| name.subject).collect::<Vec<_>>())
+    .bind(wanted().map(|name| name.collection).collect::<Vec<_>>())
+    .bind(wanted().map(|name| name.key).collect::<Vec<_>>())
+    .fetch_one(connection)
+    .await?;
+    version(bytes)
+}
+
 /// What stands under these names, in their order. Bodies are read where they are wanted.
 pub(super) async fn load(
     connection: &mut PgConnection,

@@ -32,6 +32,8 @@ pub(super) struct Sealed {
 pub(super) enum Failure {
     /// Nothing of it was done.
     Not(Trouble),
+    /// Nothing: what its patches are merged into is more than is loaded at a time. There are several of them.
+    Heavy,
     /// It may have been done; if so, this is what everybody is to be told.
     Unknown { sealed: Box<Sealed>, numbers: Vec<u64>, cause: Cause, seq: u64, hash: [u8; 32] },
 }
@@ -53,6 +55,9 @@ pub(super) async fn transact(
 ) -> Result<(Sealed, u64), Failure> {
     let (homes, fence) = homes(shared, connection, entries).await?;
     let wants = Wants::of(entries);
+    if is_heavy(shared, connection, &wants).await? {
+        return Err(Failure::Heavy);
+    }
     let erasing = Erasing::of(shared, entries, &homes);
     let careful = careful || erasing.is_some();
     if careful {
@@ -198,6 +203,17 @@ async fn lock(shared: &Shared, connection: &mut PgConnection, wants: &Wants<'_>)
         within(patience, zero_party::lock(connection, &shared.region, &wants.attributes)).await?;
     }
     Ok(())
+}
+
+/// Whether the bodies that are to be loaded are more than a batch may hold. A few cannot be, and are not measured.
+async fn is_heavy(shared: &Shared, connection: &mut PgConnection, wants: &Wants<'_>) -> Result<bool, Trouble> {
+    let bodies = wants.records.iter().filter(|(_, body_wanted)| *body_wanted).count();
+    let bytes_max = shared.limits.batch_bytes_max;
+    if bodies < 2 || bodies.saturating_mul(shared.limits.record_bytes_max) <= bytes_max {
+        return Ok(false);
+    }
+    let measured = records::measure(connection, &shared.region, &wants.records);
+    Ok(within(shared.address.patience(), measured).await? > bytes_max as u64)
 }
 
 async fn load(shared: &Shared, connection: &mut PgConnection, wants: &Wants<'_>) -> Result<Loaded, Trouble> {

@@ -211,11 +211,19 @@ async fn an_event_reaches_the_outbox_as_it_was_given() {
         panic!("the subject is registered");
     };
     assert_eq!(row.key, state.digest);
-    let not_a_time = Change::PublishEvent {
-        event: storage::OutgoingEvent { time: Some("soon".to_owned()), ..event("e2") },
-        idempotency: None,
-    };
-    assert!(matches!(commit(&store, &anna, not_a_time).await, Err(Error::RefusedByDatabase { .. })));
+}
+
+#[tokio::test]
+async fn an_event_of_no_time_that_the_database_knows_is_refused_and_stops_nobody() {
+    let scene = Scene::new().await;
+    let (store, anna) = (scene.open(), subject("anna"));
+    // The last two are in the years -1 and 10000 of UTC. More often than there are committers.
+    for time in ["soon", "0000-01-01T00:00:00+00:01", "9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59-00:01"] {
+        let event = storage::OutgoingEvent { time: Some(time.to_owned()), ..event("e") };
+        let outcome = commit(&store, &anna, Change::PublishEvent { event, idempotency: None }).await;
+        assert!(matches!(outcome, Err(Error::RefusedByDatabase { .. })), "{time}: {outcome:?}");
+    }
+    done(&store, &anna, Change::PublishEvent { event: event("e"), idempotency: None }).await;
 }
 
 #[tokio::test]

@@ -106,6 +106,63 @@ async fn a_server_that_hangs_is_given_up_within_the_deadline() {
         .await;
 }
 
+#[tokio::test]
+async fn a_write_that_was_given_up_is_not_done_later_besides() {
+    let scene = Scene::new().await;
+    let mut settings = scene.settings(1);
+    // Its statement is given up long before the server gives up the lock that it waits for.
+    settings.limits = Limits { statement_timeout: Duration::from_millis(700), ..patient() };
+    let (store, anna) = (RegionStore::open(settings), subject("anna"));
+    done(&store, &anna, put("a", "1", Precondition::None)).await;
+    let leaves = scene.number("SELECT count(*) FROM domicile.leaves").await;
+    let mut holder = scene.outside().await;
+    sqlx::raw_sql("BEGIN; SELECT FROM domicile.records FOR UPDATE").execute(&mut holder).await.unwrap();
+    let writing = tokio::spawn({
+        let (store, anna) = (store.clone(), anna.clone());
+        async move { commit(&store, &anna, put("a", "2", Precondition::None)).await }
+    });
+    // Both the one that was given up and the one that followed it wait for the record.
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("it is tried again", async || scene.number(waiting).await >= 2).await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
+    assert_eq!(writing.await.unwrap().unwrap().value, Effect::Replaced { version: 2 });
+    done(&store, &anna, put("b", "1", Precondition::None)).await;
+    assert_eq!(record(&store, &anna, "a").await.unwrap().version, 2);
+    let events = "SELECT count(*) FROM domicile.outbox WHERE event_type = 'domicile.record-changed'";
+    assert_eq!(scene.number(events).await, 3);
+    // The two writes and the one look.
+    assert_eq!(scene.number("SELECT count(*) FROM domicile.leaves").await, leaves + 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateways_that_write_the_same_records_do_not_wait_for_each_other_in_a_circle() {
+    const LOCK_TIMEOUT: Duration = Duration::from_secs(45);
+    let scene = Scene::new().await;
+    let stores = [1, 2].map(|gateway| {
+        let mut settings = scene.settings(gateway);
+        // Both kinds of commit: of a few records in one statement, and of more in a transaction.
+        settings.limits = Limits { page_records_max: 2, lock_timeout: LOCK_TIMEOUT, attempts_max: 1_000, ..patient() };
+        settings.committer_connections = 3;
+        RegionStore::open(settings)
+    });
+    let writers = (0..48).map(|n| {
+        let (store, subject) = (stores[n % 2].clone(), subject(n / 2 % 8));
+        tokio::spawn(async move {
+            for round in 0..20 {
+                let begun = Instant::now();
+                commit(&store, &subject, put("hot", &round.to_string(), Precondition::None)).await.unwrap();
+                // Only the end of the lock's timeout would have taken so long.
+                assert!(begun.elapsed() < LOCK_TIMEOUT, "{:?}", begun.elapsed());
+            }
+        })
+    });
+    for writer in join_all(writers).await {
+        writer.unwrap();
+    }
+    assert_eq!(scene.number("SELECT sum(version)::bigint FROM domicile.records").await, 48 * 20);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_acknowledged_write_is_lost_when_the_server_crashes_under_load() {
     let scene = Scene::apart().await;

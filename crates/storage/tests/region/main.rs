@@ -7,6 +7,7 @@ mod erasure;
 mod failures;
 mod identity;
 mod log;
+mod merges;
 mod reads;
 mod scene;
 #[path = "../support/mod.rs"]
