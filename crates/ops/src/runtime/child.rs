@@ -1,6 +1,10 @@
 //! Running other programs to their end, with a deadline, and keeping one that holds the deployer's lease.
+//!
+//! Each has a process group of its own: who presses Ctrl-C asks the deployer to stop, and it is the deployer that ends the
+//! step under way and turns back. In the terminal's own group the program of that step would die instead, and its lease.
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +26,7 @@ const LEASE_MAX: Duration = Duration::from_secs(60);
 /// Runs a program to its end.
 pub(super) fn run(mut command: Command, patience: Duration) -> Result<Ran, Trouble> {
     let name = command.get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().map_err(|e| Trouble::new(format!("{name} cannot be run: {e}")))?;
     let (out, err) = (reader(child.stdout.take()), reader(child.stderr.take()));
     let begun = Instant::now();
@@ -72,7 +76,7 @@ struct Keeper {
 
 /// Starts `ops lease` and waits for its first word.
 pub(super) fn hold(mut command: Command) -> Result<Box<dyn Held>, Trouble> {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
     let mut child = command.spawn()?;
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let stop = Arc::new(AtomicBool::new(false));
@@ -172,6 +176,20 @@ mod tests {
     fn a_program_that_does_not_end_is_ended() {
         let late = run(shell("exec sleep 600"), Duration::from_millis(50)).expect_err("it is late");
         assert_eq!(late.exit, Exit::Unreachable);
+    }
+
+    #[test]
+    fn what_the_terminal_sends_to_our_group_reaches_no_program_of_ours() {
+        // Field 5 of the line is the process group; the name in the second has no space here.
+        let own = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+        let own =
+            own.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(2)).expect("a group").to_owned();
+        let ran = run(shell("cut -d ' ' -f 5 /proc/$$/stat"), Duration::from_secs(60)).expect("it runs");
+        assert!(ran.code == 0 && ran.stdout.trim() != own, "{ran:?}");
+        let script =
+            r#"echo "{\"lease\":\"held\",\"token\":$(cut -d ' ' -f 5 /proc/$$/stat),\"whole\":true}"; cat >/dev/null"#;
+        let held = hold(shell(script)).expect("it is held");
+        assert_ne!(held.token().expect("a group").to_string(), own);
     }
 
     #[test]
