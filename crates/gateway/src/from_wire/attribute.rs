@@ -3,7 +3,7 @@
 use api::{ConsentItem, PutAttribute};
 use residency::Purpose;
 use storage::Consent;
-use time::OffsetDateTime;
+use time::{OffsetDateTime, UtcOffset};
 use time::format_description::well_known::Rfc3339;
 
 use crate::error::Error;
@@ -56,9 +56,13 @@ fn name(at: &str, text: &str) -> Result<(), Error> {
     }
 }
 
-/// RFC 3339 as microseconds since 1970-01-01 UTC.
+/// RFC 3339 as microseconds since 1970-01-01 UTC. `None` for a time whose offset leads out of the years that RFC 3339
+/// can write in UTC, 0000 to 9999: nobody could say it again.
 pub(crate) fn micros(text: &str) -> Option<i64> {
-    let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    let at = OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_offset(UtcOffset::UTC)?;
+    if at.year() < 0 {
+        return None;
+    }
     i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000)).ok()
 }
 
@@ -82,6 +86,16 @@ mod tests {
     }
 
     #[test]
+    fn a_time_that_cannot_be_written_in_utc_is_none() {
+        assert_eq!(micros("9999-12-31T23:59:59.999999Z"), Some(253_402_300_799_999_999));
+        assert_eq!(micros("9999-12-31T23:59:59+00:01"), Some(253_402_300_739_000_000));
+        assert_eq!(micros("9999-12-31T23:59:59-00:01"), None);
+        assert_eq!(micros("9999-12-31T23:59:59-23:59"), None);
+        assert!(micros("0000-01-01T00:00:00Z").is_some());
+        assert_eq!(micros("0000-01-01T00:00:00+00:01"), None);
+    }
+
+    #[test]
     fn a_declaration_needs_a_purpose_a_source_and_readable_times() {
         for body in [
             r#"{"value":1,"source":"app","consents":[]}"#,
@@ -89,6 +103,7 @@ mod tests {
             r#"{"value":1,"source":"app","consents":[{"purpose":"a b","granted":true}]}"#,
             r#"{"value":1,"source":"app","consents":[{"purpose":"a","granted":true},{"purpose":"a","granted":false}]}"#,
             r#"{"value":1,"source":"app","consents":[{"purpose":"a","granted":true,"given_at":"yesterday"}]}"#,
+            r#"{"value":1,"source":"app","consents":[{"purpose":"a","granted":true,"given_at":"9999-12-31T23:59:59-23:59"}]}"#,
         ] {
             assert!(matches!(check(body), Err(Error::Invalid(_))), "{body}");
         }

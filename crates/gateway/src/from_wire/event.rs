@@ -297,6 +297,7 @@ mod tests {
             (r#"{"specversion":"1.0","id":"1","source":"/s","type":"a/b"}"#, "type"),
             (r#"{"specversion":"1.0","id":"1","source":"/s","type":"domicile.record-changed"}"#, "type"),
             (r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","time":"now"}"#, "time"),
+            (r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","time":"9999-12-31T23:59:59-23:59"}"#, "time"),
             (r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","subject":"anna"}"#, "subject"),
             (r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","x":1.5}"#, "x"),
             (r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","x":{}}"#, "x"),
