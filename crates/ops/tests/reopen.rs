@@ -138,6 +138,15 @@ impl Scene {
     }
 
     async fn open(&self, reached: &[usize], dry_run: bool) -> Result<Reopened, Error> {
+        self.open_for(reached, dry_run, None).await
+    }
+
+    async fn open_for(
+        &self,
+        reached: &[usize],
+        dry_run: bool,
+        login: Option<&admin::LoginName>,
+    ) -> Result<Reopened, Error> {
         let regions: Vec<_> = reached.iter().map(|at| self.regions[*at].clone()).collect();
         let known: Vec<Region> = self.regions.iter().map(|(region, _)| region.clone()).collect();
         let opening = Reopening {
@@ -146,7 +155,7 @@ impl Scene {
             known: &known,
             without: &[],
             peppers: &self.peppers,
-            login: None,
+            login,
         };
         open_directory(&self.source, &opening, dry_run).await
     }
@@ -197,6 +206,10 @@ async fn who_came_and_who_was_erased_after_the_backup_is_known_before_a_director
     let first = scene.open(&[0], false).await.expect("it hears one");
     assert_eq!((first.missing.join(" "), first.live_keys), ("us-east".to_owned(), None));
     scene.used().await.expect_err("one region is missing");
+    // Whatever breaks before it is open leaves one that can be opened.
+    let nobody = admin::LoginName::new("a_login_that_nobody_made");
+    assert!(matches!(scene.open_for(&[1], false, nobody.as_ref()).await, Err(error) if !error.is_refusal()));
+    scene.used().await.expect_err("it is closed still");
     let last = scene.open(&[1], false).await.expect("it hears the other");
     assert_eq!((last.missing.len(), last.live_keys), (0, Some(0)));
     let pins = ["anna", "bert", "cleo", "dora"].map(|subject| scene.pin(subject));

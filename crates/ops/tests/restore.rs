@@ -225,6 +225,12 @@ async fn a_subject_erased_after_the_backup_stays_erased_after_the_restore() {
     let found = open(&scene.source, &told, true).await.expect("a plan");
     assert_eq!((found.replayed.erased, found.replayed.moved, found.replayed.tombstones), (1, 1, 2));
     assert_eq!(scene.records(&restored), ["anna", "bert", "cleo"], "a plan changes nothing");
+    // Whatever breaks before it is open leaves one that can be opened.
+    let nobody = admin::LoginName::new("a_login_that_nobody_made");
+    told.login = nobody.as_ref();
+    assert!(matches!(open(&scene.source, &told, false).await, Err(error) if !error.is_refusal()));
+    scene.served(&restored, ORIGIN).await.expect_err("it is closed still");
+    told.login = None;
     let found = open(&scene.source, &told, false).await.expect("it opens");
     assert!(found.opened.is_some());
     assert_eq!(scene.records(&restored), ["cleo"]);

@@ -75,11 +75,11 @@ pub async fn open_directory(source: &Source, opening: &Reopening<'_>, dry_run: b
     let live_keys = match dry_run || !missing.is_empty() {
         true => None,
         false => {
-            let keys = admin::open_directory(&dsn).await?;
+            // First: an open one is no restored one any more that this could be done to again.
             if let Some(login) = opening.login {
                 admin::let_in(&dsn, login).await?;
             }
-            Some(keys)
+            Some(admin::open_directory(&dsn).await?)
         }
     };
     Ok(Reopened { backup, heard, missing, live_keys })

@@ -97,11 +97,12 @@ pub async fn open(source: &Source, opening: &Opening<'_>, dry_run: bool) -> Resu
                 }),
                 _ => None,
             };
-            let opened = admin::open_restored(&dsn, recovery.as_ref(), opening.relayed).await?;
+            // Before it opens, since an open one is no restored one any more that this could be done to again. Gateways
+            // that are let in refuse it until it is.
             if let Some(login) = opening.login {
                 admin::let_in(&dsn, login).await?;
             }
-            Some(opened)
+            Some(admin::open_restored(&dsn, recovery.as_ref(), opening.relayed).await?)
         }
     };
     let new_origin = lost.is_some().then(|| opening.log_origin.map(str::to_owned)).flatten();
