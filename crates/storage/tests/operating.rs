@@ -64,6 +64,40 @@ async fn whoever_was_away_too_long_has_lost_the_lease_and_can_migrate_no_more() 
 }
 
 #[tokio::test]
+async fn whoever_was_away_is_fenced_in_each_database_however_differently_they_count() {
+    let (few, few_name, few_dsn) = migrated("counts_little").await;
+    let (_many, _, many_dsn) = migrated("counts_much").await;
+    for _ in 0..4 {
+        let earlier = Lease::take(&many_dsn, "earlier", LASTS).await.expect("a lease").expect("leases are known");
+        earlier.release().await.expect("given back");
+    }
+    let take = async |holder: &'static str| {
+        let mut both = Vec::new();
+        for dsn in [&few_dsn, &many_dsn] {
+            both.push(Lease::take(dsn, holder, LASTS).await.expect("a lease").expect("leases are known"));
+        }
+        both
+    };
+    let mut anna = take("anna").await;
+    let token = anna.iter().map(Lease::token).max().expect("two leases");
+    assert!(anna[0].token() < token, "they count differently");
+    for lease in &mut anna {
+        lease.raise(token).await.expect("it is hers");
+        lease.renew().await.expect("by its new token, too");
+    }
+    assert_eq!(anna.iter().map(Lease::token).collect::<Vec<_>>(), [token; 2]);
+    let under = |token| Options { lease_token: Some(token), ..Options::default() };
+    admin::migrate(&few_dsn, Set::Directory, &under(token), &|_| {}).await.expect("she has it");
+
+    sql(&few, &few_name, "UPDATE domicile_ops.lease SET expires_at = now() - interval '1 second'").await;
+    let berta = Lease::take(&few_dsn, "berta", LASTS).await.expect("a lease").expect("leases are known");
+    let fenced = admin::migrate(&few_dsn, Set::Directory, &under(token), &|_| {}).await;
+    assert!(matches!(fenced, Err(Error::Fenced)), "{fenced:?}");
+    assert!(matches!(anna[0].raise(token + 9).await, Err(LeaseError::Lost)));
+    admin::migrate(&few_dsn, Set::Directory, &under(berta.token()), &|_| {}).await.expect("she has it now");
+}
+
+#[tokio::test]
 async fn a_database_without_leases_has_none_to_give() {
     let (_cluster, _, dsn) = directory("young").await;
     assert!(Lease::take(&dsn, "anna", LASTS).await.expect("an answer").is_none());

@@ -78,6 +78,29 @@ impl Lease {
         self.token
     }
 
+    /// Raises the token to one that is as high as those of the other databases: who is known by one token in all of them
+    /// is fenced in each by whoever comes next, however differently they had counted.
+    ///
+    /// # Errors
+    /// [`LeaseError::Lost`] when somebody else has it.
+    pub async fn raise(&mut self, token: i64) -> Result<(), LeaseError> {
+        if token <= self.token {
+            return Ok(());
+        }
+        let raised = sqlx::query("UPDATE domicile_ops.lease SET token = $3 WHERE name = $1 AND token = $2")
+            .bind(DEPLOY)
+            .bind(self.token)
+            .bind(token)
+            .execute(&mut self.connection)
+            .await
+            .map_err(refused("raise the token of the lease"))?;
+        if raised.rows_affected() != 1 {
+            return Err(LeaseError::Lost);
+        }
+        self.token = token;
+        Ok(())
+    }
+
     /// Has it for another while. One that ran out and was not taken by anybody goes on.
     ///
     /// # Errors

@@ -45,7 +45,14 @@ pub(super) async fn run(args: &cli::OpsLease) -> Result<ExitCode, Failure> {
             }
         }
     }
-    let token = leases.iter().map(Lease::token).max();
+    let token = match at_one_token(&mut leases).await {
+        Ok(token) => token,
+        Err(error) => {
+            print::line(json!({ "lease": "lost", "why": error.to_string() }).to_string());
+            give_back(leases).await;
+            return Ok(ExitCode::from(Exit::Unreachable.code()));
+        }
+    };
     print::line(json!({ "lease": "held", "token": token, "whole": whole }).to_string());
 
     let mut signs = signs_of_life();
@@ -71,6 +78,15 @@ pub(super) async fn run(args: &cli::OpsLease) -> Result<ExitCode, Failure> {
     }
     give_back(leases).await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// One token for all databases, the highest of theirs: migrations are told one only.
+async fn at_one_token(leases: &mut [Lease]) -> Result<Option<i64>, LeaseError> {
+    let Some(token) = leases.iter().map(Lease::token).max() else { return Ok(None) };
+    for lease in leases {
+        lease.raise(token).await?;
+    }
+    Ok(Some(token))
 }
 
 async fn give_back(leases: Vec<Lease>) {
