@@ -54,6 +54,32 @@ impl Exit {
             Self::Changes => 20,
         }
     }
+
+    /// The worse of two, where several cells come to one exit code: what was found, or would change, in one of them is
+    /// not hidden by the others.
+    #[must_use]
+    pub const fn or_worse(self, other: Self) -> Self {
+        if other.weight() > self.weight() { other } else { self }
+    }
+
+    const fn weight(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Changes => 1,
+            Self::Unreachable => 2,
+            // A certain no weighs more than what nobody knows.
+            Self::Findings => 3,
+            Self::Locked => 4,
+            Self::NotFound => 5,
+            Self::Usage => 6,
+            Self::Unchanged => 7,
+            Self::Aborted => 8,
+            Self::Unproven => 9,
+            Self::Failed => 10,
+            Self::Undone => 11,
+            Self::NeedsHuman => 12,
+        }
+    }
 }
 
 /// A deed that did not succeed. Its last line always says what is true now.
@@ -145,6 +171,19 @@ mod tests {
         ];
         for (exit, code) in codes {
             assert_eq!(exit.code(), code, "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn the_worse_of_two_is_what_needs_more_to_be_done() {
+        for (one, other, worse) in [
+            (Exit::Changes, Exit::Done, Exit::Changes),
+            (Exit::Findings, Exit::Done, Exit::Findings),
+            (Exit::Unreachable, Exit::Findings, Exit::Findings),
+            (Exit::Undone, Exit::NeedsHuman, Exit::NeedsHuman),
+            (Exit::Done, Exit::Done, Exit::Done),
+        ] {
+            assert_eq!((one.or_worse(other), other.or_worse(one)), (worse, worse), "{one:?} and {other:?}");
         }
     }
 

@@ -13,6 +13,7 @@ mod restore;
 mod sources;
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,18 +84,26 @@ fn blocking(command: &cli::Ops, interrupted: &AtomicBool) -> ExitCode {
             return ExitCode::from(FAILED);
         } // not of a cell
     };
-    // One cell after the other; the first that fails ends it, so that a bad release reaches one cell only.
-    let mut last = Exit::Done;
-    for env_file in cell::env_files(cell) {
-        last = in_cell(command, cell, &env_file, interrupted);
-        if !matches!(last, Exit::Done | Exit::Changes | Exit::Findings) {
-            break;
-        }
-    }
-    ExitCode::from(last.code())
+    let looks = matches!(command, cli::Ops::Status(_) | cli::Ops::History(_) | cli::Ops::Doctor(_));
+    let exit = in_each(&cell::env_files(cell), looks, |env_file| in_cell(command, cell, env_file, interrupted));
+    ExitCode::from(exit.code())
 }
 
-fn in_cell(command: &cli::Ops, cell: &cli::Cell, env_file: &std::path::Path, interrupted: &AtomicBool) -> Exit {
+/// One cell after the other, to the worst that any of them came to. The first that fails ends it, so that a bad release
+/// reaches one cell only; who just looks, looks at all of them.
+fn in_each(env_files: &[PathBuf], looks: bool, mut deed: impl FnMut(&Path) -> Exit) -> Exit {
+    let mut worst = Exit::Done;
+    for env_file in env_files {
+        let exit = deed(env_file);
+        worst = worst.or_worse(exit);
+        if !looks && !matches!(exit, Exit::Done | Exit::Changes | Exit::Findings) {
+            return exit;
+        }
+    }
+    worst
+}
+
+fn in_cell(command: &cli::Ops, cell: &cli::Cell, env_file: &Path, interrupted: &AtomicBool) -> Exit {
     let founded =
         if matches!(command, cli::Ops::Deploy(args) if !args.how.dry_run) { cell::found(cell) } else { Ok(()) };
     let opened = match founded.and_then(|()| Opened::open(cell, env_file)) {
@@ -266,5 +275,34 @@ impl Teller for Speaker {
             true => print::line(serde_json::to_string(&event).unwrap_or_default()),
             false => print::note(event.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The exit code of cells that come to these, and how many of them were gone to.
+    fn over(exits: &[Exit], looks: bool) -> (Exit, usize) {
+        let files: Vec<PathBuf> = (0..exits.len()).map(|number| number.to_string().into()).collect();
+        let mut seen = 0;
+        let worst = in_each(&files, looks, |_| {
+            seen += 1;
+            exits[seen - 1]
+        });
+        (worst, seen)
+    }
+
+    #[test]
+    fn what_was_found_in_one_cell_is_not_hidden_by_the_next() {
+        assert_eq!(over(&[Exit::Changes, Exit::Done], false), (Exit::Changes, 2));
+        assert_eq!(over(&[Exit::Findings, Exit::Done], true), (Exit::Findings, 2));
+        assert_eq!(over(&[], true), (Exit::Done, 0));
+    }
+
+    #[test]
+    fn a_failure_keeps_a_deed_from_the_next_cell_and_nobody_from_looking_at_it() {
+        assert_eq!(over(&[Exit::Done, Exit::Undone, Exit::Done], false), (Exit::Undone, 2));
+        assert_eq!(over(&[Exit::Unreachable, Exit::Findings, Exit::Done], true), (Exit::Findings, 3));
     }
 }
