@@ -15,7 +15,7 @@ The way there and back (deploy.sh passes its arguments on, so `deploy.sh deploy`
   deploy.sh rollback                 the last release that served; never a restore, never a down migration
   deploy.sh status                   what serves, and whether that is what was written down
   deploy.sh doctor                   can I deploy, roll back, restore, fail over, and when was each last proven?
-  deploy.sh resume | abort           after a crash of the deployer
+  deploy.sh resume | abort           after a crash of the deployer or exit code 12: go on, or have the old release back
 
 Exit codes:
   0  done                                              8  something could not be reached; try again
@@ -54,9 +54,10 @@ pub(crate) enum Ops {
     Doctor(Cell),
     /// The last lines of a service: web (default), db, edge, …
     Logs(OpsLogs),
-    /// Go on with an operation that a crash ended
+    /// Go on with an operation that a crash ended, or that could not end
     Resume(Cell),
-    /// Put back what an operation did that a crash ended
+    /// Have the old release serve again after a crash, or when an operation cannot end; not once it is written down that
+    /// the new one serves
     Abort(Cell),
     /// Have the edge lead to what is written down again, after a restart of the machine
     Reconcile(Cell),

@@ -7,8 +7,12 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::release::{Release, ReleaseId, Serving};
-use super::{Deployer, LOOK_MAX, Lock, unfinished};
-use crate::exit::{Exit, Trouble};
+use super::state::Deed;
+use super::{Deployer, Lock, unfinished};
+use crate::exit::{Exit, Failure, Trouble};
+
+/// The kind of such a deed in the history.
+pub(super) const CONTRACT: &str = "contract";
 
 /// How long the backup before it, and the migrations, may take.
 const PATIENCE: Duration = Duration::from_secs(6 * 3600);
@@ -65,11 +69,46 @@ impl Deployer<'_> {
         Ok(Some(Contract { serving, held }))
     }
 
-    /// Does it, after a proven backup and under the lease.
+    /// Does it, after a proven backup and under the lease, and adds it to the history.
     ///
     /// # Errors
-    /// [`Exit::Unproven`] without a backup, [`Exit::NeedsHuman`] when a migration fails.
-    pub fn contract(&self, _lock: &Lock, contract: &Contract) -> Result<(), Trouble> {
+    /// [`Exit::Unproven`] without a backup, [`Exit::NeedsHuman`] when a migration fails: those before it stay.
+    pub fn contract(&self, _lock: &Lock, contract: &Contract) -> Result<(), Failure> {
+        let done = self.take_away(contract);
+        let (outcome, why) = match &done {
+            Ok(()) => ("applied", None),
+            Err(trouble) => ("failed", Some(trouble.to_string())),
+        };
+        let (at, release) = (self.pace.wall(), contract.serving.release);
+        let digits: String = at.chars().filter(char::is_ascii_alphanumeric).collect();
+        let noted = self.store.add_deed(Deed {
+            at,
+            op: format!("{digits}-{CONTRACT}-{release}"),
+            kind: CONTRACT.into(),
+            release,
+            from: Some(release),
+            outcome: outcome.into(),
+            by: self.holder.by(),
+            why,
+            previous: String::new(),
+        });
+        if let Err(trouble) = noted {
+            self.note(format!("it could not be added to the history: {trouble}"));
+        }
+        done.map_err(|trouble| match trouble.exit {
+            Exit::NeedsHuman => Failure {
+                exit: Exit::NeedsHuman,
+                what: trouble.what,
+                serving: self.serving_in_words(),
+                data: "some contract migrations may have been applied; releases below the new floor cannot serve"
+                    .into(),
+                next: "mend the cause, then deploy.sh migrate contract (it goes on)".into(),
+            },
+            _ => self.unchanged(trouble),
+        })
+    }
+
+    fn take_away(&self, contract: &Contract) -> Result<(), Trouble> {
         let Serving { release, tag, .. } = &contract.serving;
         let name = release.to_string();
         let backup = ["ops", "backup", "create", "--kind", "pre-contract", "--release", &name, "--json"];
@@ -83,10 +122,12 @@ impl Deployer<'_> {
         if let Some(token) = &token {
             migrate.extend(["--lease-token", token]);
         }
-        let ran = self.runtime.run(tag, &migrate, PATIENCE.max(LOOK_MAX))?;
+        // However it ends from here on, nobody knows by that alone how far it came.
+        let failed = |why: String| Trouble::of(Exit::NeedsHuman, why);
+        let ran = self.runtime.run(tag, &migrate, PATIENCE).map_err(|trouble| failed(trouble.what))?;
         match ran.code {
             0 => Ok(()),
-            _ => Err(Trouble::of(Exit::NeedsHuman, format!("a migration failed:\n{}", ran.last_words()))),
+            _ => Err(failed(format!("a migration failed:\n{}", ran.last_words()))),
         }
     }
 

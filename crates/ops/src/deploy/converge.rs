@@ -60,17 +60,27 @@ impl Deployer<'_> {
         self.prove(&mine)
     }
 
-    /// The instances of a release, as many as there should be; what is missing is started and waited for.
-    fn running(&self, serving: &Serving, settings: &Settings) -> Result<Vec<Instance>, Trouble> {
+    /// The instances of a release, as many as there should be. What is missing is started. Whoever has no slot of the edge
+    /// passes the gate like any candidate: nothing else tells whether they ever did.
+    pub(super) fn running(&self, serving: &Serving, settings: &Settings) -> Result<Vec<Instance>, Trouble> {
         let wanted = serving.instances.len().max(1);
-        let mut alive = self.instances_of(&serving.tag)?;
-        alive.retain(|instance| !matches!(self.runtime.condition(instance), Ok(Condition::Ended(_))));
+        let ends = |instance: &Instance| matches!(self.runtime.condition(instance), Ok(Condition::Ended(_)));
+        let (ended, mut alive): (Vec<_>, Vec<_>) = self.instances_of(&serving.tag)?.into_iter().partition(ends);
         if alive.len() < wanted {
+            self.close_stale_slots()?;
+            for instance in &ended {
+                self.runtime.stop(instance, Duration::ZERO)?;
+            }
             let missing = u32::try_from(wanted - alive.len()).unwrap_or(1);
             self.note(format!("{} of {} do not run and are started again", missing, serving.release));
             self.runtime.start(Service::Web, &serving.tag, missing)?;
             alive = self.instances_of(&serving.tag)?;
             self.wait_healthy("converge", &alive, settings)?;
+        }
+        let slots = self.edge.slots()?;
+        for instance in alive.iter().filter(|instance| !slots.iter().any(|slot| slot.is_of(instance))) {
+            self.wait_healthy("converge", std::slice::from_ref(instance), settings)?;
+            self.prove_fit("converge", &serving.tag, instance, settings)?;
         }
         Ok(alive)
     }
@@ -93,6 +103,20 @@ impl Deployer<'_> {
             free.ok_or_else(|| Trouble::new("the edge has no free slot; deploy.sh status shows who has them"))?;
         self.edge.assign(&free.name, instance, FULL)?;
         Ok(free)
+    }
+
+    /// Takes out every slot that leads to nobody. An engine gives an address that has become free to whoever is started
+    /// next, and that one would get requests before its gate.
+    pub(super) fn close_stale_slots(&self) -> Result<(), Trouble> {
+        let mut alive = self.runtime.instances(Service::Web)?;
+        alive.retain(|instance| !matches!(self.runtime.condition(instance), Ok(Condition::Ended(_))));
+        for slot in self.edge.slots()? {
+            if slot.admission != Admission::Maintenance && !alive.iter().any(|instance| slot.is_of(instance)) {
+                self.note(format!("{} led to {}:{}, where nobody is", slot.name, slot.address, slot.port));
+                self.edge.admit(&slot.name, Admission::Maintenance)?;
+            }
+        }
+        self.edge.remember()
     }
 
     /// Lets every other slot finish what it has, and takes it out.

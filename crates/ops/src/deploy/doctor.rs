@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::contract::CONTRACT;
 use super::state::State;
 use super::{Deployer, LOOK_MAX};
 use crate::exit::{Exit, Trouble};
@@ -71,6 +72,9 @@ pub fn exit_of(findings: &[Finding]) -> Exit {
 
 #[derive(Debug, Deserialize)]
 struct Backups {
+    /// Every database that has a place for backups, whether it has one or not. An older program does not tell.
+    #[serde(default)]
+    databases: Vec<String>,
     backups: Vec<BackupRow>,
 }
 
@@ -90,6 +94,9 @@ struct Drills {
 #[derive(Debug, Deserialize)]
 struct DrillRow {
     kind: String,
+    /// Which database. An older program may not tell.
+    #[serde(default)]
+    region: Option<String>,
     at: String,
     verdict: String,
 }
@@ -107,8 +114,10 @@ impl Deployer<'_> {
         say("can I deploy?", self.can_deploy()?);
         say("can I roll back?", self.can_roll_back(&state)?);
         if let Some(serving) = &state.serving {
-            say("can I restore?", self.backups(&serving.tag));
-            say("was a restore rehearsed?", self.restore_drills(&serving.tag));
+            let told: Result<Backups, Trouble> = self.told(&serving.tag, &["ops", "backup", "list", "--json"]);
+            say("can I restore?", self.backups(&told));
+            let databases = told.map(|told| told.databases).unwrap_or_default();
+            say("was a restore rehearsed?", self.restore_drills(&serving.tag, &databases));
         }
         // Whether a standby is there, and how far it is, is known to PostgreSQL's own tools and not to a cell.
         let beyond = "standbys are not looked at; without one a region that is down answers 503 until it is restored";
@@ -141,10 +150,16 @@ impl Deployer<'_> {
         let Some(serving) = &state.serving else {
             return Ok((Says::Yes, "nothing serves yet, so there is nothing to come back to".into()));
         };
-        let targets = self.targets(state)?;
-        let Some(target) = targets.iter().find(|one| one.release < serving.release) else {
+        let (target, gone) = match self.default_target(state) {
+            Ok(found) => found,
+            Err(trouble) => return Ok((Says::CannotTell, trouble.to_string())),
+        };
+        let Some(target) = target else {
+            if !gone.is_empty() {
+                return Ok((Says::No, gone.join("; ")));
+            }
             // The first release has nothing to come back to, and that is no fault.
-            let first = self.store.history()?.len() < 2;
+            let first = self.store.history()?.iter().filter(|deed| deed.kind != CONTRACT).count() < 2;
             let says = if first { Says::Yes } else { Says::No };
             return Ok((says, "there is no earlier release to come back to".into()));
         };
@@ -154,7 +169,10 @@ impl Deployer<'_> {
         };
         let refusals: Vec<String> = databases.iter().filter_map(|one| one.refuses(&target.abilities)).collect();
         Ok(match refusals.is_empty() {
-            true => (Says::Yes, format!("to {} ({}), {}", target.release, target.tag, self.last("rollback")?)),
+            true => {
+                let to = format!("to {} ({}), {}", target.release, target.tag, self.last("rollback")?);
+                (Says::Yes, [to].into_iter().chain(gone).collect::<Vec<_>>().join("; "))
+            }
             false => (Says::No, format!("{} cannot serve any more: {}", target.release, refusals.join("; "))),
         })
     }
@@ -166,13 +184,14 @@ impl Deployer<'_> {
         Ok(done.map_or_else(|| "never done here".to_owned(), |deed| format!("last done {}", deed.at)))
     }
 
-    fn backups(&self, tag: &str) -> (Says, String) {
-        let told: Backups = match self.told(tag, &["ops", "backup", "list", "--json"]) {
+    fn backups(&self, told: &Result<Backups, Trouble>) -> (Says, String) {
+        let told = match told {
             Ok(told) => told,
             Err(trouble) => return (Says::CannotTell, format!("the backups cannot be listed: {trouble}")),
         };
         // Of each database the newest one that was restored once; a database without any must not hide behind the others.
-        let mut newest: BTreeMap<&str, Option<&str>> = BTreeMap::new();
+        let mut newest: BTreeMap<&str, Option<&str>> =
+            told.databases.iter().map(|database| (database.as_str(), None)).collect();
         for row in &told.backups {
             let at = newest.entry(row.region.as_str()).or_default();
             *at = (*at).max(row.taken_at.as_deref().filter(|_| row.verified));
@@ -191,13 +210,34 @@ impl Deployer<'_> {
         }
     }
 
-    fn restore_drills(&self, tag: &str) -> (Says, String) {
+    /// Of each database, as far as the program tells of which one a drill was; else of any.
+    fn restore_drills(&self, tag: &str, databases: &[String]) -> (Says, String) {
         let told: Drills = match self.told(tag, &["ops", "drill", "history", "--json"]) {
             Ok(told) => told,
             Err(trouble) => return (Says::CannotTell, format!("the drills cannot be listed: {trouble}")),
         };
-        let passed = told.drills.iter().filter(|row| row.kind == "restore" && row.verdict == "pass");
-        match passed.map(|row| row.at.as_str()).max() {
+        let passed: Vec<&DrillRow> =
+            told.drills.iter().filter(|row| row.kind == "restore" && row.verdict == "pass").collect();
+        let told_apart = !databases.is_empty() && told.drills.iter().all(|row| row.region.is_some());
+        if !told_apart {
+            return self.rehearsed(&passed, None);
+        }
+        let each: Vec<(&String, (Says, String))> =
+            databases.iter().map(|name| (name, self.rehearsed(&passed, Some(name)))).collect();
+        let in_words = |says: Option<Says>| {
+            let rows = each.iter().filter(|(_, (said, _))| says.is_none_or(|says| says == *said));
+            rows.map(|(name, (_, answer))| format!("{name}: {answer}")).collect::<Vec<_>>().join("; ")
+        };
+        match each.iter().any(|(_, (said, _))| *said == Says::No) {
+            true => (Says::No, in_words(Some(Says::No))),
+            false => (Says::Yes, in_words(None)),
+        }
+    }
+
+    /// When a restore was last rehearsed, of one database or of any.
+    fn rehearsed(&self, passed: &[&DrillRow], database: Option<&str>) -> (Says, String) {
+        let wanted = |row: &&&DrillRow| database.is_none_or(|name| row.region.as_deref() == Some(name));
+        match passed.iter().filter(wanted).map(|row| row.at.as_str()).max() {
             Some(at) if self.days_since(at).is_some_and(|days| !too_long(days)) => (Says::Yes, at.to_owned()),
             Some(at) => (Says::No, format!("{at}, which is too long ago: deploy.sh drill restore")),
             None => (Says::No, "never: deploy.sh drill restore".into()),

@@ -123,9 +123,11 @@ impl Deployer<'_> {
                 .and_then(|()| self.perform(step, begun, token))
                 .and_then(|()| journal.write(&Entry::Done { step }));
             if let Err(trouble) = outcome {
-                return Err(match step.is_past_return() {
-                    true => self.stuck(begun, &trouble.while_doing(step.name())),
-                    false => self.turn_back(journal, begun, step, &trouble.while_doing(step.name())),
+                let trouble = trouble.while_doing(step.name());
+                return Err(match step {
+                    _ if step.is_written_down() => self.unended(begun, &trouble),
+                    _ if step.is_past_return() => self.stuck(begun, &trouble),
+                    _ => self.turn_back(journal, begun, step, &trouble),
                 });
             }
             let took = self.pace.elapsed().saturating_sub(before);
@@ -133,7 +135,7 @@ impl Deployer<'_> {
             self.teller.tell(Event::StepDone { step: step.name(), took_ms });
         }
         let ended = journal.write(&Entry::Ended { outcome: "committed".into() });
-        ended.map_err(|trouble| self.stuck(begun, &trouble))?;
+        ended.map_err(|trouble| self.unended(begun, &trouble))?;
         Ok(begun.release)
     }
 
@@ -206,14 +208,24 @@ impl Deployer<'_> {
         }
     }
 
-    /// It can go neither forward nor back by itself.
-    pub(super) fn stuck(&self, begun: &Begun, trouble: &Trouble) -> Failure {
+    /// It can go neither forward nor back by itself. Whoever looks at it decides which way.
+    fn stuck(&self, begun: &Begun, trouble: &Trouble) -> Failure {
+        let back = begun.from.as_ref().map_or_else(
+            || "have nothing serve, as before".to_owned(),
+            |from| format!("have {} serve again", from.release),
+        );
+        let next = format!("mend the cause, then deploy.sh resume; or deploy.sh abort, to {back}");
+        Failure { next, ..self.unended(begun, trouble) }
+    }
+
+    /// It did not end, and can only be finished.
+    fn unended(&self, begun: &Begun, trouble: &Trouble) -> Failure {
         Failure {
             exit: Exit::NeedsHuman,
             what: format!("{} did not end: {trouble}", begun.op),
             serving: self.serving_in_words(),
             data: "nothing lost".into(),
-            next: "mend the cause, then deploy.sh resume (or deploy.sh abort)".into(),
+            next: "mend the cause, then deploy.sh resume".into(),
         }
     }
 

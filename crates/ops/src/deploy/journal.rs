@@ -95,10 +95,10 @@ pub struct Told {
 }
 
 impl Told {
-    /// Whether the release has been proven, and what served before is being or has been taken away.
+    /// Whether it has begun to be written down that the new release serves: from here on it is only finished.
     #[must_use]
-    pub fn is_past_return(&self) -> bool {
-        self.turned.is_none() && (self.done.iter().chain(&self.under_way)).any(|step| step.is_past_return())
+    pub fn is_written_down(&self) -> bool {
+        self.turned.is_none() && (self.done.iter().chain(&self.under_way)).any(|step| step.is_written_down())
     }
 }
 

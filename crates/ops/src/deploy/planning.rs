@@ -53,7 +53,8 @@ impl Deployer<'_> {
     /// What a rollback would do: to `to`, or to the last release that served before this one. Changes nothing.
     ///
     /// # Errors
-    /// [`Exit::NotFound`] when there is no such release, [`Exit::Unchanged`] when it cannot use the databases any more.
+    /// [`Exit::NotFound`] when there is no such release or its image is gone, [`Exit::Unchanged`] when it cannot use the
+    /// databases any more.
     pub fn plan_rollback(&self, to: Option<ReleaseId>, settings: &Settings) -> Result<Plan, Trouble> {
         let state = self.look_around(settings)?;
         let Some(serving) = &state.serving else {
@@ -149,20 +150,55 @@ impl Deployer<'_> {
 
     fn target(&self, state: &State, to: Option<ReleaseId>) -> Result<Release, Trouble> {
         let serving = state.serving.as_ref().map(|serving| serving.release);
-        let targets = self.targets(state)?;
-        let found = match to {
-            Some(wanted) if Some(wanted) == serving => self.kept(state)?,
-            Some(wanted) => targets.into_iter().find(|release| release.release == wanted),
-            // By number, never by time: the last one below what serves.
-            None => targets.into_iter().find(|release| Some(release.release) < serving),
-        };
-        found.ok_or_else(|| {
-            let what = match to {
-                Some(wanted) => format!("{wanted} has never served here, or is no longer kept"),
-                None => "no release that served before this one is kept".to_owned(),
+        let not_found = |what: String| Trouble::of(Exit::NotFound, what);
+        let Some(wanted) = to else {
+            let (chosen, gone) = self.default_target(state)?;
+            let Some(chosen) = chosen else {
+                let why = gone.into_iter().chain(["no release that served before this one can come back".to_owned()]);
+                return Err(not_found(why.collect::<Vec<_>>().join("\n")));
             };
-            Trouble::of(Exit::NotFound, what)
-        })
+            gone.into_iter().for_each(|why| self.note(why));
+            return Ok(chosen);
+        };
+        if Some(wanted) == serving {
+            return self.kept(state)?.ok_or_else(|| not_found(format!("{wanted} is no longer kept")));
+        }
+        let found = self.targets(state)?.into_iter().find(|release| release.release == wanted);
+        let found = found.ok_or_else(|| not_found(format!("{wanted} has never served here, or is no longer kept")))?;
+        match self.lacks_image(&found)? {
+            Some(why) => Err(not_found(why)),
+            None => Ok(found),
+        }
+    }
+
+    /// The release that a rollback leads to when none is named: by number, never by time, the last one below what serves
+    /// whose image is there. Before it, why each one above it cannot come back.
+    pub(super) fn default_target(&self, state: &State) -> Result<(Option<Release>, Vec<String>), Trouble> {
+        let serving = state.serving.as_ref().map(|serving| serving.release);
+        let mut gone = Vec::new();
+        for release in self.targets(state)?.into_iter().filter(|release| Some(release.release) < serving) {
+            match self.lacks_image(&release)? {
+                Some(why) => gone.push(why),
+                None => return Ok((Some(release), gone)),
+            }
+        }
+        Ok((None, gone))
+    }
+
+    /// Why a release that is kept cannot be started again, if so: its image is gone, or its tag names another one.
+    ///
+    /// # Errors
+    /// When the runtime cannot tell.
+    pub fn lacks_image(&self, release: &Release) -> Result<Option<String>, Trouble> {
+        let Release { release: name, tag, image_id, .. } = release;
+        match self.runtime.image(tag) {
+            Ok(image) if image.id == *image_id => Ok(None),
+            Ok(_) => Ok(Some(format!("{name} cannot serve again: {tag} is another image than the one that served"))),
+            Err(trouble) if trouble.exit == Exit::NotFound => {
+                Ok(Some(format!("{name} cannot serve again: its image {tag} is gone")))
+            }
+            Err(trouble) => Err(trouble.while_doing(&format!("the image of {name} cannot be looked at"))),
+        }
     }
 }
 

@@ -34,18 +34,17 @@ impl Deployer<'_> {
         self.forward(&journal, &told.begun, &told.done, &mut lease).map(Recovered::Finished)
     }
 
-    /// Puts back what the operation did that a crash ended. Past the point at which the new release was proven and the
-    /// old one was being stopped, it is finished instead.
+    /// Puts back what the operation did that a crash ended, or that can not end: the old release is started again from its
+    /// tag where it has been stopped. Once it has begun to be written down that the new one serves, it is finished instead.
     ///
     /// # Errors
     /// With [`Exit::Aborted`] when it was put back, as asked.
     pub fn abort(&self, lock: &Lock) -> Result<Recovered, Failure> {
         let Some((told, journal)) = self.interrupted_operation()? else { return Ok(Recovered::Nothing) };
-        if told.is_past_return() {
+        if told.is_written_down() {
             let release = told.begun.release;
             self.note(format!(
-                "{release} had been proven and the old release was being stopped: it is finished instead. \
-                 To go back: deploy.sh rollback"
+                "It is being written down that {release} serves, so it is finished instead. To go back: deploy.sh rollback"
             ));
             return self.resume(lock);
         }

@@ -34,13 +34,13 @@ pub struct Deed {
     pub at: String,
     /// The operation's name.
     pub op: String,
-    /// `deploy` or `rollback`.
+    /// `deploy` or `rollback`; `contract` for migrations that take something away.
     pub kind: String,
-    /// Which release was to serve.
+    /// Which release was to serve; of a `contract`, whose program did it.
     pub release: ReleaseId,
     /// Which one served before.
     pub from: Option<ReleaseId>,
-    /// `committed`, `undone` or `aborted`.
+    /// `committed`, `undone` or `aborted`; of a `contract` `applied` or `failed`.
     pub outcome: String,
     /// Who did it, as the system knows them.
     pub by: String,

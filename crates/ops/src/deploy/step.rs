@@ -58,11 +58,18 @@ impl Step {
     pub const ROLLBACK: [Self; 7] =
         [Self::Start, Self::Gate, Self::Switch, Self::Bake, Self::Roles, Self::Drain, Self::Commit];
 
-    /// Whether the step comes after the point at which the new release has been proven: from here on an operation is
-    /// finished rather than undone.
+    /// Whether the step comes after the point at which the new release has been proven: from here on a failure does not
+    /// turn back by itself.
     #[must_use]
     pub const fn is_past_return(self) -> bool {
         matches!(self, Self::Drain | Self::Commit | Self::Prune)
+    }
+
+    /// Whether the step writes down that the new release serves, or comes after that. Until then what is written down
+    /// names the old one, which whoever asks for it can have back.
+    #[must_use]
+    pub const fn is_written_down(self) -> bool {
+        matches!(self, Self::Commit | Self::Prune)
     }
 
     /// Its name in the journal and in events.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::converge::FULL;
 use super::events::Event;
 use super::journal::Begun;
+use super::plan::Settings;
 use super::prune::prunable;
 use super::release::{Instance, Release, Serving};
 use super::state::State;
@@ -119,16 +120,17 @@ impl Deployer<'_> {
         let Some(from) = &begun.from else { return Ok(()) };
         match self.instances_of(&from.tag)?.first() {
             Some(instance) => self
-                .smoke(begun, instance)
+                .smoke(&begun.tag, instance)
                 .map_err(|trouble| trouble.while_doing("the old release does not work on the new schema")),
             None => Ok(()),
         }
     }
 
-    /// A synthetic subject of each region is written and read through an instance, and is in its region only.
-    pub(super) fn smoke(&self, begun: &Begun, instance: &Instance) -> Result<(), Trouble> {
+    /// A synthetic subject of each region is written and read through an instance by the program of a tag, and is in its
+    /// region only.
+    pub(super) fn smoke(&self, tag: &str, instance: &Instance) -> Result<(), Trouble> {
         let url = format!("http://{}:{}", instance.address, instance.port);
-        let ran = self.runtime.run(&begun.tag, &["smoke", "--target", &url, "--json"], LOOK_MAX * 2)?;
+        let ran = self.runtime.run(tag, &["smoke", "--target", &url, "--json"], LOOK_MAX * 2)?;
         match ran.code {
             0 => Ok(()),
             9 => Err(Trouble::of(Exit::Unproven, format!("the residency smoke test failed:\n{}", ran.last_words()))),
@@ -138,6 +140,7 @@ impl Deployer<'_> {
 
     /// Instances that run already (of a warm release, or from before a crash) count.
     fn start(&self, begun: &Begun) -> Result<(), Trouble> {
+        self.close_stale_slots()?;
         let mut running = 0;
         for instance in self.instances_of(&begun.tag)? {
             match self.runtime.condition(&instance)? {
@@ -156,17 +159,29 @@ impl Deployer<'_> {
         let candidates = self.instances_of(&begun.tag)?;
         self.wait_healthy("gate", &candidates, &begun.settings)?;
         for instance in &candidates {
-            let deep = self.wait("gate", Duration::from_secs(begun.settings.gate_s_max), || {
-                Ok(match self.runtime.ask(instance, "/readyz?deep=1") {
-                    Ok((200, _)) => Look::Come,
-                    Ok((status, body)) => Look::NotYet(format!("deep readiness is {status}: {}", body.trim())),
-                    Err(trouble) => Look::NotYet(trouble.to_string()),
-                })
-            });
-            let passed = deep.and_then(|()| self.smoke(begun, instance));
-            passed.map_err(|trouble| self.with_last_lines(trouble, instance))?;
+            self.prove_fit("gate", &begun.tag, instance, &begun.settings)?;
         }
         Ok(())
+    }
+
+    /// What a healthy instance still has to show before it gets its first request: that it reaches every store, and that
+    /// a subject written through it is where it belongs.
+    pub(super) fn prove_fit(
+        &self,
+        step: &'static str,
+        tag: &str,
+        instance: &Instance,
+        settings: &Settings,
+    ) -> Result<(), Trouble> {
+        let deep = self.wait(step, Duration::from_secs(settings.gate_s_max), || {
+            Ok(match self.runtime.ask(instance, "/readyz?deep=1") {
+                Ok((200, _)) => Look::Come,
+                Ok((status, body)) => Look::NotYet(format!("deep readiness is {status}: {}", body.trim())),
+                Err(trouble) => Look::NotYet(trouble.to_string()),
+            })
+        });
+        let passed = deep.and_then(|()| self.smoke(tag, instance));
+        passed.map_err(|trouble| self.with_last_lines(trouble, instance))
     }
 
     /// Gives the candidates a growing share, looking after each one.
@@ -203,7 +218,8 @@ impl Deployer<'_> {
         for role in self.runtime.roles() {
             self.replace_role(role, &begun.tag, &begun.settings)?;
         }
-        Ok(())
+        // Meanwhile nobody has looked at the gateways, and after this the old ones go.
+        self.wait_healthy("roles", &self.instances_of(&begun.tag)?, &begun.settings)
     }
 
     fn serving(&self, begun: &Begun) -> Result<Serving, Trouble> {
@@ -218,6 +234,9 @@ impl Deployer<'_> {
 
     fn drain(&self, begun: &Begun) -> Result<(), Trouble> {
         let serving = self.serving(begun)?;
+        // As long as the new ones are not ready, the old ones run on. What has ended is started again here.
+        let new = self.running(&serving, &begun.settings)?;
+        self.wait_healthy("drain", &new, &begun.settings)?;
         self.converge(Some(&serving), Self::warm(begun), &begun.settings)
     }
 

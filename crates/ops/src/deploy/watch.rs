@@ -104,7 +104,7 @@ impl Deployer<'_> {
                 if counted.answers < settings.answers_min && conclude {
                     self.note(format!("{} answers are too few to judge by: the smoke test speaks", counted.answers));
                     for instance in &new {
-                        self.smoke(begun, instance)?;
+                        self.smoke(&begun.tag, instance)?;
                     }
                 }
                 break;

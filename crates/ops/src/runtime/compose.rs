@@ -211,8 +211,12 @@ impl Runtime for ComposeRuntime {
     }
 
     fn image(&self, reference: &str) -> Result<Image, Trouble> {
-        let id = docker(&["image", "inspect", "--format", "{{.Id}}", reference], LOOK_MAX).map_err(|_| {
-            Trouble::of(Exit::NotFound, format!("there is no image {reference}: docker build -t {reference} ."))
+        let none = || format!("there is no image {reference}: docker build -t {reference} .");
+        let inspected = docker(&["image", "inspect", "--format", "{{.Id}}", reference], LOOK_MAX);
+        // Only an engine that answers knows that there is none.
+        let id = inspected.map_err(|trouble| match trouble.what.contains("No such") {
+            true => Trouble::of(Exit::NotFound, none()),
+            false => trouble,
         })?;
         let id = id.trim().to_owned();
         let told = docker(

@@ -150,7 +150,9 @@ async fn list(args: &cli::BackupList) -> Result<ExitCode, Failure> {
         }
     }
     if args.which.json {
-        print::json(&json!({ "backups": objects }))?;
+        // Those without a backup, too: `doctor` asks for each.
+        let databases: Vec<String> = sources.iter().map(|source| source.database.to_string()).collect();
+        print::json(&json!({ "databases": databases, "backups": objects }))?;
     } else {
         print::line(print::table(&["database", "backup", "age", "encrypted", "kind", "standing", "proven"], rows));
     }

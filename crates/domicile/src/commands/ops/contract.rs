@@ -30,7 +30,7 @@ pub(super) fn run(opened: &Opened, interrupted: &AtomicBool, args: &cli::OpsCont
             return Err(unchanged(Trouble::of(Exit::Aborted, "You did not agree, so nothing was done.")));
         }
     }
-    deployer.contract(&lock, &contract).map_err(unchanged)?;
+    deployer.contract(&lock, &contract)?;
     print::line(format!(
         "{} migrations were applied; releases below the new floor cannot serve any more.",
         contract.held

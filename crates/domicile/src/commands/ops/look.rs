@@ -42,7 +42,8 @@ pub(super) fn history(opened: &Opened, interrupted: &AtomicBool) -> Result<Exit,
     let unchanged = |trouble: Trouble| deployer.unchanged(trouble);
     let deeds = opened.store.history().map_err(unchanged)?;
     let state = opened.store.state().map_err(unchanged)?;
-    let targets = deployer.targets(&state).map_err(unchanged)?;
+    let mut targets = deployer.targets(&state).map_err(unchanged)?;
+    targets.retain(|release| !matches!(deployer.lacks_image(release), Ok(Some(_))));
     if opened.json {
         print::line(json!({ "event": "history", "deeds": deeds, "targets": targets }).to_string());
         return Ok(Exit::Done);

@@ -65,7 +65,7 @@ fn a_deployment_that_dies_anywhere_is_finished_or_put_back_to_exactly_one_servin
                 recovered(model, forward, context);
                 let serves = model.assert_exactly_one_serves(context);
                 let Some(told) = before else { return };
-                let expected = if forward || told.is_past_return() { 2 } else { 1 };
+                let expected = if forward || told.is_written_down() { 2 } else { 1 };
                 assert_eq!(serves, ReleaseId(expected), "{context}");
             },
         );

@@ -98,3 +98,31 @@ fn a_release_below_the_floor_is_nothing_to_roll_back_to() {
     assert_eq!(told, Says::No);
     assert!(answer.contains("floor is 10"), "{answer}");
 }
+
+#[test]
+fn a_release_whose_image_is_gone_is_nothing_to_roll_back_to() {
+    let model = fit();
+    model.lose(ReleaseId(1));
+    let (told, answer) = says(&asked(&model), "can I roll back?");
+    assert_eq!(told, Says::No, "{answer}");
+    assert!(answer.contains("rel-1") && answer.contains("is gone"), "{answer}");
+}
+
+#[test]
+fn a_database_without_any_backup_or_rehearsal_does_not_hide_behind_the_others() {
+    let model = fit();
+    let at = model.wall();
+    let drill = |region: &str| format!(r#"{{"kind":"restore","region":"{region}","at":"{at}","verdict":"pass"}}"#);
+    let row = format!(r#"{{"region":"eu-central","verified":true,"taken_at":"{at}"}}"#);
+    model.answers(LIST, 0, format!(r#"{{"databases":["eu-central","us-east"],"backups":[{row}]}}"#));
+    model.answers(HISTORY, 0, format!(r#"{{"drills":[{}]}}"#, drill("eu-central")));
+    for (question, words) in
+        [("can I restore?", "no backup of us-east"), ("was a restore rehearsed?", "us-east: never")]
+    {
+        let (told, answer) = says(&asked(&model), question);
+        assert_eq!(told, Says::No, "{question}: {answer}");
+        assert!(answer.contains(words), "{question}: {answer}");
+    }
+    model.answers(HISTORY, 0, format!(r#"{{"drills":[{},{}]}}"#, drill("eu-central"), drill("us-east")));
+    assert_eq!(says(&asked(&model), "was a restore rehearsed?").0, Says::Yes);
+}

@@ -26,6 +26,10 @@ pub(super) enum Flaw {
     Leaks,
     /// Its migration fails.
     BadMigration,
+    /// It passes its gate, and is not ready any more from this step on.
+    SickFrom(Step),
+    /// It passes its gate, and has ended from this step on, however often it is started.
+    EndsFrom(Step),
 }
 
 struct Process {
@@ -187,6 +191,27 @@ impl Model {
         inner.proven = inner.processes.iter().map(|process| process.instance.address.clone()).collect();
     }
 
+    /// A slot is still open for an address that nobody has, and that the next one to be started will be given.
+    pub(super) fn leave_a_slot_open(&self) {
+        let mut inner = self.inner.borrow_mut();
+        let address = format!("10.0.0.{}", inner.started + 1);
+        if let Some(slot) = inner.slots.last_mut() {
+            (slot.address, slot.alive, slot.admission) = (address, true, Admission::Ready);
+        }
+    }
+
+    /// Somebody removes an image by hand.
+    pub(super) fn lose(&self, release: ReleaseId) {
+        let tag = self.store.release(release).expect("read").expect("it is kept").tag;
+        self.inner.borrow_mut().images.remove(&tag);
+    }
+
+    /// Somebody gives a release's tag to another image.
+    pub(super) fn retag(&self, release: ReleaseId) {
+        let tag = self.store.release(release).expect("read").expect("it is kept").tag;
+        self.inner.borrow_mut().images.insert(tag, "sha256:another".into());
+    }
+
     pub(super) fn somebody_is_at_work(&self) {
         self.inner.borrow_mut().someone_at_work = true;
     }
@@ -263,10 +288,9 @@ impl Model {
         let mut complaints = Vec::new();
         let mut served = false;
         for slot in inner.slots.iter().filter(|slot| slot.admission == Admission::Ready) {
-            let target = inner.processes.iter().find(|one| slot.is_of(&one.instance));
-            if target.is_some_and(|one| one.alive) {
-                served = true;
-            }
+            // One that leads to nobody proves nothing, and harms nobody yet.
+            let Some(target) = inner.processes.iter().find(|one| slot.is_of(&one.instance)) else { continue };
+            served |= target.alive;
             if !inner.proven.contains(&slot.address) {
                 complaints.push(format!("{} gets requests and has not passed its gate", slot.address));
             }
@@ -275,6 +299,12 @@ impl Model {
             complaints.push("nobody serves".into());
         }
         inner.complaints.extend(complaints);
+    }
+
+    /// Whether the operation under way has come to a step.
+    fn has_come_to(&self, step: Step) -> bool {
+        let told = unfinished(&self.store).expect("journals");
+        told.is_some_and(|told| told.done.iter().chain(&told.under_way).any(|one| *one == step))
     }
 
     fn flaw(&self, name: &str) -> Option<Flaw> {
@@ -434,6 +464,10 @@ impl Runtime for Model {
         Ok(match (alive, self.flaw(&instance.tag)) {
             (false, _) => Condition::Ended("it is gone".into()),
             (true, Some(Flaw::NeverReady)) => Condition::Starting,
+            (true, Some(Flaw::SickFrom(step))) if self.has_come_to(step) => Condition::Unhealthy("it is sick".into()),
+            (true, Some(Flaw::EndsFrom(step))) if self.has_come_to(step) => {
+                Condition::Ended("it has had enough".into())
+            }
             (true, _) => Condition::Healthy,
         })
     }

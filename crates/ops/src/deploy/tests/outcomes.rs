@@ -29,7 +29,10 @@ fn deployments_follow_each_other_without_a_gap_and_without_an_unproven_target() 
 
 #[test]
 fn a_bad_release_is_undone_by_itself_with_a_code_and_a_last_line_that_tell_so() {
-    for flaw in [Flaw::NeverReady, Flaw::FivePercent, Flaw::Dies, Flaw::Leaks, Flaw::BadMigration] {
+    // While the roles are replaced the old gateways still run, and nobody but the last look sees how the new ones are.
+    let late = [Flaw::SickFrom(Step::Roles), Flaw::EndsFrom(Step::Roles)];
+    let early = [Flaw::NeverReady, Flaw::FivePercent, Flaw::Dies, Flaw::Leaks, Flaw::BadMigration];
+    for flaw in early.into_iter().chain(late) {
         let (model, settings) = served(1);
         if flaw == Flaw::Dies {
             model.stop_watching(); // who dies while serving leaves requests unanswered until it is noticed
@@ -49,6 +52,56 @@ fn a_bad_release_is_undone_by_itself_with_a_code_and_a_last_line_that_tell_so() 
         model.build("myapp:prod", "good", None);
         assert_eq!(model.deploy(&settings).expect("it serves"), ReleaseId(3));
     }
+}
+
+#[test]
+fn a_release_that_fails_while_the_old_one_is_to_go_waits_for_somebody_who_may_have_the_old_one_back() {
+    for flaw in [Flaw::SickFrom(Step::Drain), Flaw::EndsFrom(Step::Drain)] {
+        let (model, settings) = served(1);
+        if flaw != Flaw::SickFrom(Step::Drain) {
+            model.stop_watching(); // who ends while serving leaves requests unanswered until somebody decides
+        }
+        model.build("myapp:prod", "bad", Some(flaw));
+        let failure = model.deploy(&settings).expect_err("it cannot be finished");
+        assert_eq!(failure.exit, Exit::NeedsHuman, "{flaw:?}: {failure}");
+        assert!(failure.next.contains("deploy.sh resume"), "{failure}");
+        assert!(failure.next.contains("deploy.sh abort, to have rel-1 serve again"), "{failure}");
+        assert_eq!(model.running(Service::Web)[0], model.default_image().expect("rel-1"), "the old one runs on");
+        assert_eq!(model.recover(true).expect_err("it is as bad as before").exit, Exit::NeedsHuman, "{flaw:?}");
+        assert_eq!(model.rollback(None, &settings).expect_err("it has not ended").exit, Exit::Unchanged, "{flaw:?}");
+
+        assert_eq!(model.recover(false).expect_err("it is put back").exit, Exit::Aborted, "{flaw:?}");
+        assert_eq!(model.assert_exactly_one_serves("put back"), ReleaseId(1), "{flaw:?}");
+        assert_eq!(model.complaints(), Vec::<String>::new(), "{flaw:?}");
+        model.build("myapp:prod", "good", None);
+        assert_eq!(model.deploy(&settings).expect("it serves"), ReleaseId(3));
+    }
+}
+
+#[test]
+fn a_slot_that_was_left_open_gives_a_candidate_no_request_before_its_gate() {
+    let (model, settings) = served(1);
+    model.leave_a_slot_open();
+    model.build("myapp:prod", "second", None);
+    assert_eq!(model.deploy(&settings).expect("it serves"), ReleaseId(2));
+    assert_eq!(model.assert_exactly_one_serves("nobody was early"), ReleaseId(2));
+    assert_eq!(model.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn a_release_whose_image_is_gone_or_another_one_is_nothing_to_come_back_to() {
+    let (model, settings) = served(3);
+    model.lose(ReleaseId(2));
+    let failure = model.rollback(Some(ReleaseId(2)), &settings).expect_err("its image is gone");
+    assert_eq!((failure.exit, failure.data.as_str()), (Exit::NotFound, "unchanged"), "{failure}");
+    assert!(failure.what.contains("rel-2 cannot serve again") && failure.what.contains("is gone"), "{failure}");
+    let plan = model.deployer().plan_rollback(None, &settings).expect("there is one below it");
+    assert_eq!(plan.to, Some(ReleaseId(1)));
+    model.retag(ReleaseId(1));
+    let failure = model.rollback(None, &settings).expect_err("there is none");
+    assert_eq!(failure.exit, Exit::NotFound);
+    assert!(failure.what.contains("rel-1") && failure.what.contains("another image"), "{failure}");
+    assert_eq!(model.assert_exactly_one_serves("unchanged"), ReleaseId(3));
 }
 
 #[test]
@@ -161,6 +214,35 @@ fn what_takes_something_away_waits_until_the_release_has_proven_itself_and_nobod
     let contract = deployer.plan_contract(7, &[ReleaseId(2)]).expect("it is meant").expect("one waits");
     deployer.contract(&lock, &contract).expect("done");
     assert!(model.is_contracted());
+    let deed = model.store.history().expect("read").pop().expect("a deed");
+    assert_eq!((deed.kind.as_str(), deed.outcome.as_str(), deed.release), ("contract", "applied", ReleaseId(3)));
+    assert_eq!(model.store.broken_history().expect("a history"), None);
+    // Nobody takes it for the beginning of the release's service.
+    model.hold_a_migration_back();
+    assert!(deployer.plan_contract(7, &[ReleaseId(2)]).expect("it has served for 8 days").is_some());
+}
+
+#[test]
+fn a_migration_that_takes_something_away_and_fails_is_not_called_unchanged() {
+    let (model, _) = served(2);
+    model.hold_a_migration_back();
+    model.days_go_by(8);
+    let deployer = model.deployer();
+    let lock = Lock::take(&model.store, &deployer.holder).expect("nobody is at work");
+    let contract = deployer.plan_contract(7, &[]).expect("nobody is lost").expect("one waits");
+    model.answers("ops backup create", 1, "");
+    let failure = deployer.contract(&lock, &contract).expect_err("no backup");
+    assert_eq!((failure.exit, failure.data.as_str()), (Exit::Unproven, "unchanged"), "{failure}");
+
+    model.days_go_by(1);
+    model.answers("ops backup create", 0, "{}");
+    model.answers("migrate --json --contract", 1, "");
+    let failure = deployer.contract(&lock, &contract).expect_err("a migration fails");
+    assert_eq!(failure.exit, Exit::NeedsHuman, "{failure}");
+    assert!(failure.data.contains("below the new floor cannot serve"), "{failure}");
+    assert!(failure.next.contains("deploy.sh migrate contract"), "{failure}");
+    let deed = model.store.history().expect("read").pop().expect("a deed");
+    assert_eq!((deed.kind.as_str(), deed.outcome.as_str(), deed.why.is_some()), ("contract", "failed", true));
 }
 
 #[test]
