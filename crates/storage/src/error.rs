@@ -99,6 +99,9 @@ fn place(region: Option<&Region>) -> &str {
     region.map_or("the directory", Region::as_str)
 }
 
+/// What there is to say of a statement that the server ended.
+const TOOK_TOO_LONG: &str = "the statement took too long (SQLSTATE 57014)";
+
 /// What an sqlx error means for the one who ran the statement.
 #[derive(Debug, Clone)]
 pub(crate) enum Trouble {
@@ -126,6 +129,12 @@ impl Trouble {
             Self::Refused { sqlstate, message } => Error::RefusedByDatabase { sqlstate, message },
             Self::Internal(cause) => Error::Internal(cause),
         }
+    }
+
+    /// Whether the server ended the statement because it took too long. Of several things asked for in one statement, the
+    /// others may be found without the one that is slow.
+    pub(crate) fn took_too_long(&self) -> bool {
+        matches!(self, Self::Conflict(cause) if *cause.0 == *TOOK_TOO_LONG)
     }
 
     /// The sentence of it.
@@ -173,7 +182,7 @@ fn from_sqlstate(sqlstate: &str, message: &str) -> Trouble {
         }
         // lock not available
         "55" => Trouble::Conflict(told()),
-        "57" if sqlstate == "57014" => Trouble::Conflict(Cause::new("the statement took too long (SQLSTATE 57014)")),
+        "57" if sqlstate == "57014" => Trouble::Conflict(Cause::new(TOOK_TOO_LONG)),
         // connection, authorization, resources, operator intervention, unknown database, read-only standby
         "08" | "28" | "3D" | "53" | "57" | "58" | "25" | "42" | "3F" => Trouble::Lost(told()),
         "22" | "23" | "54" | "44" => {
@@ -207,6 +216,12 @@ mod tests {
             panic!("class 22 is a refusal");
         };
         assert!(!message.contains("Anna"));
+    }
+
+    #[test]
+    fn a_statement_that_took_too_long_is_told_from_other_conflicts() {
+        assert!(from_sqlstate("57014", "canceling statement due to statement timeout").took_too_long());
+        assert!(!from_sqlstate("55P03", "canceling statement due to lock timeout").took_too_long());
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub struct Limits {
     pub batch_bytes_max: usize,
     /// Bytes of a record, above which no merge patch lets it grow: what can be put.
     pub record_bytes_max: usize,
-    /// Lookups in one SELECT.
+    /// Lookups in one SELECT. Of those that may be long, fewer are taken.
     pub batch_lookups_max: usize,
     /// Records that are created or replaced by the very statement that appends their leaves, which saves three round trips.
     /// Of larger batches the next one's records are rather written while this one's commit is under way.
@@ -39,7 +39,7 @@ pub struct Limits {
     pub statement_timeout: Duration,
     /// For one statement to wait for a lock.
     pub lock_timeout: Duration,
-    /// For a caller to wait, whatever happens.
+    /// For a caller to wait, whatever happens. For the preview of an erasure it may be as long as for the erasure.
     pub answer_timeout: Duration,
     /// How long the statements of one erasure may take; a subject with millions of events needs more than a deed may.
     pub erasure_timeout: Duration,
@@ -51,7 +51,7 @@ pub struct Limits {
     pub idle_check_interval: Duration,
     /// Subjects whose state is remembered per region, and pins that the directory remembers when it is not told otherwise.
     pub subjects_cached_max: u64,
-    /// Connections for reading the log: relay, forwarder, console, signer, scrubber.
+    /// Connections for reading the log: relay, forwarder, console, signer, scrubber. Searches use at most two of them.
     pub log_connections_max: u32,
     /// How long an idempotency key is remembered.
     pub idempotency_kept: Duration,

@@ -16,13 +16,8 @@ use super::{Shared, erasures};
 use crate::deeds::{AttributeState, Extent, Found, Lookup, Record};
 use crate::error::{Cause, Error, Trouble};
 
-/// Lists in one SELECT: each may be long.
-pub(super) const LISTS_MAX: usize = 16;
-
 /// Attributes of one subject in one answer.
 const ATTRIBUTES_MAX: i64 = 1_000;
-/// Bytes of bodies in one page of a collection, before its last record.
-const PAGE_BYTES_MAX: i64 = 4 << 20;
 
 /// What one lookup saw.
 #[derive(Debug)]
@@ -163,60 +158,6 @@ pub(super) async fn records(
                 updated_at_us: microseconds(row.try_get(9)?),
             };
             Ok(Found::Record(Some(record)))
-        })?;
-    }
-    Ok(())
-}
-
-/// Pages of collections. A page ends before the record that would begin behind [`PAGE_BYTES_MAX`], so it holds at
-/// least one, and `more` says that there is another page.
-pub(super) async fn lists(
-    shared: &Shared,
-    connection: &mut PgConnection,
-    asked: &[Ask<'_, (&str, &str, u16)>],
-    sights: &mut [Option<Sight>],
-) -> Result<(), Trouble> {
-    let rows = sqlx::query(
-        "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord, \
-                r.version, r.body, r.updated_at, r.key, r.wanted \
-         FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) WITH ORDINALITY \
-              AS k(subject, collection, after, wanted, ord) \
-         LEFT JOIN domicile.subjects AS s ON s.subject = k.subject \
-         LEFT JOIN LATERAL ( \
-             SELECT page.*, count(*) OVER () AS wanted, \
-                    sum(octet_length(page.body)) OVER (ORDER BY page.key) - octet_length(page.body) AS before \
-             FROM ( \
-                 SELECT r.key, r.version, r.body::text AS body, r.updated_at FROM domicile.records AS r \
-                 WHERE r.region = $1 AND r.subject = k.subject AND r.collection = k.collection AND r.key > k.after \
-                 ORDER BY r.key LIMIT k.wanted) AS page) AS r ON r.before < $6 \
-         ORDER BY k.ord, r.key",
-    )
-    .bind(shared.region.as_str())
-    .bind(asked.iter().map(|ask| ask.subject).collect::<Vec<_>>())
-    .bind(asked.iter().map(|ask| ask.what.0).collect::<Vec<_>>())
-    .bind(asked.iter().map(|ask| ask.what.1).collect::<Vec<_>>())
-    // One more than wanted tells whether there are more.
-    .bind(asked.iter().map(|ask| i64::from(ask.what.2) + 1).collect::<Vec<_>>())
-    .bind(PAGE_BYTES_MAX)
-    .fetch_all(connection)
-    .await?;
-    for rows in rows.chunk_by(|a, b| place(a) == place(b)) {
-        let ask = of(asked, &rows[0])?;
-        see(shared, sights, ask, &rows[0], || {
-            let mut items = Vec::with_capacity(rows.len());
-            for row in rows {
-                let Some(at) = row.try_get::<Option<i64>, _>(7)? else { continue };
-                items.push(Record {
-                    key: RecordKey::new(row.try_get(10)?).map_err(|_| broken())?,
-                    version: version(at)?,
-                    body: json(row, 8)?,
-                    updated_at_us: microseconds(row.try_get(9)?),
-                });
-            }
-            items.truncate(usize::from(ask.what.2));
-            let there = rows[0].try_get::<Option<i64>, _>(11)?.unwrap_or_default();
-            let more = usize::try_from(there).unwrap_or_default() > items.len();
-            Ok(Found::Records { items, more })
         })?;
     }
     Ok(())
@@ -378,7 +319,7 @@ fn attribute(row: &PgRow) -> Result<Option<AttributeState>, Trouble> {
 }
 
 /// JSON as the database writes it. It was parsed by the database, so it is only checked here, not read.
-fn json(row: &PgRow, column: usize) -> Result<Box<RawValue>, Trouble> {
+pub(super) fn json(row: &PgRow, column: usize) -> Result<Box<RawValue>, Trouble> {
     RawValue::from_string(row.try_get(column)?).map_err(|_| broken())
 }
 
@@ -391,6 +332,6 @@ pub(super) fn of<'a, 'b, What>(asked: &'a [Ask<'b, What>], row: &PgRow) -> Resul
     asked.get(at).ok_or_else(broken)
 }
 
-fn broken() -> Trouble {
+pub(super) fn broken() -> Trouble {
     Trouble::Internal(Cause::new("a row holds what it cannot hold"))
 }

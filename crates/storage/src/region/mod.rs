@@ -1,6 +1,6 @@
 //! One region's database: the doors that a permit opens, and the tasks behind them.
 //!
-//! - `reader`: concurrent lookups travel in one SELECT;
+//! - `lanes`, `reader`: concurrent lookups travel in one SELECT; `previews`: those of erasures, by themselves;
 //! - `collector`, `committer`, `transaction`: concurrent deeds travel in one transaction, with every leaf;
 //! - `wants`, `draft`, `fold`, `slot`: what a batch of deeds comes to, in memory; `head`: the end of the log;
 //! - `log`: reading the region log; `index`: what makes its decisions searchable;
@@ -25,12 +25,15 @@ mod head;
 mod history;
 mod idempotency;
 mod index;
+mod lanes;
+mod lists;
 mod log;
 mod lookups;
 mod numbers;
 mod outbox;
 mod page;
 mod policies;
+mod previews;
 mod queue;
 mod reader;
 mod records;
@@ -81,6 +84,7 @@ pub use self::registers::{
 pub use crate::link::Identity;
 
 use self::entry::{Deed, Entry, FactNote, Note};
+use self::lanes::Lanes;
 use self::queue::{Buffer, Room, Seat};
 use self::reader::Query;
 
@@ -160,7 +164,7 @@ pub(crate) struct Shared {
 
 struct Open {
     shared: Arc<Shared>,
-    queries: mpsc::UnboundedSender<Query>,
+    queries: Lanes,
     /// Entries that come together travel together: waking the committer once is cheaper than once for each.
     entries: mpsc::UnboundedSender<Vec<Entry>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -202,10 +206,12 @@ impl RegionStore {
             limits,
             address,
         });
-        let (queries, queries_in) = mpsc::unbounded_channel();
+        let readers = settings.reader_connections.max(1);
+        let (queries, line, previews) = Lanes::new(readers);
         let (entries, entries_in) = mpsc::unbounded_channel();
         let log = Log::new(&shared);
-        let mut tasks = reader::spawn(&shared, queries_in, &entries, settings.reader_connections.max(1));
+        let mut tasks = reader::spawn(&shared, line, &entries, readers);
+        tasks.push(previews::spawn(&shared, previews, &entries));
         tasks.extend(committer::spawn(&shared, entries_in, settings.committer_connections.max(1)));
         tasks.push(index::spawn(&shared, log.index_wanted()));
         Self(Arc::new(Open { shared, queries, entries, tasks: Mutex::new(tasks), log }))
@@ -263,10 +269,14 @@ impl RegionStore {
             AuditReads::Durable => None,
             AuditReads::Buffered => Some(self.0.shared.buffer.enter().ok_or_else(|| self.overloaded())?),
         };
+        let Limits { answer_timeout, erasure_timeout, .. } = self.0.shared.limits;
+        let preview = matches!(lookup, Lookup::Extent);
+        let patience = if preview { answer_timeout.max(erasure_timeout) } else { answer_timeout };
         let (reply, answer) = oneshot::channel();
-        let query = Query { permit, lookup, reply, seat, buffered };
-        self.0.queries.send(query).map_err(|_| self.unavailable("the store is closed"))?;
-        self.answered(answer, || self.unavailable("the answer took too long")).await
+        if !self.0.queries.put(Query { permit, lookup, reply, seat, buffered }) {
+            return Err(self.unavailable("the store is closed"));
+        }
+        self.answered(patience, answer, || self.unavailable("the answer took too long")).await
     }
 
     /// Changes something about the permit's subject. What is returned is committed: the change, its event
@@ -294,7 +304,7 @@ impl RegionStore {
         let (reply, answer) = oneshot::channel();
         self.send(Entry::Deed(Box::new(Deed { permit, change, traceparent, reply, seat, refused: None })))?;
         let region = || self.0.shared.region.clone();
-        self.answered(answer, || Error::OutcomeUnknown { region: region() }).await
+        self.answered(self.0.shared.limits.answer_timeout, answer, || Error::OutcomeUnknown { region: region() }).await
     }
 
     /// Writes the leaf of a denial into this region's log.
@@ -307,7 +317,7 @@ impl RegionStore {
         let (reply, answer) = oneshot::channel();
         self.send(Entry::Note(Box::new(Note::of_denial(denial, reply, seat))))?;
         let region = || self.0.shared.region.clone();
-        self.answered(answer, || Error::OutcomeUnknown { region: region() }).await
+        self.answered(self.0.shared.limits.answer_timeout, answer, || Error::OutcomeUnknown { region: region() }).await
     }
 
     /// Writes a leaf about no decision into this region's log.
@@ -319,7 +329,7 @@ impl RegionStore {
         let (reply, answer) = oneshot::channel();
         self.send(Entry::Fact(Box::new(FactNote { fact, reply, seat })))?;
         let region = || self.0.shared.region.clone();
-        self.answered(answer, || Error::OutcomeUnknown { region: region() }).await
+        self.answered(self.0.shared.limits.answer_timeout, answer, || Error::OutcomeUnknown { region: region() }).await
     }
 
     /// The region log, to be read.
@@ -364,10 +374,11 @@ impl RegionStore {
 
     async fn answered<T>(
         &self,
+        patience: Duration,
         answer: oneshot::Receiver<Result<T, Error>>,
         too_late: impl FnOnce() -> Error,
     ) -> Result<T, Error> {
-        match timeout(self.0.shared.limits.answer_timeout, answer).await {
+        match timeout(patience, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(self.unavailable("the store closed before the deed was begun")),
             Err(_) => Err(too_late()),

@@ -11,16 +11,16 @@ use leaf::{Kind, Out, SubjectTag};
 use metrics::{counter, histogram};
 use residency::{Permit, Read};
 use sqlx::postgres::PgConnection;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::crew::{Crew, Hand};
 use super::entry::{Entry, Grounds, Note, Reply};
+use super::lanes::{LONG_MAX, Line, Next};
 use super::lookups::{self, Asked, Sight};
 use super::queue::Seat;
 use super::subjects::why;
-use super::turns;
-use super::{Shared, history};
+use super::{Shared, history, lists};
 use crate::deeds::{Answer, Found, Lookup};
 use crate::error::{Error, Trouble};
 use crate::link::{Work, within};
@@ -39,19 +39,19 @@ pub(super) struct Query {
 /// What the readers of a region share.
 struct Readers {
     shared: Arc<Shared>,
-    line: Mutex<mpsc::UnboundedReceiver<Query>>,
+    line: Line,
     entries: mpsc::UnboundedSender<Vec<Entry>>,
 }
 
 /// Starts a region's readers.
 pub(super) fn spawn(
     shared: &Arc<Shared>,
-    queries: mpsc::UnboundedReceiver<Query>,
+    line: Line,
     entries: &mpsc::UnboundedSender<Vec<Entry>>,
     connections: u32,
 ) -> Vec<JoinHandle<()>> {
     let crew = Crew::new("reader");
-    let readers = Arc::new(Readers { shared: Arc::clone(shared), line: Mutex::new(queries), entries: entries.clone() });
+    let readers = Arc::new(Readers { shared: Arc::clone(shared), line, entries: entries.clone() });
     (0..connections)
         .map(|_| {
             let hand = crew.hand(shared, Work::Lookups);
@@ -66,41 +66,45 @@ struct Reader {
     hand: Hand,
 }
 
-/// What came of waiting for lookups.
-enum Next {
-    Queries(Vec<Query>),
-    Idle,
-    Closed,
-}
-
 impl Reader {
     async fn run(mut self) {
         let readers = Arc::clone(&self.readers);
         let mut closing = readers.shared.closing.subscribe();
         loop {
-            if !self.hand.connected(|error| readers.refuse(error)).await {
+            if !self.hand.connected(|error| readers.line.refuse(error)).await {
                 if *closing.borrow() {
                     return;
                 }
                 continue;
             }
-            match readers.next(&mut closing).await {
-                Next::Queries(queries) => self.look_up(queries).await,
+            match readers.line.next(&readers.shared.limits, &mut closing).await {
+                Next::Queries(queries, turn) => {
+                    self.look_up(queries).await;
+                    drop(turn);
+                }
                 Next::Idle => drop(self.hand.link.ping().await),
                 Next::Closed => return,
             }
         }
     }
 
-    /// Looks a batch up, again where that helps, and hands every answer on.
+    /// Looks a batch up, again where that helps, and hands every answer on. What the database refuses, or does not find
+    /// in time, is looked for again in parts, so that one lookup does not fail the others.
     async fn look_up(&mut self, queries: Vec<Query>) {
         let readers = Arc::clone(&self.readers);
         let shared = &readers.shared;
         histogram!("domicile_read_batch_lookups", "region" => shared.region.as_str().to_owned())
             .record(queries.len() as f64);
         let mut parts = vec![queries];
-        let mut attempts = 0;
+        let (mut attempts, mut late) = (0, false);
         while let Some(mut queries) = parts.pop() {
+            if late {
+                // Every attempt may take as long as a statement may: whoever has given up meanwhile is spared.
+                queries.retain(|query| !query.reply.is_closed());
+                if queries.is_empty() {
+                    continue;
+                }
+            }
             let outcome = match self.hand.link.connection().await {
                 Ok(connection) => find(shared, connection, &queries).await,
                 Err(trouble) => Err(trouble),
@@ -108,21 +112,22 @@ impl Reader {
             let trouble = match self.hand.link.settle(outcome) {
                 Ok(sights) => {
                     let notes =
-                        queries.into_iter().zip(sights).map(|(query, sight)| readers.note(query, sight)).collect();
+                        queries.into_iter().zip(sights).map(|(query, sight)| noted(shared, query, sight)).collect();
                     // The committers outlive the readers; if they do not, the replies are dropped and the callers told so.
                     drop(readers.entries.send(notes));
                     continue;
                 }
                 Err(trouble) => trouble,
             };
-            // A lookup that the database refuses is refused alone.
-            if matches!(trouble, Trouble::Refused { .. }) && queries.len() > 1 {
-                let half = queries.split_off(queries.len() / 2);
-                parts.extend([half, queries]);
+            let slow = trouble.took_too_long();
+            late |= slow;
+            if (slow || matches!(trouble, Trouble::Refused { .. })) && queries.len() > 1 {
+                parts.extend(in_parts(queries));
                 continue;
             }
             attempts += 1;
-            let again = matches!(trouble, Trouble::Conflict(_) | Trouble::Lost(_)) && attempts < 3;
+            // What is too slow alone has had its time.
+            let again = !slow && matches!(trouble, Trouble::Conflict(_) | Trouble::Lost(_)) && attempts < 3;
             if again && self.hand.link.connection().await.is_ok() {
                 counter!("domicile_read_retries_total", "region" => shared.region.as_str().to_owned()).increment(1);
                 parts.push(queries);
@@ -136,79 +141,59 @@ impl Reader {
     }
 }
 
-impl Readers {
-    /// The next lookups, as soon as there are any. Cancellation-safe.
-    async fn next(&self, closing: &mut tokio::sync::watch::Receiver<bool>) -> Next {
-        let max = self.shared.limits.batch_lookups_max.max(1);
-        let mut line = self.line.lock().await;
-        let mut queries = Vec::new();
-        let received = tokio::select! {
-            biased;
-            received = line.recv_many(&mut queries, max) => received,
-            _ = closing.wait_for(|closing| *closing) => 0,
-            () = tokio::time::sleep(self.shared.limits.idle_check_interval) => return Next::Idle,
-        };
-        if received == 0 {
-            return Next::Closed;
-        }
-        turns::give(self.shared.limits.gather_turns_max, max, received, || {
-            while queries.len() < max
-                && let Ok(query) = line.try_recv()
-            {
-                queries.push(query);
-            }
-            queries.len()
-        })
-        .await;
-        Next::Queries(queries)
+/// The parts that a batch is tried in after it failed as a whole, the first last. Of many that is each half, of a few it is
+/// every single one: a slow lookup may cost its neighbours its own time twice, and no more.
+fn in_parts<T>(mut whole: Vec<T>) -> Vec<Vec<T>> {
+    let size = if whole.len() > LONG_MAX { whole.len().div_ceil(2) } else { 1 };
+    let mut parts = Vec::new();
+    while whole.len() > size {
+        parts.push(whole.split_off(whole.len() - size));
     }
+    parts.push(whole);
+    parts
+}
 
-    /// Refuses every lookup that has queued, unless another reader is taking them at this moment.
-    fn refuse(&self, error: &Error) {
-        let Ok(mut line) = self.line.try_lock() else { return };
-        while let Ok(query) = line.try_recv() {
-            drop(query.reply.send(Err(error.clone())));
+/// What was found, and its leaf, for the committer. With buffered audit the caller is answered here.
+pub(super) fn noted(shared: &Shared, query: Query, sight: Sight) -> Entry {
+    let Query { permit, lookup: _, reply, seat, buffered } = query;
+    let tag: Option<SubjectTag> = sight.tag;
+    let (out, why) = match &sight.found {
+        Ok(_) => (Out::Allow, None),
+        Err(error) => (Out::Error, Some(why(error))),
+    };
+    // Who is no longer at home here has no home that this region could name.
+    let home = (!matches!(sight.found, Err(Error::Moved))).then(|| shared.region.clone());
+    let (rows, bytes) = sight.found.as_ref().map_or((0, 0), lookups::size);
+    let (reply, seat) = match buffered {
+        None => (Reply::Found { found: sight.found, reply }, seat),
+        Some(place) => {
+            let gseq = shared.numbers.take(1).pop().unwrap_or_default();
+            drop(reply.send(sight.found.map(|value| Answer { value, position: None })));
+            (Reply::Nobody { gseq }, place)
         }
-    }
-
-    /// What was found, and its leaf, for the committer. With buffered audit the caller is answered here.
-    fn note(&self, query: Query, sight: Sight) -> Entry {
-        let Query { permit, lookup: _, reply, seat, buffered } = query;
-        let tag: Option<SubjectTag> = sight.tag;
-        let (out, why) = match &sight.found {
-            Ok(_) => (Out::Allow, None),
-            Err(error) => (Out::Error, Some(why(error))),
-        };
-        // Who is no longer at home here has no home that this region could name.
-        let home = (!matches!(sight.found, Err(Error::Moved))).then(|| self.shared.region.clone());
-        let (rows, bytes) = sight.found.as_ref().map_or((0, 0), lookups::size);
-        let (reply, seat) = match buffered {
-            None => (Reply::Found { found: sight.found, reply }, seat),
-            Some(place) => {
-                let gseq = self.shared.numbers.take(1).pop().unwrap_or_default();
-                drop(reply.send(sight.found.map(|value| Answer { value, position: None })));
-                (Reply::Nobody { gseq }, place)
-            }
-        };
-        let note = Note {
-            grounds: Grounds::Permit(permit),
-            kind: Kind::DecisionRead,
-            tag,
-            sealer: sight.sealer,
-            home,
-            out,
-            why,
-            rows,
-            bytes,
-            reply,
-            seat,
-        };
-        Entry::Note(Box::new(note))
-    }
+    };
+    let note = Note {
+        grounds: Grounds::Permit(permit),
+        kind: Kind::DecisionRead,
+        tag,
+        sealer: sight.sealer,
+        home,
+        out,
+        why,
+        rows,
+        bytes,
+        reply,
+        seat,
+    };
+    Entry::Note(Box::new(note))
 }
 
 /// What every lookup of a batch sees, in their order.
-async fn find(shared: &Shared, connection: &mut PgConnection, queries: &[Query]) -> Result<Vec<Sight>, Trouble> {
+pub(super) async fn find(
+    shared: &Shared,
+    connection: &mut PgConnection,
+    queries: &[Query],
+) -> Result<Vec<Sight>, Trouble> {
     let patience = shared.address.patience();
     let mut sights: Vec<Option<Sight>> = queries.iter().map(|_| None).collect();
     let asked = Asked::of(queries);
@@ -219,16 +204,16 @@ async fn find(shared: &Shared, connection: &mut PgConnection, queries: &[Query])
     if !attributes.is_empty() {
         within(patience, lookups::attributes(shared, connection, attributes, &mut sights)).await?;
     }
-    for lists in lists.chunks(lookups::LISTS_MAX) {
-        within(patience, lookups::lists(shared, connection, lists, &mut sights)).await?;
+    for lists in lists.chunks(LONG_MAX) {
+        within(patience, lists::pages(shared, connection, lists, &mut sights)).await?;
     }
-    for all in all_attributes.chunks(lookups::LISTS_MAX) {
+    for all in all_attributes.chunks(LONG_MAX) {
         within(patience, lookups::all_attributes(shared, connection, all, &mut sights)).await?;
     }
     if !subjects.is_empty() {
         within(patience, lookups::subjects(shared, connection, subjects, &mut sights)).await?;
     }
-    for histories in histories.chunks(lookups::LISTS_MAX) {
+    for histories in histories.chunks(LONG_MAX) {
         within(patience, history::pages(shared, connection, histories, &mut sights)).await?;
     }
     if !extents.is_empty() {
@@ -245,4 +230,17 @@ async fn find(shared: &Shared, connection: &mut PgConnection, queries: &[Query])
             sight.unwrap_or_else(|| Sight { tag: None, sealer: None, found: Ok(lookups::nothing(&query.lookup)) })
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_are_halved_and_a_few_are_taken_one_by_one() {
+        let parts = in_parts((0..1_001).collect());
+        assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [501, 500]);
+        assert_eq!(parts.concat().len(), 1_001);
+        assert_eq!(in_parts(vec![1, 2, 3]), [[3], [2], [1]], "the first is taken from the end");
+    }
 }

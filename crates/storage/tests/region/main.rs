@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod changes;
+mod crowding;
 mod erasure;
 mod failures;
 mod identity;

@@ -1,0 +1,155 @@
+//! Work that takes long, and what must not wait for it or fail with it.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use residency::RecordKey;
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
+use storage::{Error, Found, Lookup, Precondition, RegionStore};
+use tokio::time::timeout;
+
+use crate::scene::{Scene, done, eventually, look_up, profile, put, record, subject, up};
+use crate::support::PATIENCE;
+
+/// What some reading waits for, in these tests.
+const GATE: i64 = 4_711;
+
+/// Lets the gateway's role read these rows of a table only once the gate is open.
+async fn gated(scene: &Scene, table: &str, rows: &str) {
+    let sql = format!(
+        "ALTER TABLE domicile.{table} ENABLE ROW LEVEL SECURITY; \
+         CREATE POLICY written ON domicile.{table} FOR INSERT WITH CHECK (true); \
+         CREATE POLICY gated ON domicile.{table} FOR SELECT \
+         USING (NOT ({rows}) OR pg_advisory_xact_lock_shared({GATE}) IS NOT NULL)"
+    );
+    scene.outside().await.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+}
+
+/// Shuts the gate, until the connection goes.
+async fn shut(scene: &Scene) -> PgConnection {
+    let mut gate = scene.outside().await;
+    sqlx::query("SELECT pg_advisory_lock($1)").bind(GATE).execute(&mut gate).await.unwrap();
+    gate
+}
+
+/// How many stand before the gate.
+async fn waiting(scene: &Scene) -> i64 {
+    scene
+        .number(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted \
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        )
+        .await
+}
+
+fn list() -> Lookup {
+    Lookup::Records { collection: profile(), after: None, limit: 10 }
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_slow_fails_alone() {
+    let scene = Scene::new().await;
+    let mut settings = scene.settings(1);
+    settings.limits.statement_timeout = Duration::from_secs(2);
+    let store = RegionStore::open(settings);
+    let subjects: Vec<_> = ["slow", "a", "b", "c", "d"].map(subject).into();
+    for subject in &subjects {
+        done(&store, subject, put("k", "1", Precondition::None)).await;
+    }
+    up(&store).await;
+    gated(&scene, "records", "subject = 'subject-slow'").await;
+    let _gate = shut(&scene).await;
+    let lookups = subjects.iter().flat_map(|subject| [(subject, list()), (subject, Lookup::Subject)]);
+    let mut answers = join_all(lookups.map(|(subject, lookup)| look_up(&store, subject, lookup))).await;
+    let slow = answers.remove(0);
+    assert!(matches!(slow, Err(Error::Unavailable { .. })), "{slow:?}");
+    for answer in answers {
+        match answer.unwrap().value {
+            Found::Records { items, more: false } => assert_eq!(items.len(), 1),
+            Found::Subject(Some(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_look_at_a_record_does_not_wait_for_long_lists_nor_for_the_preview_of_an_erasure() {
+    let scene = Scene::new().await;
+    let (store, anna, large) = (scene.open(), subject("anna"), subject("large"));
+    for subject in [&anna, &large] {
+        done(&store, subject, put("k", "1", Precondition::None)).await;
+    }
+    up(&store).await;
+    gated(&scene, "records", "subject = 'subject-large'").await;
+    let gate = shut(&scene).await;
+    let ask = |lookup| {
+        let (store, large) = (store.clone(), large.clone());
+        tokio::spawn(async move { look_up(&store, &large, lookup).await })
+    };
+    let mut long = vec![ask(Lookup::Extent)];
+    eventually("the preview waits", async || waiting(&scene).await == 1).await;
+    for _ in 0..5 {
+        long.push(ask(list()));
+        eventually("a list waits", async || waiting(&scene).await == 2).await;
+    }
+    assert!(timeout(PATIENCE / 4, record(&store, &anna, "k")).await.expect("a reader is free").is_some());
+    drop(gate);
+    for answer in join_all(long).await {
+        match answer.unwrap().unwrap().value {
+            Found::Records { items, .. } => assert_eq!(items.len(), 1),
+            Found::Extent(extent) => assert_eq!(extent.records, 1),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_preview_of_an_erasure_may_take_longer_than_a_lookup() {
+    let scene = Scene::new().await;
+    let mut settings = scene.settings(1);
+    settings.limits.statement_timeout = Duration::from_secs(2);
+    let (store, large) = (RegionStore::open(settings), subject("large"));
+    done(&store, &large, put("k", "1", Precondition::None)).await;
+    gated(&scene, "records", "subject = 'subject-large'").await;
+    let gate = shut(&scene).await;
+    let counting = tokio::spawn({
+        let (store, large) = (store.clone(), large.clone());
+        async move { look_up(&store, &large, Lookup::Extent).await }
+    });
+    eventually("the preview waits", async || waiting(&scene).await == 1).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    drop(gate);
+    let counted = counting.await.unwrap().unwrap().value;
+    assert!(matches!(counted, Found::Extent(extent) if extent.records == 1), "{counted:?}");
+}
+
+#[tokio::test]
+async fn pages_of_large_records_are_cut_and_read_to_their_end() {
+    let scene = Scene::new().await;
+    let (store, anna) = (scene.open(), subject("anna"));
+    // One body is stored as it is, the next one in a hundredth of its size.
+    let body = |n: usize| match n % 2 {
+        0 => format!("\"{}\"", "0123456789".repeat(90_000)),
+        _ => format!("\"{}\"", (0..45_000).map(|_| format!("{:020}", rand::random::<u64>())).collect::<String>()),
+    };
+    let bodies: Vec<_> = (0..14).map(body).collect();
+    for (n, body) in bodies.iter().enumerate() {
+        done(&store, &anna, put(&format!("k{n:02}"), body, Precondition::None)).await;
+    }
+    let (mut seen, mut after, mut pages) = (Vec::new(), None::<RecordKey>, 0);
+    loop {
+        let lookup = Lookup::Records { collection: profile(), after: after.clone(), limit: 1_000 };
+        let Found::Records { items, more } = look_up(&store, &anna, lookup).await.unwrap().value else { panic!() };
+        after = items.last().map(|record| record.key.clone());
+        let sizes: Vec<usize> = items.iter().map(|record| record.body.get().len()).collect();
+        assert!(sizes.iter().rev().skip(1).sum::<usize>() < 4 << 20, "a page is cut: {sizes:?}");
+        seen.extend(items.into_iter().map(|record| record.body.get().to_owned()));
+        pages += 1;
+        if !more {
+            break;
+        }
+        assert!(!sizes.is_empty() && pages < 20, "every page leads on");
+    }
+    assert!(seen == bodies, "nothing is left out");
+    assert!((3..=4).contains(&pages), "{pages}");
+}
