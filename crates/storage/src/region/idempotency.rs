@@ -68,15 +68,20 @@ pub(super) async fn remember(connection: &mut PgConnection, used: &[Used<'_>]) -
     Ok(done.rows_affected())
 }
 
-/// Forgets a bounded number of keys that are older than the database's clock minus `kept_s` seconds.
-pub(super) async fn forget_old(connection: &mut PgConnection, kept_s: i64) -> Result<u64, Trouble> {
+/// Keys that are forgotten in one statement.
+const FORGOTTEN_MAX: i64 = 10_000;
+
+/// Forgets up to [`FORGOTTEN_MAX`] keys that are older than the database's clock minus `kept_s` seconds, the oldest first.
+/// Whether there may be more.
+pub(super) async fn forget_old(connection: &mut PgConnection, kept_s: i64) -> Result<bool, Trouble> {
     let done = sqlx::query(
         "DELETE FROM domicile.idempotency WHERE (subject, key) IN ( \
              SELECT subject, key FROM domicile.idempotency \
-             WHERE created_at < now() - $1 * interval '1 second' ORDER BY created_at LIMIT 10000)",
+             WHERE created_at < now() - $1 * interval '1 second' ORDER BY created_at LIMIT $2)",
     )
     .bind(kept_s)
+    .bind(FORGOTTEN_MAX)
     .execute(connection)
     .await?;
-    Ok(done.rows_affected())
+    Ok(done.rows_affected() >= FORGOTTEN_MAX.unsigned_abs())
 }

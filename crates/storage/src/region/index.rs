@@ -1,6 +1,6 @@
 //! What is derived from the log and what keeps it going: the index of decisions, room for the log's next
-//! entries, tiles that an older gateway left out, and forgetting old idempotency keys. A cursor's work, done by one gateway at a time, in small
-//! steps, and never in the way of a commit.
+//! entries, tiles that an older gateway left out, and forgetting old idempotency keys. A cursor's work, done by one gateway
+//! at a time, in small steps, and never in the way of a commit.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,8 +32,9 @@ const INDEX: Derived = Derived {
     ),
 };
 
-/// How long it waits for company: leaves of this time are indexed together.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// How long it waits for company: leaves of this time are indexed together. Whoever searches calls it at once; shorter
+/// pauses of many regions on one machine would come to more than the requests themselves (measured with thirty).
+const PAUSE_MIN: Duration = Duration::from_millis(500);
 
 /// How often it looks although nobody called, since other gateways write the log, too.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -41,8 +42,27 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// While nobody waits, it works at most one part in so many of the time.
 const LEISURE: u32 = 16;
 
+/// So close behind the log it works at leisure. When it is further behind, the log grows faster than that, and it does
+/// not pause.
+const CLOSE_LEAVES: u64 = 50_000;
+
 /// How often the log is given room and old keys are forgotten.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often in one upkeep old keys are forgotten, each time as many as one statement takes: a million keys a minute, more
+/// than a region can use. The indexes go on between them.
+const FORGETTING_TURNS_MAX: u32 = 100;
+
+/// How far the indexes are behind the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    /// They have all of it, or somebody else fills them.
+    Nothing,
+    /// The next steps are taken at leisure; the last one took so long.
+    Close(Duration),
+    /// The next steps are taken at once.
+    Far,
+}
 
 /// Starts the work; it ends when the store closes.
 pub(super) fn spawn(shared: &Arc<Shared>, wanted: Arc<Notify>) -> JoinHandle<()> {
@@ -76,8 +96,9 @@ async fn run(shared: &Arc<Shared>, wanted: &Notify) {
         }
         let leisurely = async {
             match outcome {
-                Ok(true) => sleep((begun.elapsed() * (LEISURE - 1)).max(PAUSE_MIN)).await,
-                Ok(false) => {
+                Ok(Behind::Far) => {}
+                Ok(Behind::Close(took)) => sleep((took * (LEISURE - 1)).max(PAUSE_MIN)).await,
+                Ok(Behind::Nothing) => {
                     sleep(PAUSE_MIN).await;
                     drop(timeout(PAUSE_MAX, committed.changed()).await);
                 }
@@ -94,13 +115,13 @@ async fn run(shared: &Arc<Shared>, wanted: &Notify) {
     }
 }
 
-/// One step, and the upkeep when it is due. Whether there is more to index.
+/// One step, and the upkeep when it is due. How far the indexes are behind then.
 async fn work(
     shared: &Shared,
     connection: &mut PgConnection,
     upkeep: bool,
     tiled_to: &mut u64,
-) -> Result<bool, Trouble> {
+) -> Result<Behind, Trouble> {
     let patience = shared.address.patience();
     if upkeep {
         let room_to: i64 = within(patience, async {
@@ -109,7 +130,12 @@ async fn work(
         .await?;
         debug!(region = %shared.region, room_to, "The log has room");
         let kept_s = i64::try_from(shared.limits.idempotency_kept.as_secs()).unwrap_or(i64::MAX);
-        within(patience, idempotency::forget_old(connection, kept_s)).await?;
+        for _ in 0..FORGETTING_TURNS_MAX {
+            if !within(patience, idempotency::forget_old(connection, kept_s)).await? {
+                break;
+            }
+            step(patience, connection).await?;
+        }
         let size = within(patience, head::read(connection)).await?.size();
         loop {
             let (done, more) = within(patience, tiles::mend(connection, size, *tiled_to)).await?;
@@ -119,6 +145,18 @@ async fn work(
             }
         }
     }
+    let begun = Instant::now();
+    if !step(patience, connection).await? {
+        return Ok(Behind::Nothing);
+    }
+    let took = begun.elapsed();
+    let size = within(patience, head::read(connection)).await?.size();
+    let left = size.saturating_sub(within(patience, position(connection)).await?);
+    Ok(if left > CLOSE_LEAVES { Behind::Far } else { Behind::Close(took) })
+}
+
+/// Takes the next leaves into every index. Whether there are more for one of them.
+async fn step(patience: Duration, connection: &mut PgConnection) -> Result<bool, Trouble> {
     let more_facts = within(patience, facts::INDEX.step(connection)).await?;
     Ok(within(patience, INDEX.step(connection)).await? | more_facts)
 }

@@ -153,3 +153,16 @@ async fn pages_of_large_records_are_cut_and_read_to_their_end() {
     assert!(seen == bodies, "nothing is left out");
     assert!((3..=4).contains(&pages), "{pages}");
 }
+
+#[tokio::test]
+async fn old_idempotency_keys_are_forgotten_however_many_they_are() {
+    let scene = Scene::new().await;
+    let keys = "INSERT INTO domicile.idempotency (subject, key, request_hash, event_id, topic, created_at) \
+                SELECT 'subject-anna', n::text, '', '', '', now() - CASE WHEN n <= 60000 THEN interval '25 hours' ELSE '0' END \
+                FROM generate_series(1, 60010) AS n";
+    scene.outside().await.execute(keys).await.unwrap();
+    let _store = scene.open();
+    let gone = "SELECT count(*) FROM domicile.idempotency WHERE created_at < now() - interval '24 hours'";
+    eventually("old keys are gone", async || scene.number(gone).await == 0).await;
+    assert_eq!(scene.number("SELECT count(*) FROM domicile.idempotency").await, 10, "younger keys are kept");
+}
