@@ -44,6 +44,11 @@ pub struct DecisionRow {
     pub line: String,
 }
 
+/// How far the times of two leaves may be in another order than their positions: clocks of gateways differ, and what was
+/// decided first may be committed last. Where a search is bounded by time, so much more is looked through; what a clock
+/// that is wrong by more has dated is found by a search without times.
+const DISORDER_US_MAX: i64 = 10 * 60 * 1_000_000;
+
 /// Reads a leaf from the columns seq, hash, line.
 pub(super) fn row(row: &PgRow) -> Result<DecisionRow, Trouble> {
     Ok(DecisionRow { seq: version(row.try_get(0)?)?, leaf_hash: row.try_get(1)?, line: row.try_get(2)? })
@@ -75,18 +80,31 @@ pub(super) async fn search(
             None => return Ok(Vec::new()),
         },
     };
+    let first = match filter.from_us {
+        Some(from_us) => first_at(connection, from_us.saturating_sub(DISORDER_US_MAX)).await?,
+        None => None,
+    };
+    let end = match filter.to_us {
+        Some(to_us) => first_at(connection, to_us.saturating_add(DISORDER_US_MAX)).await?,
+        None => None,
+    };
+    let before = filter.before_seq.map(column);
     let rows = sqlx::query(
         "SELECT l.seq, l.hash, l.line \
          FROM (SELECT i.seq FROM domicile.decision_index AS i \
                WHERE ($1::bigint IS NULL OR i.at_us >= $1) AND ($2::bigint IS NULL OR i.at_us < $2) \
-                 AND ($3::text IS NULL OR i.actor = $3) AND ($4::text IS NULL OR i.rule = $4) \
+                 AND ($3::text IS NULL OR (i.actor, i.seq) >= ($3, coalesce($10::bigint, 0)) \
+                                      AND (i.actor, i.seq) < ($3, coalesce($9::bigint, 9223372036854775807))) \
+                 AND ($4::text IS NULL OR i.rule = $4) \
                  AND ($5::text IS NULL OR i.outcome = $5) AND ($6::text IS NULL OR i.kind = $6) \
                  AND ($7::text IS NULL OR i.operation = $7) AND ($8::text IS NULL OR i.subject_tag = $8) \
-                 AND ($9::bigint IS NULL OR i.seq < $9) \
-               ORDER BY i.seq DESC LIMIT $10) AS found \
+                 AND ($9::bigint IS NULL OR i.seq < $9) AND ($10::bigint IS NULL OR i.seq >= $10) \
+               ORDER BY CASE WHEN $3::text IS NOT NULL THEN i.actor END DESC, i.seq DESC LIMIT $11) AS found \
          JOIN domicile.leaves AS l ON l.seq = found.seq ORDER BY l.seq DESC",
     )
-    // Planned anew each time, for the filters that are really there.
+    // Planned anew each time, for the filters that are really there. An actor is looked for as a range of the index by
+    // actor, in its order, rather than as a filter: whoever did much, but nothing lately, is not looked for backwards
+    // through what everybody has done since.
     .persistent(false)
     .bind(filter.from_us)
     .bind(filter.to_us)
@@ -96,11 +114,31 @@ pub(super) async fn search(
     .bind(&filter.kind)
     .bind(&filter.operation)
     .bind(tag)
-    .bind(filter.before_seq.map(column))
+    .bind(end.into_iter().chain(before).min())
+    .bind(first)
     .bind(i64::from(filter.limit.clamp(1, 1_000)))
     .fetch_all(connection)
     .await?;
     rows.iter().map(row).collect()
+}
+
+/// The position of the first decision at or after a time, or the one behind the last; `None` when there are none. It is
+/// found by halving, as if times grew along the log: whatever lies on the wrong side of it is as near to it in time as the
+/// log is in disorder.
+async fn first_at(connection: &mut PgConnection, at_us: i64) -> Result<Option<i64>, Trouble> {
+    let found = sqlx::query_scalar(
+        "WITH RECURSIVE hunt(low, high) AS ( \
+             SELECT min(i.seq), max(i.seq) + 1 FROM domicile.decision_index AS i \
+             UNION ALL \
+             SELECT CASE WHEN next.at_us < $1 THEN next.seq + 1 ELSE hunt.low END, \
+                    CASE WHEN next.at_us < $1 THEN hunt.high ELSE (hunt.low + hunt.high) / 2 END \
+             FROM hunt CROSS JOIN LATERAL ( \
+                 SELECT i.seq, i.at_us FROM domicile.decision_index AS i \
+                 WHERE i.seq >= (hunt.low + hunt.high) / 2 ORDER BY i.seq LIMIT 1) AS next \
+             WHERE hunt.low < hunt.high) \
+         SELECT max(low) FROM hunt",
+    );
+    Ok(found.bind(at_us).fetch_one(connection).await?)
 }
 
 /// The last leaf of one decision.

@@ -9,13 +9,12 @@ use leaf::SubjectTag;
 use residency::{DecisionId, Region, SubjectId};
 use sqlx::postgres::PgConnection;
 use tlog::{Hash, Tile};
-use tokio::sync::{Mutex, Notify, Semaphore, watch};
+use tokio::sync::{Mutex, Notify, Semaphore, SemaphorePermit, watch};
 
 use super::checkpoints::PublishedCheckpoint;
 use super::cursors::{self, CursorLease, CursorState};
 use super::decisions::{self, DecisionFilter, DecisionRow};
 use super::details::{self, DetailedLeaf};
-use super::events::instant;
 use super::facts::{self, FactFilter};
 use super::outbox::{self, Channel, OutboxRow};
 use super::policies::KeptPolicy;
@@ -27,6 +26,9 @@ use crate::link::{Link, Work, within};
 
 /// The most rows of the outbox or of the log in one answer.
 const ROWS_MAX: u32 = 10_000;
+
+/// Searches under way at a time, of any kind.
+const SEARCHES_MAX: usize = 2;
 
 /// Erasures in one answer.
 const ERASURES_MAX: i64 = 1_000;
@@ -40,6 +42,8 @@ pub(super) struct Inner {
     /// Connections that are not in use; a permit stands for the right to take one.
     pub(super) idle: Mutex<Vec<Link>>,
     permits: Semaphore,
+    /// The right to search, which may take long: never on so many connections that relay, signer and forwarder find none.
+    searches: Semaphore,
     /// Somebody waits for the index.
     index_wanted: Arc<Notify>,
 }
@@ -92,10 +96,12 @@ macro_rules! change {
 
 impl Log {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        let connections = shared.limits.log_connections_max.max(1) as usize;
         Self(Arc::new(Inner {
             shared: Arc::clone(shared),
             idle: Mutex::default(),
-            permits: Semaphore::new(shared.limits.log_connections_max.max(1) as usize),
+            permits: Semaphore::new(connections),
+            searches: Semaphore::new(SEARCHES_MAX.min(connections - 1).max(1)),
             index_wanted: Arc::new(Notify::new()),
         }))
     }
@@ -181,6 +187,7 @@ impl Log {
     /// # Errors
     /// When the database does not answer, or its index does not catch up within `index_wait_max`.
     pub async fn decisions(&self, filter: DecisionFilter) -> Result<Vec<DecisionRow>, Error> {
+        let _turn = self.turn(&self.0.searches).await?;
         self.index_caught_up().await?;
         let origin = &self.0.shared.origin;
         ask!(self, connection => decisions::search(connection, &filter, origin))
@@ -229,6 +236,7 @@ impl Log {
     /// # Errors
     /// When the database does not answer, or its index does not catch up within `index_wait_max`.
     pub async fn facts(&self, filter: FactFilter) -> Result<Vec<DecisionRow>, Error> {
+        let _turn = self.turn(&self.0.searches).await?;
         self.index_caught_up().await?;
         ask!(self, connection => facts::search(connection, &filter))
     }
@@ -407,16 +415,22 @@ impl Log {
         }
     }
 
-    pub(super) async fn borrow(&self) -> Result<(tokio::sync::SemaphorePermit<'_>, Link), Error> {
+    pub(super) async fn borrow(&self) -> Result<(SemaphorePermit<'_>, Link), Error> {
+        let permit = self.turn(&self.0.permits).await?;
         let shared = &self.0.shared;
-        let unavailable = |why| Error::Unavailable { region: Some(shared.region.clone()), source: Cause::new(why) };
-        let permit = tokio::time::timeout(shared.limits.answer_timeout, self.0.permits.acquire())
-            .await
-            .map_err(|_| unavailable("too many readers of the log"))?
-            .map_err(|_| unavailable("the store is closed"))?;
         let idle = self.0.idle.lock().await.pop();
         let link = idle.unwrap_or_else(|| Link::new(Arc::clone(&shared.address), Work::Occasional));
         Ok((permit, link))
+    }
+
+    /// Waits for a turn, as long as a caller waits for anything.
+    async fn turn<'a>(&self, turns: &'a Semaphore) -> Result<SemaphorePermit<'a>, Error> {
+        let shared = &self.0.shared;
+        let unavailable = |why| Error::Unavailable { region: Some(shared.region.clone()), source: Cause::new(why) };
+        tokio::time::timeout(shared.limits.answer_timeout, turns.acquire())
+            .await
+            .map_err(|_| unavailable("too many readers of the log"))?
+            .map_err(|_| unavailable("the store is closed"))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use residency::RecordKey;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
-use storage::{Error, Found, Lookup, Precondition, RegionStore};
+use storage::{Channel, DecisionFilter, Error, Found, Lookup, Precondition, RegionStore};
 use tokio::time::timeout;
 
 use crate::scene::{Scene, done, eventually, look_up, profile, put, record, subject, up};
@@ -165,4 +165,60 @@ async fn old_idempotency_keys_are_forgotten_however_many_they_are() {
     let gone = "SELECT count(*) FROM domicile.idempotency WHERE created_at < now() - interval '24 hours'";
     eventually("old keys are gone", async || scene.number(gone).await == 0).await;
     assert_eq!(scene.number("SELECT count(*) FROM domicile.idempotency").await, 10, "younger keys are kept");
+}
+
+#[tokio::test]
+async fn whoever_follows_the_log_finds_a_connection_while_many_search() {
+    let scene = Scene::new().await;
+    let (store, anna) = (scene.open(), subject("anna"));
+    done(&store, &anna, put("k", "1", Precondition::None)).await;
+    let log = store.log();
+    let filter = || DecisionFilter { limit: 10, ..DecisionFilter::default() };
+    assert_eq!(log.decisions(filter()).await.unwrap().len(), 2, "the index has caught up");
+    gated(&scene, "decision_index", "true").await;
+    let gate = shut(&scene).await;
+    let searches: Vec<_> = (0..8)
+        .map(|_| {
+            let log = log.clone();
+            tokio::spawn(async move { log.decisions(filter()).await })
+        })
+        .collect();
+    eventually("searches wait", async || waiting(&scene).await == 2).await;
+    let following = async {
+        log.head().await.unwrap();
+        log.outbox(Channel::Events, 0, 10).await.unwrap()
+    };
+    assert!(!timeout(PATIENCE / 4, following).await.expect("a connection is free").is_empty());
+    assert_eq!(waiting(&scene).await, 2, "no more of them search at a time");
+    drop(gate);
+    for found in join_all(searches).await {
+        assert_eq!(found.unwrap().unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_search_between_two_times_finds_what_is_a_little_out_of_order() {
+    let scene = Scene::new().await;
+    let (store, anna) = (scene.open(), subject("anna"));
+    for n in 0..60 {
+        done(&store, &anna, put(&n.to_string(), "1", Precondition::None)).await;
+    }
+    let log = store.log();
+    let whole = DecisionFilter { limit: 1_000, ..DecisionFilter::default() };
+    assert_eq!(log.decisions(whole.clone()).await.unwrap().len(), 61);
+    // A minute apart, and each a few minutes off.
+    let times = "UPDATE domicile.decision_index SET at_us = (seq * 60 + (seq * 7919) % 240) * 1000000";
+    scene.outside().await.execute(times).await.unwrap();
+    for (from, to) in [(0, 9_000), (600, 660), (1_800, 2_400), (3_600, 9_000), (-9, 1), (9_000, 9_999)] {
+        let (from_us, to_us) = (from * 1_000_000, to * 1_000_000);
+        let expected = scene
+            .strings_of(&format!(
+                "SELECT i.seq::text FROM domicile.decision_index AS i \
+                 WHERE i.at_us >= {from_us} AND i.at_us < {to_us} ORDER BY i.seq DESC"
+            ))
+            .await;
+        let filter = DecisionFilter { from_us: Some(from_us), to_us: Some(to_us), ..whole.clone() };
+        let found = log.decisions(filter).await.unwrap();
+        assert_eq!(found.iter().map(|row| row.seq.to_string()).collect::<Vec<_>>(), expected, "{from} to {to}");
+    }
 }
