@@ -13,7 +13,7 @@ use utoipa::ToSchema;
     "consents": [{"purpose": "recommendations", "granted": true, "notice_version": "2026-10"}]
 }))]
 pub struct PutAttribute {
-    /// What the person declared: any JSON.
+    /// What the person declared: any JSON, at most 128 KiB of it.
     #[schema(value_type = serde_json::Value)]
     pub value: Box<RawValue>,
     /// Where they declared it, e.g. `preference-centre`; 1 to 64 characters.

@@ -155,6 +155,7 @@ pub(crate) fn relay(config: &Config, region: &Region, log: Log) -> Option<Relay>
             authorities: redpanda.ca_file.clone(),
         }),
         limits: relay::Limits {
+            message_bytes_max: usize::try_from(events.message_bytes_max).unwrap_or(usize::MAX),
             batch_rows_max: events.relay_batch_rows_max,
             poll_max: Duration::from_millis(events.idle_ms_max),
             lease: Duration::from_secs(events.lease_s),

@@ -130,8 +130,8 @@ impl Default for Limits {
     fn default() -> Self {
         let one = NonZeroU32::MIN;
         Self {
-            body_bytes_max: 1024 * 1024,
-            batch_line_bytes_max: 1024 * 1024,
+            body_bytes_max: 900 * 1024,
+            batch_line_bytes_max: 900 * 1024,
             batch_bytes_max: 64 * 1024 * 1024,
             batch_lines_in_flight_max: 1_024,
             batch_bytes_in_flight_max: 8 * 1024 * 1024,

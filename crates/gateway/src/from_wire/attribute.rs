@@ -3,21 +3,27 @@
 use api::{ConsentItem, PutAttribute};
 use residency::Purpose;
 use storage::Consent;
-use time::{OffsetDateTime, UtcOffset};
 use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 
 use crate::error::Error;
 
 /// Purposes of one attribute.
 const CONSENTS_MAX: usize = 32;
+/// Bytes of a declared value. Escaped and with its consents it fits into one statement to the warehouse, so that whatever
+/// is accepted is also forwarded.
+const VALUE_BYTES_MAX: usize = 128 << 10;
 /// Characters of a source and of a notice's version.
 const NAME_CHARS_MAX: usize = 64;
 
 /// Checks a declaration. A consent without a time was given now.
 ///
 /// # Errors
-/// [`Error::Invalid`] names the field and its rule.
+/// [`Error::Invalid`] names the field and its rule; [`Error::BodyTooLarge`] when the value is larger than any that is kept.
 pub(crate) fn consents(declared: &PutAttribute, now_us: i64) -> Result<Vec<Consent>, Error> {
+    if declared.value.get().len() > VALUE_BYTES_MAX {
+        return Err(Error::BodyTooLarge { bytes_max: VALUE_BYTES_MAX });
+    }
     name("source", &declared.source)?;
     if !(1..=CONSENTS_MAX).contains(&declared.consents.len()) {
         return Err(Error::invalid("consents", "1 to 32 purposes: what is kept without a purpose may not be used"));
@@ -83,6 +89,16 @@ mod tests {
         .unwrap();
         assert_eq!(given[0].given_at_us, 77);
         assert_eq!(given[1].given_at_us, 1_000_000);
+    }
+
+    #[test]
+    fn a_value_is_no_larger_than_what_the_warehouse_takes() {
+        let declared = |bytes: usize| {
+            let value = "x".repeat(bytes - 2);
+            check(&format!(r#"{{"value":"{value}","source":"app","consents":[{{"purpose":"a","granted":true}}]}}"#))
+        };
+        assert!(declared(VALUE_BYTES_MAX).is_ok());
+        assert!(matches!(declared(VALUE_BYTES_MAX + 1), Err(Error::BodyTooLarge { bytes_max: VALUE_BYTES_MAX })));
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(super) fn check(
     let regions = check.regions(&root.regions, policy.as_ref(), &root.directory);
     let served = regions.as_ref().map(|(served, _)| served);
     let telemetry = check.telemetry(&root.telemetry, policy.as_ref(), served);
-    check.events(&root.events);
+    check.events(&root.events, root);
 
     let mut mistakes = check.mistakes;
     mistakes.0.sort_by_key(|m| m.gravity);
@@ -98,6 +98,9 @@ fn check_backups(raw: &raw::Backups, folder: &Path) -> Backups {
         state_folder: raw.state_folder.as_ref().map(|path| folder.join(path)),
     }
 }
+
+/// What a message's headers may need.
+const HEADERS_BYTES_MAX: u64 = 64 << 10;
 
 /// The check in progress.
 struct Check<'a> {
@@ -270,8 +273,21 @@ impl Check<'_> {
         parsed.map_err(|problems| self.mistakes.0.extend(problems.into_iter().map(mistake))).ok()
     }
 
-    /// Names of event types, and beginnings of them.
-    fn events(&mut self, raw: &raw::Events) {
+    /// Names of event types, and beginnings of them; whether everything that is accepted can be sent.
+    fn events(&mut self, raw: &raw::Events, root: &raw::Root) {
+        let body = root.gateway.limits.body_bytes_max;
+        let sent = root.regions.values().any(|region| region.redpanda.is_some());
+        if sent && body.saturating_add(HEADERS_BYTES_MAX) > raw.message_bytes_max {
+            let needed = body.saturating_add(HEADERS_BYTES_MAX);
+            let message = format!(
+                "A request's body may have {body} bytes (gateway.limits.body_bytes_max), which with {HEADERS_BYTES_MAX} for \
+                 headers no message holds: its event would be a dead letter."
+            );
+            let fix = format!(
+                "Lower gateway.limits.body_bytes_max, or write message_bytes_max = {needed} and raise max.message.bytes of the topics."
+            );
+            self.error("events.message_bytes_max", message, fix);
+        }
         let fix = "Write \"shop.order-placed\", or \"shop.*\" for every type of a domain.";
         for (index, pattern) in raw.types.iter().flatten().enumerate() {
             let name = pattern.strip_suffix(".*").unwrap_or(pattern);

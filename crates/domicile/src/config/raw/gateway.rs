@@ -84,7 +84,7 @@ pub(crate) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            body_bytes_max: 1 << 20,
+            body_bytes_max: 900 << 10,
             batch_body_bytes_max: 64 << 20,
             head_bytes_max: 64 << 10,
             request_ms_max: 30_000,

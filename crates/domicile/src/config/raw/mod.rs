@@ -152,6 +152,10 @@ pub(crate) struct Events {
     /// The types of events that callers may publish, each a topic: `shop.order-placed`, or `shop.*` for a whole
     /// domain. Default: every type.
     pub types: Option<Vec<String>>,
+    /// The largest message that the brokers take, headers included, in bytes: `max.message.bytes` of their topics. What a
+    /// caller may send (`gateway.limits.body_bytes_max`) has to fit, with 64 KiB for the headers.
+    #[schemars(range(min = 66_560, max = 33_554_432))]
+    pub message_bytes_max: u64,
     /// Log rows the relay reads at once.
     #[schemars(range(min = 1, max = 10_000))]
     pub relay_batch_rows_max: u32,
@@ -187,6 +191,7 @@ impl Default for Events {
     fn default() -> Self {
         Self {
             types: None,
+            message_bytes_max: 1_000_000,
             relay_batch_rows_max: 5000,
             forwarder_batch_rows_max: 1000,
             forwarder_batch_ms_max: 2000,

@@ -48,6 +48,7 @@ fn the_commented_defaults_of_the_example_are_the_defaults() {
         ("gateway/limits", "drain_notice_s"),
         ("gateway/limits", "drain_s_max"),
         ("directory", "cache_pins_max"),
+        ("events", "message_bytes_max"),
         ("events", "relay_batch_rows_max"),
         ("events", "forwarder_batch_rows_max"),
         ("events", "forwarder_batch_ms_max"),

@@ -178,3 +178,11 @@ fn brokers_and_an_account_of_another_jurisdiction_are_refused_and_so_are_those_o
     let local = Scene::new().with("broker.eu.internal:9092", "127.0.0.1:9092").with(brokers, "");
     local.sound();
 }
+
+#[test]
+fn a_body_that_no_message_holds_is_refused_with_both_ways_out() {
+    let mistakes = Scene::new().and("[gateway.limits]\nbody_bytes_max = 16000000\n").mistakes();
+    let found = mistakes.errors().find(|mistake| mistake.key == "events.message_bytes_max").expect("a mistake");
+    assert!(found.fix.contains("message_bytes_max = 16065536"), "{mistakes}");
+    Scene::new().and("[gateway.limits]\nbody_bytes_max = 16000000\n[events]\nmessage_bytes_max = 16065536\n").sound();
+}
