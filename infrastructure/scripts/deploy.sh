@@ -36,7 +36,10 @@ chmod 700 .domicile
 if id=$(docker image inspect --format '{{.Id}}' "$source_image" 2>/dev/null); then
     file=$kept/domicile-${id#sha256:}
     if [ ! -x "$file" ]; then
-        container=$(docker create "$source_image")
+        container=$(docker create "$source_image") || {
+            say "Serving now: not known. Data: unchanged. Next: mend the engine (docker info), then try again"
+            exit 4
+        }
         trap 'docker rm -f "$container" >/dev/null 2>&1 || true' EXIT INT TERM
         docker cp -q "$container:/usr/local/bin/domicile" "$file.part" 2>/dev/null \
             || docker cp "$container:/usr/local/bin/domicile" "$file.part"
@@ -65,16 +68,27 @@ if [ "$best" != "$kept/current" ]; then
     find "$kept" -name 'domicile-*' ! -name "${best##*/}" -exec rm -f {} +
 fi
 
+# It is linked against the libraries of its image; on a host without them nothing of it runs.
+if ! "$kept/current" --version >/dev/null 2>&1; then
+    say "deploy.sh: the deployer of $source_image does not run on this host: $("$kept/current" --version 2>&1 | head -n 1)"
+    say "Serving now: not known. Data: unchanged. Next: install what it names (libssl3, say), or set DOMICILE_BIN to a build for this host"
+    exit 4
+fi
+
 # Backups and drills run where the databases and PostgreSQL's programs are: in the cell's one-shot container; but what is
 # done to the cell's own containers is done from here.
 case "${1:-} ${2:-}" in
-    "drill crash" | "drill rollback") ;;
-    "backup "* | "drill "*)
-        [ -t 0 ] && [ -t 1 ] || no_terminal=-T
-        if docker compose version >/dev/null 2>&1; then
-            exec docker compose run --rm --no-deps ${no_terminal:+"$no_terminal"} migrate ops "$@"
-        fi
-        exec docker-compose run --rm --no-deps ${no_terminal:+"$no_terminal"} migrate ops "$@"
-        ;;
+    "drill crash" | "drill rollback") service= ;;
+    # These open backups: in the container that sees the private keys, as /run/secrets/offline/…
+    "backup verify" | "backup restore" | "backup rekey" | "drill restore" | "drill tamper") service=restore ;;
+    "backup "* | "drill "*) service=migrate ;;
+    *) service= ;;
 esac
+if [ -n "$service" ]; then
+    [ -t 0 ] && [ -t 1 ] || no_terminal=-T
+    if docker compose version >/dev/null 2>&1; then
+        exec docker compose run --rm --no-deps ${no_terminal:+"$no_terminal"} "$service" ops "$@"
+    fi
+    exec docker-compose run --rm --no-deps ${no_terminal:+"$no_terminal"} "$service" ops "$@"
+fi
 exec "$kept/current" ops "$@"

@@ -1,5 +1,6 @@
-//! The owner's runbook on real containers: build, deploy, look at logs, deploy again and roll back under load, and a bad
-//! release that undoes itself. Whatever stands in the runbook is typed as it stands there, on a terminal of its own.
+//! The owner's runbook on real containers: build, deploy, look at logs, deploy again and roll back under load, a bad
+//! release that undoes itself, and a backup that is opened. Whatever stands in the runbook is typed as it stands there, on
+//! a terminal of its own.
 
 mod cell;
 mod load;
@@ -65,7 +66,21 @@ async fn scenes(cell: &Cell) -> Result<()> {
     ensure!(cell.serving()? == first, "the first release serves again: {} and not {first}", cell.serving()?);
     say(&told);
     a_record_is_kept(cell).await?;
+    a_backup_is_opened(cell)?;
     cell.typed("./infrastructure/scripts/deploy.sh status", "", 0)?;
+    Ok(())
+}
+
+/// A backup made, opened from its ciphertext, restored beside the region's database, and held against what was signed since:
+/// by the private key and the signer's memory, which one container alone sees.
+fn a_backup_is_opened(cell: &Cell) -> Result<()> {
+    let backup = |what: &str| cell.typed(&format!("./infrastructure/scripts/deploy.sh backup {what}"), "", 0);
+    let identity = "--region eu-central --identity file:/run/secrets/offline/eu-central-backup-emergency";
+    backup("create")?;
+    backup(&format!("verify --from-cipher {identity}"))?;
+    backup(&format!("restore --to eu_restored {identity} --yes"))?;
+    let said = backup("restore --region eu-central --open eu_restored")?;
+    ensure!(said.contains("The log of"), "the restored log is held against what was signed:\n{said}");
     Ok(())
 }
 
