@@ -85,7 +85,8 @@ impl Address {
             Work::Commits => options
                 .options(planned_once)
                 .options([("statement_timeout", (self.limits.statement_timeout * 10).as_millis().to_string())]),
-            Work::Occasional => options,
+            // These read the log from a position on, or find single rows. The index's first plan would be that of an empty log.
+            Work::Occasional => options.options([("enable_seqscan", "off")]),
         };
         let mut connection = PgConnection::connect_with(&options).await?;
         if work == Work::Commits {
