@@ -5,12 +5,15 @@
 //! commit and advances it by compare-and-set, in the same statement that writes leaves and events. Only
 //! when another gateway was faster is the head locked and read first.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Executor, Row};
 use tlog::Frontier;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::sleep;
 
 use super::page::{self, Appended, Page};
 use super::records::{self, column, version};
@@ -19,20 +22,20 @@ use super::{Shared, details, erasures};
 use crate::error::{Cause, Trouble};
 use crate::link::within;
 
+/// A statement that changes records, too, may have to wait for one that is locked by somebody who waits for his own pen.
+/// After so long this pen goes to the next one, who looks at the head himself; otherwise two gateways could wait for each
+/// other in a circle.
+const PEN_HELD_MAX: Duration = Duration::from_millis(250);
+
 /// The pen: whoever holds it is the one in this process who advances the head.
 #[derive(Debug)]
 pub(super) struct Pen {
-    known: Mutex<Known>,
+    /// The head after the last commit, unless that is not known.
+    known: Mutex<Option<Tip>>,
     /// The fence as last seen; 0 before the first look.
     fence: AtomicU64,
-    /// Whether other gateways have been writing this log lately: then it is locked first. Changed by whoever holds the pen.
+    /// Whether other gateways have been writing this log lately: then it is locked first.
     contended: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    /// The head after the last commit, unless that is not known.
-    tip: Option<Tip>,
 }
 
 /// The head row.
@@ -78,7 +81,7 @@ impl Pen {
 
     /// The next one looks at the head itself: what is remembered may be the end of another server's log.
     pub(super) async fn forget(&self) {
-        self.known.lock().await.tip = None;
+        *self.known.lock().await = None;
     }
 
     fn saw(&self, tip: &Tip) {
@@ -129,8 +132,7 @@ pub(super) async fn append(
 ) -> Result<u64, Stop> {
     let patience = shared.address.patience();
     let contended = &shared.head.contended;
-    // Where others write, a record may be locked by somebody who waits for his own pen: whoever waits for it here must not
-    // hold this one.
+    // Where others write, whoever waits for a record must not hold the pen.
     let early = !page.records.is_empty() && contended.load(Ordering::Acquire);
     if early || !page.details.is_empty() {
         begin_unless(&mut in_transaction, connection, shared).await?;
@@ -138,20 +140,22 @@ pub(super) async fn append(
     if early {
         records::change(shared, connection, page.records).await?;
     }
-    let mut known = shared.head.known.lock().await;
+    let mut pen = Some(shared.head.known.lock().await);
     // Whatever goes wrong from here on, the next one looks at the head itself.
     // A head that is remembered with another fence than the page's was moved by another gateway since.
     let current = |tip: &Tip| page.fence.is_none_or(|fence| fence == tip.fence);
     let lock_first = contended.load(Ordering::Acquire) || page.erasing.is_some();
-    let remembered = known.tip.take().filter(|tip| !lock_first && current(tip));
+    let remembered = pen.as_mut().and_then(|known| known.take()).filter(|tip| !lock_first && current(tip));
     let mut locked = remembered.is_none();
     let mut tip = match remembered {
         Some(tip) => tip,
         None => {
             begin_unless(&mut in_transaction, connection, shared).await?;
             // Before the head, as everybody does.
-            if !early {
+            if !early && !page.records.is_empty() {
+                drop(pen.take());
                 records::change(shared, connection, page.records).await?;
+                pen.insert(shared.head.known.lock().await).take();
             }
             within(patience, lock(connection)).await?
         }
@@ -163,10 +167,21 @@ pub(super) async fn append(
     loop {
         shared.head.saw(&tip);
         if page.fence.is_some_and(|fence| fence != tip.fence) {
-            known.tip = Some(tip);
+            remember(shared, pen, tip);
             return Err(Trouble::Conflict(Cause::new("a subject's state changed meanwhile")).into());
         }
-        let Appended { first, next, done } = match page::write(shared, connection, page, records, &tip).await {
+        let written = {
+            let mut writing = pin!(page::write(shared, connection, page, records, &tip));
+            tokio::select! {
+                written = &mut writing => written,
+                () = sleep(PEN_HELD_MAX), if !records.is_empty() => {
+                    contended.store(true, Ordering::Release);
+                    pen = None;
+                    writing.await
+                }
+            }
+        };
+        let Appended { first, next, done } = match written {
             Ok(appended) => appended,
             // A statement on its own commits as it ends, so a lost connection leaves the question open.
             Err((Trouble::Lost(cause), first)) if !in_transaction => {
@@ -195,12 +210,11 @@ pub(super) async fn append(
                 }
             }
             // The head, when it was locked, was another one than this process left behind: others write, too.
-            if !locked || *shared.committed.borrow() == tip.size() {
+            if pen.is_some() && (!locked || *shared.committed.borrow() == tip.size()) {
                 contended.store(false, Ordering::Release);
             }
             shared.committed.send_if_modified(|size| raise(size, next.size()));
-            shared.head.saw(&next);
-            known.tip = Some(next);
+            remember(shared, pen, next);
             return Ok(first);
         }
         if locked {
@@ -211,6 +225,14 @@ pub(super) async fn append(
         locked = true;
         begin_unless(&mut in_transaction, connection, shared).await?;
         tip = within(patience, lock(connection)).await?;
+    }
+}
+
+/// Leaves the head to the next one, unless the pen is with somebody else by now.
+fn remember(shared: &Shared, pen: Option<MutexGuard<'_, Option<Tip>>>, tip: Tip) {
+    if let Some(mut known) = pen {
+        shared.head.saw(&tip);
+        *known = Some(tip);
     }
 }
 
