@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use storage::{Channel, DecisionFilter, Error, Found, Lookup, Precondition, RegionStore};
 use tokio::time::timeout;
 
-use crate::scene::{Scene, done, eventually, look_up, profile, put, record, subject, up};
+use crate::scene::{Scene, denial, done, eventually, look_up, profile, put, record, subject, up};
 use crate::support::PATIENCE;
 
 /// What some reading waits for, in these tests.
@@ -194,6 +194,34 @@ async fn whoever_follows_the_log_finds_a_connection_while_many_search() {
     for found in join_all(searches).await {
         assert_eq!(found.unwrap().unwrap().len(), 2);
     }
+}
+
+#[tokio::test]
+async fn who_did_little_and_what_went_wrong_are_found_by_an_index() {
+    let scene = Scene::new().await;
+    let (store, anna) = (scene.open(), subject("anna"));
+    done(&store, &anna, put("k", "1", Precondition::None)).await;
+    store.note(denial()).await.unwrap();
+    let log = store.log();
+    let whole = || DecisionFilter { limit: 10, ..DecisionFilter::default() };
+    assert_eq!(log.decisions(whole()).await.unwrap().len(), 3, "the index has caught up");
+    let others = "INSERT INTO domicile.decision_index (seq, id, at_us, actor, rule, outcome, kind, operation) \
+                  SELECT 1000000 + n, gen_random_uuid(), n, 'key:other', 'r', 'allow', 'decision.read', 'record.read' \
+                  FROM generate_series(1, 20000) AS n";
+    let mut outside = scene.outside().await;
+    outside.execute(others).await.unwrap();
+    outside.execute("ANALYZE domicile.decision_index").await.unwrap();
+    let read = "SELECT count(*) FROM pg_stat_user_indexes WHERE idx_scan > 0 \
+                AND indexrelname IN ('decision_index_actor', 'decision_index_not_allowed')";
+    // What a session has read is told now and then.
+    eventually("both indexes are read", async || {
+        let rare = DecisionFilter { actor: Some("key:test".to_owned()), ..whole() };
+        assert_eq!(log.decisions(rare).await.unwrap().len(), 3);
+        let denied = DecisionFilter { outcome: Some("deny".to_owned()), ..whole() };
+        assert_eq!(log.decisions(denied).await.unwrap().len(), 1);
+        scene.number(read).await == 2
+    })
+    .await;
 }
 
 #[tokio::test]
