@@ -19,7 +19,8 @@ impl Deployer<'_> {
     /// What a deployment of an image would do. Changes nothing.
     ///
     /// # Errors
-    /// [`Exit::Unchanged`] when something stands in the way; the sentence names all of it.
+    /// [`Exit::Unchanged`] when something stands in the way; the sentence names all of it. [`Exit::Unproven`] when the backup
+    /// before the migrations would be refused.
     pub fn plan_deploy(&self, reference: &str, settings: &Settings) -> Result<Plan, Trouble> {
         let state = self.look_around(settings)?;
         let image = self.runtime.image(reference)?;
@@ -32,6 +33,9 @@ impl Deployer<'_> {
         let serving = self.kept(&state)?;
         let same = serving.as_ref().is_some_and(|release| release.image_id == image.id);
         let unchanged = same && databases.iter().all(|one| one.pending.is_empty());
+        if serving.is_some() && !unchanged && settings.skip_backup.is_none() {
+            self.can_back_up(reference)?;
+        }
         Ok(Plan {
             kind: Kind::Deploy,
             project: self.project.to_owned(),
@@ -124,6 +128,16 @@ impl Deployer<'_> {
             },
             Err(trouble) if must_be_there => Err(trouble.while_doing("the databases cannot be asked")),
             Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether the program of an image finds its way to what backups need: their places, keys and programs. Whoever lists
+    /// them has been there.
+    fn can_back_up(&self, reference: &str) -> Result<(), Trouble> {
+        let ran = self.runtime.run(reference, &["ops", "backup", "list", "--json"], LOOK_MAX)?;
+        match ran.code {
+            0 => Ok(()),
+            _ => Err(Trouble::of(Exit::Unproven, format!("no backup could be taken:\n{}", ran.last_words()))),
         }
     }
 

@@ -507,6 +507,7 @@ impl Runtime for Model {
                 self.effect(|_| ());
                 said(i32::from(self.flaw(tag) == Some(Flaw::BadMigration)), String::new())
             }
+            ["ops", "backup", "list", ..] => said(0, r#"{"backups":[]}"#.into()),
             ["ops", "backup", ..] => {
                 self.effect(|_| ());
                 said(0, r#"{"backups":[{"region":"eu","id":"b","verified":true}]}"#.into())

@@ -105,6 +105,18 @@ fn a_release_whose_image_is_gone_or_another_one_is_nothing_to_come_back_to() {
 }
 
 #[test]
+fn a_backup_that_would_be_refused_is_told_by_the_plan_and_not_by_its_step() {
+    let (model, settings) = served(1);
+    model.build("myapp:prod", "second", None);
+    model.answers("ops backup list", 1, "");
+    let failure = model.deploy(&settings).expect_err("no backup could be taken");
+    assert_eq!((failure.exit, failure.data.as_str()), (Exit::Unproven, "unchanged"), "{failure}");
+    assert_eq!(model.store.releases().expect("read").len(), 1, "nothing was pinned");
+    let without = Settings { skip_backup: Some("it is meant".into()), ..settings };
+    assert_eq!(model.deploy(&without).expect("it serves"), ReleaseId(2));
+}
+
+#[test]
 fn the_same_image_again_changes_nothing() {
     let (model, settings) = served(1);
     assert!(model.deployer().plan_deploy("myapp:prod", &settings).expect("a plan").unchanged);
