@@ -15,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use world::World;
 
 use crate::memory::{Watch, mib};
+use crate::people;
 use crate::plan::Plan;
 use crate::population::{self, home, subject};
 use crate::process::{cpu_of, cpu_of_cluster};
@@ -31,14 +32,14 @@ const PIECES_WAITING_MAX: usize = 4;
 /// How much the gateway may grow while a batch of any length runs through it.
 const GROWTH_MIB_MAX: f64 = 64.0;
 const NOTE: &str = "small";
+/// Regions, of one jurisdiction.
+const REGIONS: usize = 3;
 
 /// One batch over three regions.
 pub(crate) async fn against_copy(plan: &Plan, progress: &Progress) -> Result<Vec<Comparison>> {
     progress.now("starting three regions");
-    let mut builder = World::with_regions(["eu-central", "uk-south", "us-east"])
-        .without_brokers()
-        .without_snowflakes()
-        .setting("gateway.limits.caller_requests_per_s_max", 0)
+    let policy = people::policy(REGIONS)?;
+    let mut builder = people::apart(REGIONS, policy.path())
         .setting("gateway.limits.batch_body_bytes_max", 1_i64 << 30)
         .setting("telemetry.filter", "warn");
     for (name, value) in POSTGRES {
@@ -193,7 +194,7 @@ async fn cpu_of_regions(world: &World) -> Result<Duration> {
 async fn must_be_there_once(world: &World, lines: u64) -> Result<()> {
     let mut sums = [0_u64; 4];
     for region in world.regions() {
-        let counted = "SELECT (SELECT count(*) FROM domicile.records), (SELECT sum(version) FROM domicile.records), \
+        let counted = "SELECT (SELECT count(*) FROM domicile.records), (SELECT coalesce(sum(version), 0) FROM domicile.records), \
              (SELECT count(*) FROM domicile.outbox), (SELECT count(*) FROM domicile.leaves WHERE line LIKE '%\"op\":%')";
         let row = region.sql(counted).await?.concat();
         for (sum, number) in sums.iter_mut().zip(row.split('|')) {

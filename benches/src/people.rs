@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use futures::{TryStreamExt as _, stream};
 use residency::{SubjectId, presets};
 use tempfile::NamedTempFile;
-use world::{RegionPlan, World};
+use world::{Builder, RegionPlan, World};
 
 use crate::decision;
 use crate::memory::mib;
@@ -87,25 +87,31 @@ pub(crate) async fn many(plan: &Plan, wanted: Wanted, progress: &Progress) -> Re
 }
 
 /// A policy of so many regions, as a file that is there as long as this is kept.
-fn policy(regions: usize) -> Result<NamedTempFile> {
+pub(crate) fn policy(regions: usize) -> Result<NamedTempFile> {
     let file = tempfile::Builder::new().prefix("domicile-").suffix(".toml").tempfile()?;
     std::fs::write(file.path(), policy_of(&plans(regions)))?;
     Ok(file)
 }
 
+/// So many regions of one jurisdiction, and the two that the shipped policy has besides.
 fn plans(regions: usize) -> Vec<RegionPlan> {
-    RegionPlan::ALL.into_iter().chain((FEW..regions).map(further)).collect()
+    RegionPlan::ALL.into_iter().chain((1..regions).map(further)).collect()
+}
+
+/// A world of so many regions of one jurisdiction, each a cluster of its own.
+pub(crate) fn apart(regions: usize, policy: &Path) -> Builder {
+    World::with_regions([])
+        .policy_regions(plans(regions))
+        .setting("policy.file", policy.to_string_lossy().as_ref())
+        .without_brokers()
+        .without_snowflakes()
+        .setting("gateway.limits.caller_requests_per_s_max", 0)
 }
 
 /// So many regions as databases of one cluster.
 async fn start(regions: usize, policy: &Path) -> Result<World> {
-    let mut builder = World::with_regions([])
-        .policy_regions(plans(regions))
+    let mut builder = apart(regions, policy)
         .one_cluster()
-        .without_brokers()
-        .without_snowflakes()
-        .setting("policy.file", policy.to_string_lossy().as_ref())
-        .setting("gateway.limits.caller_requests_per_s_max", 0)
         .setting("directory.cache_pins_max", CACHE_PINS_MAX)
         .setting("telemetry.filter", "error");
     for (name, value) in POSTGRES {

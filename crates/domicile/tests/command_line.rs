@@ -80,6 +80,6 @@ fn a_process_that_is_not_there_is_not_well() {
 fn showing_the_configuration_gives_a_file_that_means_the_same() {
     let output = domicile(&["config", "show"]);
     let shown: toml::Table = toml::from_str(&text(&output.stdout)).expect("TOML");
-    assert_eq!(shown["gateway"]["limits"]["body_bytes_max"].as_integer(), Some(1 << 20));
+    assert_eq!(shown["gateway"]["limits"]["body_bytes_max"].as_integer(), Some(921_600));
     assert_eq!(shown["regions"]["uk-south"]["home_url"].as_str(), Some("https://uk.data.example.com"));
 }
