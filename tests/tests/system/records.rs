@@ -110,7 +110,7 @@ async fn a_page_of_large_records_is_bounded_in_bytes_and_loses_none() {
     let client = world.client().residing_in("DE");
     let anna = person("large-list");
     for n in 0..9 {
-        let body = json!({ "n": n, "blob": "x".repeat(900 * 1024) });
+        let body = json!({ "n": n, "blob": "x".repeat(800 * 1024) });
         client.put_record(&anna, "large", &format!("{n}"), &body).await.unwrap().expect(201).unwrap();
     }
     let (mut seen, mut cursor, mut pages) = (Vec::new(), None::<String>, 0);
@@ -130,7 +130,7 @@ async fn a_page_of_large_records_is_bounded_in_bytes_and_loses_none() {
         }
     }
     assert_eq!(seen, (0..9).map(|n| n.to_string()).collect::<Vec<_>>());
-    assert!(pages >= 2, "nine records of 900 KiB do not fit one page");
+    assert!(pages >= 2, "nine records of 800 KiB do not fit one page");
 }
 
 #[tokio::test(flavor = "multi_thread")]
