@@ -21,9 +21,9 @@ use crate::report::{Comparison, Goal, short};
 
 const REGION: &str = "eu-central";
 const TOPIC: &str = "eu-central.shop.order-placed.v1";
-/// Lines of one batch, and batches under way.
+/// Lines of one batch, and batches under way: as many as one caller may have.
 const LINES: u64 = 1_000;
-const WRITERS: u64 = 16;
+const WRITERS: u64 = 8;
 /// Events a second under which an event's way is measured.
 const STEADY_PER_S: u64 = 5_000;
 /// Batches a second that make up this load.
