@@ -16,7 +16,10 @@ use tracing::{debug, warn};
 const BATCH_MAX: u16 = 200;
 /// How long the right to enter them lasts; a teller that dies is followed by another one after it.
 const LEASE: Duration = Duration::from_secs(20);
-/// How often it looks although nobody called, since other gateways write the log, too.
+/// The pause after nothing was found: a busy log commits hundreds of times a second, mostly what crosses no border, and
+/// each look also calls the index.
+const LOOK_MIN: Duration = Duration::from_secs(1);
+/// How much later it looks although nobody called, since other gateways write the log, too.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 /// The pause after something went wrong.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -72,6 +75,7 @@ impl Teller {
                 FactFilter { crossings: true, after_seq: Some(lease.seq), limit: BATCH_MAX, ..FactFilter::default() };
             let rows = log.facts(filter).await?;
             if rows.is_empty() {
+                sleep(LOOK_MIN).await;
                 drop(timeout(LOOK_MAX, committed.changed()).await);
                 continue;
             }
