@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -144,11 +145,18 @@ async fn steady(plan: &Plan, world: &World, broker: &Broker, progress: &Progress
     let mut ticks = interval(Duration::from_secs(1) / u32::try_from(STEADY_BATCHES)?);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let (mut sending, began) = (JoinSet::new(), Instant::now());
+    let turns = Arc::new(Semaphore::new(usize::try_from(WRITERS)?));
     for n in 0..seconds * STEADY_BATCHES {
         ticks.tick().await;
         let client = client.clone();
         let lines = STEADY_PER_S / STEADY_BATCHES;
-        sending.spawn(async move { publish(&client, "s", n * lines, lines).await });
+        // One caller has so many batches under way; whatever waits here is not committed yet, and so not late.
+        let turn = Arc::clone(&turns).acquire_owned().await?;
+        sending.spawn(async move {
+            let published = publish(&client, "s", n * lines, lines).await;
+            drop(turn);
+            published
+        });
     }
     while let Some(sent) = sending.join_next().await {
         sent??;
