@@ -32,8 +32,8 @@ const INDEX: Derived = Derived {
     ),
 };
 
-/// How long it waits for company: leaves of this time are indexed together. Whoever searches calls it at once; shorter
-/// pauses of many regions on one machine would come to more than the requests themselves (measured with thirty).
+/// How long it waits for company: leaves of this time are indexed together. Whoever searches calls it at once, so nobody
+/// waits for this, and every region served has such a task.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 
 /// How often it looks although nobody called, since other gateways write the log, too.
