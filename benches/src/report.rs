@@ -43,6 +43,8 @@ pub(crate) enum Goal {
     AtMost(f64),
     /// Measured to be known; more is better.
     More,
+    /// Measured to be known; less is better.
+    Less,
 }
 
 impl Comparison {
@@ -57,6 +59,7 @@ impl Comparison {
             Goal::AtLeast(bound) => (Some(bound), false),
             Goal::AtMost(bound) => (Some(bound), true),
             Goal::More => (None, false),
+            Goal::Less => (None, true),
         };
         let met = bound.map(|bound| if less_is_better { value <= bound } else { value >= bound });
         let sign = if less_is_better { "<=" } else { ">=" };

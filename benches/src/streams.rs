@@ -17,6 +17,7 @@ use world::{Broker, Client, RegionWorld, World};
 
 use crate::memory::{Watch, mib};
 use crate::plan::Plan;
+use crate::process::{cpu_of, cpu_of_cluster};
 use crate::progress::Progress;
 use crate::report::{Comparison, Goal, short};
 
@@ -81,10 +82,16 @@ async fn drain(
     let process = relay.id().await.context("the relay runs")?;
     let from = reach(region, last / 10).await?;
     let watch = Watch::begin(process)?;
+    let carrier = broker.id().await.context("the broker runs")?;
+    let spent = || async { anyhow::Ok([cpu_of(process)?, cpu_of_cluster(&region.cluster).await?, cpu_of(carrier)?]) };
+    let before = spent().await?;
     let to = reach(region, last).await?;
+    let after = spent().await?;
     let took = to.1 - from.1;
     let (at_a_tenth, peak) = watch.end().await?;
-    let rate = (to.0 - from.0) as f64 / took.as_secs_f64();
+    let carried = (to.0 - from.0) as f64;
+    let rate = carried / took.as_secs_f64();
+    let [relay_us, postgres_us, broker_us] = [0, 1, 2].map(|n| (after[n] - before[n]).as_secs_f64() * 1e6 / carried);
     ensure!(began.elapsed() < PATIENCE, "draining took too long to be worth a figure");
     let messages = broker.messages(&[TOPIC.to_owned()]).await?;
     let ids: BTreeSet<&str> = messages.iter().filter_map(|message| message.header("ce_id")).collect();
@@ -106,14 +113,23 @@ async fn drain(
     let brokers = broker.addresses();
     // Into the same topic: its partitions are there. The first few warm the broker's path up, as the relay's first tenth did.
     relay::bare::produce(&brokers, TOPIC, events / 20, sample.payload.clone(), headers.clone()).await?;
+    let spent = || anyhow::Ok([cpu_of(std::process::id())?, cpu_of(carrier)?]);
+    let before = spent()?;
     let bare = relay::bare::produce(&brokers, TOPIC, events, sample.payload, headers).await?;
+    let after = spent()?;
     let bare_rate = events as f64 / bare.as_secs_f64();
+    let [producer_us, bare_broker_us] = [0, 1].map(|n| (after[n] - before[n]).as_secs_f64() * 1e6 / events as f64);
 
     let drained = Comparison::ratio(
         format!("{events} events drained, against a bare producer"),
         rate / bare_rate,
         Goal::AtLeast(0.8),
-        format!("{} against {} messages/s; each event is in the topic once", short(rate), short(bare_rate)),
+        format!(
+            "{} against {} messages/s; each event is in the topic once. CPU a message: relay {relay_us:.1} µs, PostgreSQL \
+             {postgres_us:.1} µs, broker {broker_us:.1} µs; bare: producer {producer_us:.1} µs, broker {bare_broker_us:.1} µs",
+            short(rate),
+            short(bare_rate)
+        ),
     );
     let flat = Comparison::value(
         "the relay's memory grows while it drains",

@@ -114,6 +114,12 @@ impl Broker {
         Ok(relay::tail(&self.addresses(), topics, true, READ_PATIENCE).await?)
     }
 
+    /// The number of its process, while it runs; `None` when it is the in-process broker.
+    pub async fn id(&self) -> Option<u32> {
+        let Kind::Nisshi(nisshi) = &self.kind else { return None };
+        nisshi.process.lock().await.as_ref().filter(|process| process.ended().is_none()).map(Process::id)
+    }
+
     /// In words, for the person who looks on.
     #[must_use]
     pub fn in_words(&self) -> &'static str {

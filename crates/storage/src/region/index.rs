@@ -22,12 +22,13 @@ const INDEX: Derived = Derived {
     lock: 0x646f_6d69_6e64_6578, // the bytes of `dom index`
     step_leaves_max: 2_000,
     sql: derived!(
-        "decisions AS MATERIALIZED (SELECT n.seq, n.line::jsonb AS j FROM next AS n), \
-         indexed AS ( \
+        "indexed AS ( \
              INSERT INTO domicile.decision_index (seq, id, at_us, actor, rule, outcome, kind, operation, subject_tag) \
-             SELECT d.seq, (d.j->>'id')::uuid, (extract(epoch FROM (d.j->>'ts')::timestamptz) * 1000000)::bigint, \
-                    d.j->>'act', d.j->'pol'->>1, d.j->>'out', d.j->>'k', d.j->>'op', d.j->>'sub' \
-             FROM decisions AS d WHERE d.j ? 'id' AND d.j ? 'op' \
+             SELECT n.seq, d.id::uuid, (extract(epoch FROM d.ts::timestamptz) * 1000000)::bigint, \
+                    d.act, d.pol->>1, d.\"out\", d.k, d.op, d.sub \
+             FROM next AS n CROSS JOIN LATERAL json_to_record(n.line::json) \
+                  AS d (id text, ts text, act text, pol json, \"out\" text, k text, op text, sub text) \
+             WHERE d.id IS NOT NULL AND d.op IS NOT NULL \
              ON CONFLICT (seq) DO NOTHING)"
     ),
 };
@@ -39,12 +40,18 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// How often it looks although nobody called, since other gateways write the log, too.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// While nobody waits, it works at most one part in so many of the time.
+/// While nobody waits and it is close behind the log, it works at most one part in so many of the time.
 const LEISURE: u32 = 16;
 
-/// So close behind the log it works at leisure. When it is further behind, the log grows faster than that, and it does
-/// not pause.
+/// So close behind the log it works at leisure. When it is further behind, the log grows faster than that.
 const CLOSE_LEAVES: u64 = 50_000;
+
+/// Further behind, it works one part in so many of the time: a peak of requests is served first, and what it left is
+/// indexed after it.
+const HASTE: u32 = 4;
+
+/// So far behind it does not pause any more: the peak was none, and nobody shall search in what is hours old.
+const FAR_LEAVES: u64 = 1_000_000;
 
 /// How often the log is given room and old keys are forgotten.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(60);
@@ -58,10 +65,8 @@ const FORGETTING_TURNS_MAX: u32 = 100;
 enum Behind {
     /// They have all of it, or somebody else fills them.
     Nothing,
-    /// The next steps are taken at leisure; the last one took so long.
-    Close(Duration),
-    /// The next steps are taken at once.
-    Far,
+    /// There are more steps to take, the next one after this pause.
+    Some(Duration),
 }
 
 /// Starts the work; it ends when the store closes.
@@ -96,8 +101,7 @@ async fn run(shared: &Arc<Shared>, wanted: &Notify) {
         }
         let leisurely = async {
             match outcome {
-                Ok(Behind::Far) => {}
-                Ok(Behind::Close(took)) => sleep((took * (LEISURE - 1)).max(PAUSE_MIN)).await,
+                Ok(Behind::Some(pause)) => sleep(pause).await,
                 Ok(Behind::Nothing) => {
                     sleep(PAUSE_MIN).await;
                     drop(timeout(PAUSE_MAX, committed.changed()).await);
@@ -152,7 +156,16 @@ async fn work(
     let took = begun.elapsed();
     let size = within(patience, head::read(connection)).await?.size();
     let left = size.saturating_sub(within(patience, position(connection)).await?);
-    Ok(if left > CLOSE_LEAVES { Behind::Far } else { Behind::Close(took) })
+    Ok(Behind::Some(pause(left, took)))
+}
+
+/// How long to rest when so many leaves are left and the last step took so long.
+fn pause(left: u64, took: Duration) -> Duration {
+    match left {
+        0..=CLOSE_LEAVES => (took * (LEISURE - 1)).max(PAUSE_MIN),
+        0..=FAR_LEAVES => took * (HASTE - 1),
+        _ => Duration::ZERO,
+    }
 }
 
 /// Takes the next leaves into every index. Whether there are more for one of them.
@@ -164,4 +177,18 @@ async fn step(patience: Duration, connection: &mut PgConnection) -> Result<bool,
 /// How far all indexes have come.
 pub(super) async fn position(connection: &mut PgConnection) -> Result<u64, Trouble> {
     Ok(INDEX.position(connection).await?.min(facts::INDEX.position(connection).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_further_behind_the_log_the_shorter_it_rests() {
+        let took = Duration::from_millis(100);
+        assert_eq!(pause(0, took), took * 15);
+        assert_eq!(pause(CLOSE_LEAVES, Duration::ZERO), PAUSE_MIN, "for company");
+        assert_eq!(pause(CLOSE_LEAVES + 1, took), took * 3);
+        assert_eq!(pause(FAR_LEAVES + 1, took), Duration::ZERO);
+    }
 }
