@@ -15,6 +15,7 @@ mod machine;
 mod memory;
 mod outage;
 mod overload;
+mod parts;
 mod people;
 mod pgbench;
 mod plan;
@@ -87,7 +88,7 @@ enum Instead {
 /// Comparisons that belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Group {
-    /// An HTTP server that does nothing, against pgbench: the bound of GET and PUT on this machine.
+    /// An HTTP server that does nothing, and the parts of a read alone, against pgbench: what binds GET and PUT on this machine.
     Ceiling,
     /// GET of a record, its leaf buffered and durable, against pgbench -S -M prepared.
     Get,

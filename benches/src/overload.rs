@@ -53,7 +53,7 @@ const SCENARIOS: [Scenario; 2] = [
     },
 ];
 /// Half as many again as requests are let in at once by default.
-const CONNECTIONS_MAX: usize = 6_144;
+const CONNECTIONS_MAX: usize = 1_536;
 /// Offered load as a multiple of the peak.
 const TIMES: f64 = 3.0;
 /// How long a connection that has nothing to send sleeps at most.

@@ -145,7 +145,7 @@ impl Default for Limits {
             request_max: Duration::from_secs(30),
             write_stall_max: Duration::from_secs(30),
             idle_max: Duration::from_secs(75),
-            requests_max: 4_096,
+            requests_max: 1_024,
             connections_max: 8_192,
             streams_per_connection_max: 256,
             caller_requests_per_s_max: NonZeroU32::new(20_000),

@@ -152,7 +152,7 @@ impl Committer {
                     Err(_) => {
                         counter!("domicile_commits_unknown_total", "region" => region.to_owned()).increment(1);
                         warn!(%region, %cause, "It is not known whether a batch was committed");
-                        committers.fail(entries, &Error::OutcomeUnknown { region: shared.region.clone() }).await;
+                        committers.fail(entries, &Error::OutcomeUnknown { region: shared.region.clone() });
                         continue;
                     }
                 },
@@ -161,7 +161,7 @@ impl Committer {
                 let error = Error::RefusedByDatabase { sqlstate, message };
                 if !halve(parts, &mut entries, &error) {
                     warn!(%region, %error, "The database refused a batch in which there is nothing to refuse");
-                    committers.fail(entries, &Error::Internal(Cause::new(error.to_string()))).await;
+                    committers.fail(entries, &Error::Internal(Cause::new(error.to_string())));
                 }
                 continue;
             }
@@ -182,11 +182,11 @@ impl Committer {
             }
             let error = trouble.into_error(Some(&shared.region));
             warn!(%region, deeds = entries.len(), %error, "A batch could not be committed");
-            committers.fail(entries, &error).await;
+            committers.fail(entries, &error);
             // The rest would fare no better, and must not wait for it.
             if !self.hand.link.is_up() {
                 for entries in parts.drain(..) {
-                    committers.fail(entries, &error).await;
+                    committers.fail(entries, &error);
                 }
             }
         }
@@ -202,7 +202,7 @@ impl Committer {
         counter!("domicile_commits_unknown_total", "region" => region.as_str().to_owned()).increment(1);
         let deeds = entries.len();
         error!(%region, deeds, "The work at a batch ended in a panic, which is a bug; what became of it is not known");
-        committers.fail(entries, &Error::OutcomeUnknown { region: region.clone() }).await;
+        committers.fail(entries, &Error::OutcomeUnknown { region: region.clone() });
         // Leaves that nobody waits for come back with the next batch.
         self.hand.link.pause().await;
     }
@@ -313,9 +313,9 @@ impl Committers {
     }
 
     /// Tells everybody that nothing was done. Leaves that nobody waits for go back into the line.
-    async fn fail(&self, entries: Vec<Entry>, error: &Error) {
+    fn fail(&self, entries: Vec<Entry>, error: &Error) {
         let kept = entries.into_iter().filter_map(|entry| entry.fail(error)).collect();
-        self.collector.put_back(kept).await;
+        self.collector.put_back(kept);
     }
 }
 

@@ -161,10 +161,12 @@ async fn work(
 
 /// How long to rest when so many leaves are left and the last step took so long.
 fn pause(left: u64, took: Duration) -> Duration {
-    match left {
-        0..=CLOSE_LEAVES => (took * (LEISURE - 1)).max(PAUSE_MIN),
-        0..=FAR_LEAVES => took * (HASTE - 1),
-        _ => Duration::ZERO,
+    if left > FAR_LEAVES {
+        Duration::ZERO
+    } else if left > CLOSE_LEAVES {
+        took * (HASTE - 1)
+    } else {
+        (took * (LEISURE - 1)).max(PAUSE_MIN)
     }
 }
 

@@ -88,7 +88,7 @@ impl Default for Limits {
             batch_body_bytes_max: 64 << 20,
             head_bytes_max: 64 << 10,
             request_ms_max: 30_000,
-            requests_at_once_max: 4096,
+            requests_at_once_max: 1024,
             connections_max: 8192,
             caller_requests_per_s_max: 20_000,
             caller_burst_max: 40_000,
