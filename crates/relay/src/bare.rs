@@ -80,6 +80,8 @@ pub struct Arrival {
     pub seq: u64,
     /// From the decision that led to the event, a little before its commit, to its arrival here, by one machine's clock, microseconds.
     pub after_us: i64,
+    /// Of this, until the message was handed to the client library, in whole milliseconds as messages tell it.
+    pub handed_after_us: i64,
 }
 
 /// Listens to a topic from its end on until `stop`, then until it has been silent for a second.
@@ -129,5 +131,6 @@ fn arrival(message: &rdkafka::message::BorrowedMessage<'_>) -> Option<Arrival> {
     let decided = OffsetDateTime::parse(header("ce_time")?, &Rfc3339).ok()?;
     let decided_us = i64::try_from(decided.unix_timestamp_nanos() / 1_000).ok()?;
     let after_us = i64::try_from(now.as_micros()).ok()? - decided_us;
-    Some(Arrival { seq: header(SEQ_HEADER)?.parse().ok()?, after_us })
+    let handed_after_us = message.timestamp().to_millis()? * 1_000 - decided_us;
+    Some(Arrival { seq: header(SEQ_HEADER)?.parse().ok()?, after_us, handed_after_us })
 }

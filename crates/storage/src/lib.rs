@@ -30,5 +30,5 @@ pub use limits::Limits;
 pub use region::{
     Acknowledgement, AuditReads, Channel, Counts, CursorLease, CursorState, DecisionFilter, DecisionRow, DetailedLeaf,
     FactFilter, FoundViolation, Gap, Head, Identity, KeptPolicy, Log, OutboxRow, PublishedCheckpoint, REGISTERS_CURSOR,
-    RegionSettings, RegionStore, Registered, TransferFilter, TransferRow, Violation, ViolationFilter, topic_of,
+    RegionSettings, RegionStore, Registered, TransferFilter, TransferRow, Violation, ViolationFilter, rest, topic_of,
 };

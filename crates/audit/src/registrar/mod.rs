@@ -22,10 +22,8 @@ pub(crate) use self::ledger::transfer;
 const STEP_LEAVES: u32 = 2_000;
 /// How long another process waits before it takes over.
 const LEASE: Duration = Duration::from_secs(60);
-/// It works at most one part in so many of the time.
-const LEISURE: u32 = 8;
-/// So close behind the log it works at leisure; further behind it does not pause.
-const CLOSE_LEAVES: u64 = 50_000;
+/// So many of them are looked at in one go, before others have a turn.
+const GO_LEAVES: usize = 100;
 /// The longest pause while there is nothing to do: other gateways write the log, too.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -130,9 +128,8 @@ impl Registrar {
             }
             if more {
                 let worked = begun.elapsed();
-                if self.log.head().await?.size.saturating_sub(seq) <= CLOSE_LEAVES {
-                    sleep(worked * (LEISURE - 1)).await;
-                }
+                let left = self.log.head().await?.size.saturating_sub(seq);
+                sleep(storage::rest(left, worked)).await;
             } else {
                 sleep(PAUSE / 4).await;
                 drop(timeout(PAUSE, wakeups.changed()).await);
@@ -173,8 +170,9 @@ impl Registrar {
     ) -> Result<(u64, bool), storage::Error> {
         let rows = self.log.leaves(lease.seq + 1, STEP_LEAVES).await?;
         let more = rows.len() == STEP_LEAVES as usize;
-        for row in &rows {
-            ledger.take(row);
+        for rows in rows.chunks(GO_LEAVES) {
+            rows.iter().for_each(|row| ledger.take(row));
+            tokio::task::yield_now().await;
         }
         // A gap may be filled by a leaf that was not read yet.
         if !more {

@@ -13,6 +13,7 @@ use follow::{Lookout, Read, Sight, Source, Tenure, Trouble};
 use storage::OutboxRow;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Learnt, Pump, log_trouble};
 use crate::arrived::Arrived;
@@ -186,24 +187,27 @@ impl<'a, S: Source> Session<'a, S> {
         self.pump.board.progress(position, self.head, self.window.len(), acknowledged);
     }
 
-    /// Reads ahead when less than a batch is waiting and there is reason to expect something.
+    /// Reads ahead when less than a batch is waiting and there is reason to expect something. It is a task of its own, so
+    /// that rows are taken apart on one core while they are sent on another.
     fn begin_read(&mut self) {
         let limits = &self.pump.settings.limits;
         let rows_max = limits.batch_rows_max.clamp(1, 10_000);
         let rows = u32::try_from(limits.batch_bytes_target / self.entry_bytes.max(1)).unwrap_or(u32::MAX);
         let rows = rows.clamp(READ_ROWS_MIN.min(rows_max), rows_max);
-        if self.read.is_some() || self.waiting.len() > rows as usize / 2 || Instant::now() < self.lookout.at() {
+        if self.read.is_some() || self.waiting.len() > rows as usize || Instant::now() < self.lookout.at() {
             return;
         }
         let (source, after, last) = (Arc::clone(&self.pump.source), self.covered, self.last);
         self.lookout.looking();
-        self.read = Some(Box::pin(async move {
+        let reading = AbortOnDropHandle::new(tokio::spawn(async move {
             let last = match last {
                 Some(last) => last,
                 None => source.last(after).await?,
             };
             Ok((follow::read(&*source, after, rows).await?, rows, last))
         }));
+        self.read =
+            Some(Box::pin(async { reading.await.unwrap_or_else(|ended| Err(Trouble::Failed(Box::new(ended)))) }));
     }
 
     fn take_entries(&mut self, read: Read, asked_rows: u32, mut last: u64) {

@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::derived::{Derived, derived};
+use super::pace::rest;
 use super::{Shared, facts, head, idempotency, tiles};
 use crate::error::Trouble;
 use crate::link::{Link, Work, within};
@@ -33,25 +34,12 @@ const INDEX: Derived = Derived {
     ),
 };
 
-/// How long it waits for company: leaves of this time are indexed together. Whoever searches calls it at once, so nobody
-/// waits for this, and every region served has such a task.
+/// How long it waits for company when it has all there was: leaves of this time are indexed together. Whoever searches
+/// calls it at once, so nobody waits for this, and every region served has such a task.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 
 /// How often it looks although nobody called, since other gateways write the log, too.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-
-/// While nobody waits and it is close behind the log, it works at most one part in so many of the time.
-const LEISURE: u32 = 16;
-
-/// So close behind the log it works at leisure. When it is further behind, the log grows faster than that.
-const CLOSE_LEAVES: u64 = 50_000;
-
-/// Further behind, it works one part in so many of the time: a peak of requests is served first, and what it left is
-/// indexed after it.
-const HASTE: u32 = 4;
-
-/// So far behind it does not pause any more: the peak was none, and nobody shall search in what is hours old.
-const FAR_LEAVES: u64 = 1_000_000;
 
 /// How often the log is given room and old keys are forgotten.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(60);
@@ -156,18 +144,7 @@ async fn work(
     let took = begun.elapsed();
     let size = within(patience, head::read(connection)).await?.size();
     let left = size.saturating_sub(within(patience, position(connection)).await?);
-    Ok(Behind::Some(pause(left, took)))
-}
-
-/// How long to rest when so many leaves are left and the last step took so long.
-fn pause(left: u64, took: Duration) -> Duration {
-    if left > FAR_LEAVES {
-        Duration::ZERO
-    } else if left > CLOSE_LEAVES {
-        took * (HASTE - 1)
-    } else {
-        (took * (LEISURE - 1)).max(PAUSE_MIN)
-    }
+    Ok(Behind::Some(rest(left, took)))
 }
 
 /// Takes the next leaves into every index. Whether there are more for one of them.
@@ -179,18 +156,4 @@ async fn step(patience: Duration, connection: &mut PgConnection) -> Result<bool,
 /// How far all indexes have come.
 pub(super) async fn position(connection: &mut PgConnection) -> Result<u64, Trouble> {
     Ok(INDEX.position(connection).await?.min(facts::INDEX.position(connection).await?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_further_behind_the_log_the_shorter_it_rests() {
-        let took = Duration::from_millis(100);
-        assert_eq!(pause(0, took), took * 15);
-        assert_eq!(pause(CLOSE_LEAVES, Duration::ZERO), PAUSE_MIN, "for company");
-        assert_eq!(pause(CLOSE_LEAVES + 1, took), took * 3);
-        assert_eq!(pause(FAR_LEAVES + 1, took), Duration::ZERO);
-    }
 }

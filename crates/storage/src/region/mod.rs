@@ -31,6 +31,7 @@ mod log;
 mod lookups;
 mod numbers;
 mod outbox;
+mod pace;
 mod page;
 mod policies;
 mod previews;
@@ -76,6 +77,7 @@ pub(crate) use self::events::{instant, microseconds};
 pub use self::facts::FactFilter;
 pub use self::log::{Head, Log};
 pub use self::outbox::{Channel, OutboxRow};
+pub use self::pace::rest;
 pub use self::policies::KeptPolicy;
 pub use self::registers::{
     Acknowledgement, CURSOR as REGISTERS_CURSOR, Counts, Found as FoundViolation, Gap, Registered, TransferFilter,
