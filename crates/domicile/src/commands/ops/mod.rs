@@ -8,6 +8,7 @@ mod drill;
 mod lease;
 mod look;
 mod mark;
+mod places;
 mod reopen;
 mod restore;
 mod sources;
@@ -188,6 +189,8 @@ fn operate(
     let changes = if how.detailed_exitcode { Exit::Changes } else { Exit::Done };
     let Some(lock) = lock else { return Ok(if planned.unchanged { Exit::Done } else { changes }) };
     if planned.unchanged {
+        // Settings of who looks on are no release: restarting these asks nobody.
+        deployer.settings_only(&lock)?;
         return Ok(Exit::Done);
     }
     if !how.yes && !asked_and_agreed() {
