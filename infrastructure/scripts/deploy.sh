@@ -8,12 +8,32 @@
 # `docker create` and `docker cp`, and the highest version seen is kept, so that a rollback is not driven by the tool
 # of the release that is rolled back to.
 #
-#   DOMICILE_BIN     use this binary instead
-#   DOMICILE_SOURCE  the image to take it from (default: myapp:prod)
+#   --env-file FILE    which cell, by its variables' file; several for several cells, one after the other (default: .env)
+#   DOMICILE_ENV_FILE  the same, with commas between several
+#   DOMICILE_BIN       use this binary instead
+#   DOMICILE_SOURCE    the image to take it from (default: myapp:prod)
 set -eu
 
 top=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd)
 cd "$top"
+
+# Taken out of the line, wherever it stands in it: what runs in a cell's container knows no such option.
+files='' is_file=''
+for word; do
+    shift
+    if [ -n "$is_file" ]; then
+        files="$files,$word" is_file=''
+    else
+        case $word in
+            --env-file) is_file=yes ;;
+            --env-file=*) files="$files,${word#--env-file=}" ;;
+            *) set -- "$@" "$word" ;;
+        esac
+    fi
+done
+DOMICILE_ENV_FILE=${files:-${DOMICILE_ENV_FILE:-}}
+DOMICILE_ENV_FILE=${DOMICILE_ENV_FILE#,}
+if [ -n "$DOMICILE_ENV_FILE" ]; then export DOMICILE_ENV_FILE; else unset DOMICILE_ENV_FILE; fi
 
 if [ -n "${DOMICILE_BIN:-}" ]; then
     exec "$DOMICILE_BIN" ops "$@"
@@ -84,11 +104,17 @@ case "${1:-} ${2:-}" in
     "backup "* | "drill "*) service=migrate ;;
     *) service= ;;
 esac
-if [ -n "$service" ]; then
-    [ -t 0 ] && [ -t 1 ] || no_terminal=-T
-    if docker compose version >/dev/null 2>&1; then
-        exec docker compose run --rm --no-deps ${no_terminal:+"$no_terminal"} "$service" ops "$@"
-    fi
-    exec docker-compose run --rm --no-deps ${no_terminal:+"$no_terminal"} "$service" ops "$@"
-fi
-exec "$kept/current" ops "$@"
+[ -n "$service" ] || exec "$kept/current" ops "$@"
+
+compose() { if docker compose version >/dev/null 2>&1; then docker compose "$@"; else docker-compose "$@"; fi; }
+[ -t 0 ] && [ -t 1 ] || no_terminal=-T
+# Every cell, whatever became of the one before it; the first failure is the exit code.
+code=0 rest=${DOMICILE_ENV_FILE:-}
+while :; do
+    file=${rest%%,*}
+    compose ${file:+--env-file "$file"} run --rm --no-deps ${no_terminal:+"$no_terminal"} "$service" ops "$@" || {
+        failed=$?
+        [ "$code" -ne 0 ] || code=$failed
+    }
+    case $rest in *,*) rest=${rest#*,} ;; *) exit "$code" ;; esac
+done

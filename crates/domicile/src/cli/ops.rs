@@ -97,7 +97,7 @@ pub(crate) struct Cell {
     #[arg(long, value_name = "FOLDER", default_value = ".", env = "DOMICILE_CELL_FOLDER")]
     pub folder: PathBuf,
     /// The cell's variables, COMPOSE_PROJECT_NAME among them; several times for several cells, one after the other
-    #[arg(long = "env-file", value_name = "FILE")]
+    #[arg(long = "env-file", value_name = "FILE", env = "DOMICILE_ENV_FILE", value_delimiter = ',')]
     pub env_files: Vec<PathBuf>,
     /// Where releases run
     #[arg(long, value_enum, default_value = "compose", env = "DOMICILE_RUNTIME")]
