@@ -14,7 +14,7 @@ The way there and back (deploy.sh passes its arguments on, so `deploy.sh deploy`
   deploy.sh plan                     what that would do, and whether there is a way back
   deploy.sh rollback                 the last release that served; never a restore, never a down migration
   deploy.sh status                   what serves, and whether that is what was written down
-  deploy.sh doctor                   can I deploy, roll back, restore, fail over, and when was each last proven?
+  deploy.sh doctor                   can I deploy, roll back, back up, restore, fail over, and when was each proven?
   deploy.sh resume | abort           after a crash of the deployer or exit code 12: go on, or have the old release back
 
 Exit codes:
@@ -50,7 +50,7 @@ pub(crate) enum Ops {
     Status(Cell),
     /// What was deployed when, by whom, and which releases can come back
     History(Cell),
-    /// Can I deploy, roll back, restore, fail over; and when was each last proven?
+    /// Can I deploy, roll back, back up, restore, fail over; and when was each last proven?
     Doctor(Cell),
     /// The last lines of a service: web (default), db, edge, …
     Logs(OpsLogs),

@@ -102,7 +102,7 @@ struct DrillRow {
 }
 
 impl Deployer<'_> {
-    /// Can I deploy, roll back, restore, fail over; and when was each last proven?
+    /// Can I deploy, roll back, back up, restore, fail over; and when was each last proven?
     ///
     /// # Errors
     /// When what is written down cannot be read.

@@ -41,6 +41,10 @@ impl PlaceRow {
 impl Places {
     /// What keeps backups from being made, in a line for each database.
     pub(super) fn in_the_way(&self) -> Option<String> {
+        if self.places.is_empty() {
+            let tables = self.without.iter().map(|region| format!("[regions.{region}.backup]")).collect::<Vec<_>>();
+            return Some(format!("no database has a place for its backups: write {}", tables.join(" and ")));
+        }
         let bad: Vec<String> = self.places.iter().filter(|row| row.error.is_some()).map(PlaceRow::in_words).collect();
         (!bad.is_empty()).then(|| bad.join("\n"))
     }

@@ -187,7 +187,8 @@ fn operate(
     let planned = plan(&deployer, how).map_err(unchanged)?;
     show_plan(opened, &planned);
     let changes = if how.detailed_exitcode { Exit::Changes } else { Exit::Done };
-    let Some(lock) = lock else { return Ok(if planned.unchanged { Exit::Done } else { changes }) };
+    let restarts = planned.stale.iter().any(|one| one.by_hand.is_none());
+    let Some(lock) = lock else { return Ok(if planned.unchanged && !restarts { Exit::Done } else { changes }) };
     if planned.unchanged {
         // Settings of who looks on are no release: restarting these asks nobody.
         deployer.settings_only(&lock)?;

@@ -128,9 +128,15 @@ fn a_backup_that_would_be_refused_is_told_by_the_plan_and_not_by_its_step() {
 fn a_region_without_a_place_for_backups_is_named_by_the_plan() {
     let (model, settings) = served(1);
     model.build("myapp:prod", "second", None);
-    model.answers("ops backup check", 0, r#"{"places":[],"without":["us-east"]}"#);
+    let row = r#"{"region":"eu","place":"the folder /b"}"#;
+    model.answers("ops backup check", 0, format!(r#"{{"places":[{row}],"without":["us-east"]}}"#));
     let plan = model.deployer().plan_deploy("myapp:prod", &settings).expect("a plan");
     assert!(plan.to_string().contains("NO BACKUP is taken of us-east"), "{plan}");
+    // Where there is none at all, nobody can mean to deploy without a word.
+    model.answers("ops backup check", 0, r#"{"places":[],"without":["eu","us-east"]}"#);
+    let trouble = model.deployer().plan_deploy("myapp:prod", &settings).expect_err("no backup at all");
+    assert_eq!(trouble.exit, Exit::Unproven);
+    assert!(trouble.what.contains("[regions.eu.backup] and [regions.us-east.backup]"), "{trouble}");
 }
 
 #[test]

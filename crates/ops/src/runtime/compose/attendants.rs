@@ -46,7 +46,7 @@ impl ComposeRuntime {
             let containers = self.containers(&service)?;
             let running = containers.iter().find(|one| one["State"]["Running"] == Value::Bool(true));
             let Some(container) = running else { continue };
-            let (files, files_changed_at) = digest_of(&paths)?;
+            let (files, files_changed_at) = digest_of(&self.folder, &paths)?;
             let definition = definition_of(&defined, |name| self.variables.get(name).map_or("", String::as_str));
             let began_at = match service.as_str() {
                 // A reload by hand is a new process in the same container.
@@ -135,8 +135,8 @@ fn changed_at(path: &Path) -> OffsetDateTime {
     told.unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-/// SHA-256 over names and contents below some paths, and when any of it, folders included, last changed.
-fn digest_of(paths: &[PathBuf]) -> Result<(String, OffsetDateTime), Trouble> {
+/// SHA-256 over names (as seen from a folder) and contents below some paths, and when any of it, folders included, last changed.
+fn digest_of(folder: &Path, paths: &[PathBuf]) -> Result<(String, OffsetDateTime), Trouble> {
     let (mut hash, mut newest, mut seen) = (Sha256::new(), OffsetDateTime::UNIX_EPOCH, 0);
     let mut waiting: Vec<PathBuf> = paths.to_vec();
     waiting.sort_by(|a, b| b.cmp(a));
@@ -157,7 +157,7 @@ fn digest_of(paths: &[PathBuf]) -> Result<(String, OffsetDateTime), Trouble> {
             below.sort_by(|a, b| b.cmp(a));
             waiting.extend(below);
         } else if path.exists() {
-            hash.update(path.to_string_lossy().as_bytes());
+            hash.update(path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().as_bytes());
             hash.update([0]);
             hash.update(Sha256::digest(fs::read(&path)?));
         }
@@ -185,17 +185,17 @@ mod tests {
         let file = folder.path().join("rules.yml");
         fs::write(&file, "a").expect("written");
         let paths = [folder.path().to_owned()];
-        let (first, at) = digest_of(&paths).expect("read");
-        assert_eq!(digest_of(&paths).expect("read"), (first.clone(), at), "nothing changed");
+        let (first, at) = digest_of(folder.path(), &paths).expect("read");
+        assert_eq!(digest_of(folder.path(), &paths).expect("read"), (first.clone(), at), "nothing changed");
         fs::write(&file, "b").expect("written");
-        let (second, later) = digest_of(&paths).expect("read");
+        let (second, later) = digest_of(folder.path(), &paths).expect("read");
         assert!(second != first && later >= at);
         fs::rename(&file, folder.path().join("other.yml")).expect("renamed");
-        let (third, _) = digest_of(&paths).expect("read");
+        let (third, _) = digest_of(folder.path(), &paths).expect("read");
         assert!(third != second && third != first);
         // What was only touched is the same, whatever its time.
         fs::write(folder.path().join("other.yml"), "b").expect("written");
-        assert_eq!(digest_of(&paths).expect("read").0, third);
+        assert_eq!(digest_of(folder.path(), &paths).expect("read").0, third);
     }
 
     #[test]
