@@ -8,24 +8,34 @@
 # `docker create` and `docker cp`, and the highest version seen is kept, so that a rollback is not driven by the tool
 # of the release that is rolled back to.
 #
-#   DOMICILE_BIN     use this binary instead
-#   DOMICILE_SOURCE  the image to take it from (default: myapp:prod)
+#   --env-file FILE    the cell's variables (default: .env); several for several cells; or DOMICILE_ENV_FILE, with commas
+#   DOMICILE_BIN       use this binary instead
+#   DOMICILE_SOURCE    the image to take it from (default: myapp:prod)
 set -eu
 
 top=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd)
 cd "$top"
 
-if [ -n "${DOMICILE_BIN:-}" ]; then
-    exec "$DOMICILE_BIN" ops "$@"
-fi
+# Taken out of the line, wherever it stands: what runs in a cell's container knows no such option.
+named='' last=''
+for word; do
+    shift
+    case $last,$word in
+        --env-file,*) named=$named,$word word='' ;;
+        *,--env-file) ;;
+        *,--env-file=*) named=$named,${word#*=} ;;
+        *) set -- "$@" "$word" ;;
+    esac
+    last=$word
+done
+[ -z "$named" ] || DOMICILE_ENV_FILE=${named#,}
+export DOMICILE_ENV_FILE="${DOMICILE_ENV_FILE:-}"
 
-say() { printf '%s\n' "$*" >&2; }
+[ -z "${DOMICILE_BIN:-}" ] || exec "$DOMICILE_BIN" ops "$@"
 
-if ! command -v docker >/dev/null 2>&1; then
-    say "deploy.sh: docker is not installed. Without containers, name the binary: DOMICILE_BIN=/path/to/domicile"
-    say "Serving now: not known. Data: unchanged. Next: install docker, or set DOMICILE_BIN"
-    exit 4
-fi
+fail() { printf 'deploy.sh: %s\nServing now: not known. Data: unchanged. Next: %s\n' "$1" "$2" >&2; exit 4; }
+command -v docker >/dev/null 2>&1 || fail "docker is not installed" \
+    "install docker; or, without containers, name the binary: DOMICILE_BIN=/path/to/domicile"
 
 source_image=${DOMICILE_SOURCE:-myapp:prod}
 kept=.domicile/bin
@@ -36,10 +46,8 @@ chmod 700 .domicile
 if id=$(docker image inspect --format '{{.Id}}' "$source_image" 2>/dev/null); then
     file=$kept/domicile-${id#sha256:}
     if [ ! -x "$file" ]; then
-        container=$(docker create "$source_image") || {
-            say "Serving now: not known. Data: unchanged. Next: mend the engine (docker info), then try again"
-            exit 4
-        }
+        container=$(docker create "$source_image") || fail "no container can be made of $source_image" \
+            "mend the engine (docker info), then try again"
         trap 'docker rm -f "$container" >/dev/null 2>&1 || true' EXIT INT TERM
         docker cp -q "$container:/usr/local/bin/domicile" "$file.part" 2>/dev/null \
             || docker cp "$container:/usr/local/bin/domicile" "$file.part"
@@ -57,11 +65,8 @@ best=$(
         [ -x "$file" ] && printf '%s %s\n' "$("$file" --version 2>/dev/null | cut -d' ' -f2)" "$file"
     done | sort -s -t. -k1,1nr -k2,2nr -k3,3nr | head -n 1 | cut -d' ' -f2-
 )
-if [ -z "$best" ]; then
-    say "deploy.sh: there is no image $source_image and no deployer from an earlier one."
-    say "Serving now: not known. Data: unchanged. Next: docker build -t $source_image ."
-    exit 4
-fi
+[ -n "$best" ] || fail "there is no image $source_image and no deployer from an earlier one" \
+    "docker build -t $source_image ."
 if [ "$best" != "$kept/current" ]; then
     cp -f "$best" "$kept/current.part"
     mv -f "$kept/current.part" "$kept/current"
@@ -69,11 +74,9 @@ if [ "$best" != "$kept/current" ]; then
 fi
 
 # It is linked against the libraries of its image; on a host without them nothing of it runs.
-if ! "$kept/current" --version >/dev/null 2>&1; then
-    say "deploy.sh: the deployer of $source_image does not run on this host: $("$kept/current" --version 2>&1 | head -n 1)"
-    say "Serving now: not known. Data: unchanged. Next: install what it names (libssl3, say), or set DOMICILE_BIN to a build for this host"
-    exit 4
-fi
+"$kept/current" --version >/dev/null 2>&1 || fail \
+    "the deployer of $source_image does not run on this host: $("$kept/current" --version 2>&1 | head -n 1)" \
+    "install what it names (libssl3, say), or set DOMICILE_BIN to a build for this host"
 
 # Backups and drills run where the databases and PostgreSQL's programs are: in the cell's one-shot container; but what is
 # done to the cell's own containers is done from here.
@@ -84,11 +87,14 @@ case "${1:-} ${2:-}" in
     "backup "* | "drill "*) service=migrate ;;
     *) service= ;;
 esac
-if [ -n "$service" ]; then
-    [ -t 0 ] && [ -t 1 ] || no_terminal=-T
-    if docker compose version >/dev/null 2>&1; then
-        exec docker compose run --rm --no-deps ${no_terminal:+"$no_terminal"} "$service" ops "$@"
-    fi
-    exec docker-compose run --rm --no-deps ${no_terminal:+"$no_terminal"} "$service" ops "$@"
-fi
-exec "$kept/current" ops "$@"
+[ -n "$service" ] || exec "$kept/current" ops "$@"
+
+compose() { if docker compose version >/dev/null 2>&1; then docker compose "$@"; else docker-compose "$@"; fi; }
+[ -t 0 ] && [ -t 1 ] || no_terminal=-T
+# Every cell, whatever became of the one before it; the last failure is the exit code.
+code=0 rest=$DOMICILE_ENV_FILE,
+while [ -n "$rest" ]; do
+    file=${rest%%,*} rest=${rest#*,}
+    compose ${file:+--env-file "$file"} run --rm --no-deps ${no_terminal:+"$no_terminal"} "$service" ops "$@" || code=$?
+done
+exit "$code"

@@ -104,6 +104,23 @@ fn dashboards_are_what_grafana_provisions() {
 }
 
 #[test]
+fn prometheus_asks_whoever_cannot_say_how_it_is() {
+    let prometheus = fs::read_to_string(top().join("infrastructure/observability/prometheus.yml")).expect("there");
+    assert!(prometheus.contains("job_name: otel") && prometheus.contains("\"otel:8888\""), "{prometheus}");
+    let compose = fs::read_to_string(top().join("docker-compose.yml")).expect("there");
+    let part = |service: &str| {
+        let after = compose.split_once(&format!("\n  {service}:\n")).expect(service).1;
+        after.split("\n\n").next().expect("a part").to_owned()
+    };
+    for (service, asks) in
+        [("prometheus", "\"promtool\", \"query\""), ("grafana", "/api/health"), ("otel", "disable: true")]
+    {
+        let part = part(service);
+        assert!(part.contains("healthcheck:") && part.contains(asks), "{service}: {part}");
+    }
+}
+
+#[test]
 fn each_collector_sends_to_its_site_of_the_table_and_nowhere_else() {
     let table = fs::read_to_string(top().join("config/presets/telemetry.csv")).expect("the table");
     let rows = table.lines().filter(|line| !line.starts_with('#')).skip(1);
@@ -121,6 +138,8 @@ fn each_collector_sends_to_its_site_of_the_table_and_nowhere_else() {
         let expected: Vec<&str> = Some(hosts[site].as_str()).filter(|host| !host.is_empty()).into_iter().collect();
         assert_eq!(addressed, expected, "{site}");
         assert!(!text.contains("api_key") && !text.contains("${env:"), "{site}: keys are files");
+        // Nothing in its own container can ask whether it runs, so Prometheus does.
+        assert!(text.contains("prometheus: { host: 0.0.0.0, port: 8888 }"), "{site} shows its own figures");
         for pipeline in ["traces:", "metrics:", "logs:"] {
             assert!(text.contains(pipeline), "{site} has a pipeline for {pipeline}");
         }

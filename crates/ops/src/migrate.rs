@@ -121,11 +121,21 @@ async fn migrate(database: &Database, options: &Options, progress: Progress<'_>)
 
 #[cfg(test)]
 mod tests {
+    use storage::admin::Locks;
+
     use super::*;
 
     fn migration(version: i64, applied: bool, expand_only: bool, known: bool) -> MigrationState {
         let description = format!("number {version}");
-        MigrationState { version, description, applied, expand_only, known, assured: Vec::new() }
+        MigrationState {
+            version,
+            description,
+            applied,
+            expand_only,
+            known,
+            assured: Vec::new(),
+            locks: Locks::default(),
+        }
     }
 
     #[test]

@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use age::x25519::Identity;
 use ops::DatabaseName;
-use ops::backup::target::Folder;
+use ops::backup::target::{Folder, Target as _};
 use ops::backup::{
     BackupId, Bounds, Catalog, Error, Fate, Identities, Kind, Mode, Order, Place, Programs, Recipients, Refusal,
-    Retention, Source, Standing, create, prune, rekey, verify,
+    Retention, Sought, Source, Standing, check, create, prune, rekey, verify,
 };
+use ops::drill::probe::Writer;
+use ops::drill::{Targets, Verdict, restore_under_writes};
 use residency::{Jurisdiction, Policy, Region, presets};
 use storage::admin;
 use support::Cluster;
@@ -339,4 +341,59 @@ async fn no_error_repeats_a_connection_string_a_key_or_a_row() {
     for secret in ["geheim-und-lang", secrecy::ExposeSecret::expose_secret(&key), CANARY] {
         assert!(!said.contains(secret), "{said}");
     }
+}
+
+/// Writes as a gateway would commit, and can acknowledge what it did not write.
+struct Committing {
+    cluster: Cluster,
+    database: String,
+    lies_about: Option<u64>,
+}
+
+impl Writer for Committing {
+    async fn write(&self, seq: u64) -> bool {
+        if self.lies_about != Some(seq) {
+            let row = format!("'eu-central', 'prober', 'drill', 'run-{seq}', 1, '{{}}', now()");
+            self.cluster.sql(&self.database, &format!("INSERT INTO domicile.records VALUES ({row})"));
+        }
+        true
+    }
+
+    async fn read(&self, _seq: u64) -> Option<bool> {
+        None
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_made_under_writes_has_all_that_was_acknowledged_before_it_and_a_lie_is_found() {
+    let scene = Scene::new().await;
+    let sought = Sought { subject: "prober".into(), collection: "drill".into(), prefix: "run-".into() };
+    let targets = Targets::new(std::time::Duration::from_secs(600), std::time::Duration::from_secs(600));
+    for lies_about in [None, Some(7)] {
+        scene.cluster.sql(&scene.database, "DELETE FROM domicile.records WHERE subject = 'prober'");
+        let writer = Committing { cluster: scene.cluster.clone(), database: scene.database.clone(), lies_about };
+        let probe = (writer, &sought);
+        let done = restore_under_writes(&scene.source, &scene.identities(), targets, "test", &|_, _| (), probe).await;
+        let (report, trace) = done.expect("it can be tried");
+        let measured = &report.measured;
+        assert_eq!(measured.lost, Some(u64::from(lies_about.is_some())), "{}", report.markdown());
+        assert!(measured.acknowledged.is_some_and(|count| count >= 50), "{measured:?}");
+        assert!(measured.rto_ms.is_some() && measured.rpo_ms.is_some() && measured.rows > Some(1_000), "{measured:?}");
+        assert!(trace.acknowledged.len() as u64 > measured.acknowledged.unwrap_or(0), "writes went on meanwhile");
+        assert_eq!(report.verdict, if lies_about.is_some() { Verdict::Fail } else { Verdict::Pass });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_is_tried_by_writing_and_nothing_of_it_stays() {
+    let scene = Scene::new().await;
+    let target = Folder::at(scene.folder.path());
+    target.put("check/eu-central/20200101T000000Z-00000000", b"of a check that was killed").await.expect("written");
+    check(&scene.source).await.expect("it can be used");
+    assert_eq!(target.list("check").await.expect("listed"), []);
+    let blocked = scene.folder.path().join("a-file");
+    std::fs::write(&blocked, "").expect("written");
+    let source = Source { target: Arc::new(Folder::at(blocked)), ..scene.source.clone() };
+    let error = check(&source).await.expect_err("it is no folder");
+    assert!(ops::backup::fix(&error).contains("folder"), "{error}: {}", ops::backup::fix(&error));
 }

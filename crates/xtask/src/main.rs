@@ -1,6 +1,7 @@
 //! `cargo xtask`: what a person does in this repository, each as one command that installs what it lacks and says what
 //! it is doing. It depends on next to nothing, so that it is built in seconds on an empty machine.
 
+mod ci;
 mod docker;
 mod install;
 mod machine;
@@ -11,7 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use run::Cargo;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Builds, shows, tests and measures domicile.
 ///
@@ -46,6 +47,9 @@ enum Command {
         /// Instead: build the image, and play the runbook (deploy, logs, rollback, all under load) with a Docker engine.
         #[arg(long)]
         docker: bool,
+        /// With --docker: no `docker build` of a release, but its last stage with the binary that the tests use.
+        #[arg(long, requires = "docker")]
+        ready: bool,
         /// Only these tests: passed to `cargo test`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
@@ -101,7 +105,8 @@ enum Command {
         /// Only these readers, for example `leaf`.
         targets: Vec<String>,
     },
-    /// Everything a change must pass: format, lints, documentation, licences, tests.
+    /// Everything a change must pass: format, lints, documentation, licences, tests; then, where a Docker engine answers and
+    /// enough of 90 minutes is left, the runbook on containers.
     Ci,
 }
 
@@ -165,17 +170,24 @@ fn act(command: Command) -> Result<ExitCode> {
             install::everything()?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Test { docker: true, args: _ } => {
+        Command::Test { docker: true, ready, args: _ } => {
             install::for_the_build()?;
-            docker::rehearse(&cargo)?;
-            Ok(ExitCode::SUCCESS)
+            let image = if ready { docker::Image::Ready } else { docker::Image::Built };
+            match docker::rehearse(&cargo, image) {
+                Ok(()) => Ok(ExitCode::SUCCESS),
+                Err(error) if error.is::<docker::Unprepared>() => {
+                    eprintln!("\nNOT RUN: {error:#}");
+                    Ok(ExitCode::from(ci::UNPREPARED))
+                }
+                Err(error) => Err(error),
+            }
         }
-        Command::Test { docker: false, args } => {
+        Command::Test { docker: false, ready: _, args } => {
             install::everything()?;
             test(&cargo, &args)
         }
         Command::Images => {
-            docker::images(&cargo, cargo.root())?;
+            docker::images(&cargo, cargo.root(), docker::Needs::Everything)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Soak { name, short, args } => {
@@ -211,6 +223,7 @@ fn act(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Ci => {
+            let began = Instant::now();
             install::everything()?;
             run::step("Checking the format", cargo.command(["fmt", "--all", "--check"]))?;
             let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
@@ -218,19 +231,14 @@ fn act(command: Command) -> Result<ExitCode> {
             let doc = cargo.command(["doc", "--workspace", "--no-deps"]);
             run::step("Building the documentation", doc.env("RUSTDOCFLAGS", "-D warnings"))?;
             deny(&cargo)?;
-            // Both take long on an empty machine: an image is built, and a fuzzer with all that it drives. The bounded
-            // run of the fuzzed readers is among the tests.
-            if std::env::var_os(LONG_CI).is_some() {
+            // The fuzzer takes long on an empty machine, with all that it drives. The bounded run of the fuzzed readers is
+            // among the tests.
+            if std::env::var_os(ci::LONG_CI).is_some() {
                 fuzz(&cargo, FUZZ_IN_CI_S, &[])?;
-                if docker::answers() {
-                    docker::rehearse(&cargo)?;
-                } else {
-                    docker::not_run("No Docker engine answers on this machine.");
-                }
             } else {
-                docker::not_run(&format!("{LONG_CI} is not set; neither did libFuzzer run."));
+                eprintln!("NOT RUN: libFuzzer, because {} is not set", ci::LONG_CI);
             }
-            test(&cargo, &[])
+            ci::tests_and_rehearsal(&cargo, began)
         }
     }
 }
@@ -245,9 +253,6 @@ fn benches(cargo: &Cargo) -> Result<run::CommandLine> {
     run::step("Building for release", build)?;
     Ok(cargo.command(["run", "--release", "--quiet", "--bin", "benches", "--"]))
 }
-
-/// Where it is set, `cargo xtask ci` also runs libFuzzer and the Docker test.
-const LONG_CI: &str = "DOMICILE_CI_LONG";
 
 /// How long the database of advisories, some ten megabytes, may take to come.
 const ADVISORIES_MAX: Duration = Duration::from_secs(120);

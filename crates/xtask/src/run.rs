@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, bail};
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::process::CommandExt;
+use std::io::{BufRead as _, Write as _};
+use std::os::unix::process::{CommandExt, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
@@ -33,6 +34,13 @@ impl Cargo {
     /// A cargo command at the top of the repository.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> CommandLine {
         self.tool(&self.program).args(args)
+    }
+
+    /// A program at the top of the repository that is told what we were told: ourselves.
+    pub(crate) fn as_we_were_told(&self, program: impl AsRef<OsStr>) -> CommandLine {
+        let mut command = Command::new(program);
+        command.current_dir(&self.root).env("CARGO", &self.program);
+        CommandLine(command)
     }
 
     /// Another program at the top of the repository.
@@ -122,6 +130,62 @@ pub(crate) fn within(patience: Duration, what: &str, mut command: CommandLine) -
     false
 }
 
+/// What became of a command that had a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// It ended, with this code; 128 and more for a signal.
+    Ended(i32),
+    /// Its time was over, and it was ended with all that it had started.
+    Late,
+}
+
+/// How long a command that is asked to end may take for it.
+const END_MAX: Duration = Duration::from_secs(20);
+
+/// Runs a command whose output is seen, and ends it when its time is over: first by asking.
+pub(crate) fn until(deadline: Option<Instant>, what: &str, mut command: CommandLine) -> Result<Done> {
+    let words = command.in_words();
+    eprintln!("» {what}: {words}");
+    let began = Instant::now();
+    command.0.stdin(Stdio::null()).process_group(0);
+    let mut child = command.0.spawn().with_context(|| format!("`{words}` could not be run"))?;
+    let group = format!("-{}", child.id());
+    let mut asked_at = None;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            eprintln!("  ended after {}", seconds(began.elapsed()));
+            let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+            return Ok(if asked_at.is_some() { Done::Late } else { Done::Ended(code) });
+        }
+        match asked_at {
+            None if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+                eprintln!("  its time is over after {}: it is asked to end", seconds(began.elapsed()));
+                drop(Command::new("kill").args(["-TERM", "--", &group]).status());
+                asked_at = Some(Instant::now());
+            }
+            Some(at) if at.elapsed() >= END_MAX => drop(Command::new("kill").args(["-KILL", "--", &group]).status()),
+            _ => {}
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Runs a command, shows what it prints as it comes, and gives each line of standard output to `each`. Its exit code.
+pub(crate) fn reading(mut command: CommandLine, mut each: impl FnMut(&str)) -> Result<i32> {
+    let words = command.in_words();
+    eprintln!("» {words}");
+    let mut child = command.0.stdout(Stdio::piped()).spawn().with_context(|| format!("`{words}` could not be run"))?;
+    let output = child.stdout.take().context("it has an output")?;
+    let mut shown = std::io::stdout().lock();
+    for line in std::io::BufReader::new(output).split(b'\n') {
+        let line = line?;
+        shown.write_all(&line).and_then(|()| shown.write_all(b"\n")).and_then(|()| shown.flush())?;
+        each(&String::from_utf8_lossy(&line));
+    }
+    let status = child.wait()?;
+    Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
+}
+
 /// Becomes the command that everything before was for: its output stands last, signals reach it and not us, and its
 /// exit code is ours.
 pub(crate) fn last(mut command: CommandLine) -> Result<ExitCode> {
@@ -155,6 +219,24 @@ mod tests {
         assert!(!within(long, "Nothing", shell("exit 1")));
         assert!(!within(Duration::ZERO, "Nothing", shell("sleep 1000")));
         assert!(!within(long, "Nothing", CommandLine::new("/nonexistent")));
+    }
+
+    #[test]
+    fn a_command_is_read_as_it_speaks_and_its_code_is_kept() {
+        let mut lines = Vec::new();
+        let script = CommandLine::new("sh").args(["-c", "echo one; echo two; exit 7"]);
+        assert_eq!(reading(script, |line| lines.push(line.to_owned())).expect("it runs"), 7);
+        assert_eq!(lines, ["one", "two"]);
+    }
+
+    #[test]
+    fn what_is_late_is_ended_with_all_that_it_started() {
+        let shell = |script| CommandLine::new("sh").args(["-c", script]);
+        assert_eq!(until(None, "Ending", shell("exit 3")).expect("it runs"), Done::Ended(3));
+        let soon = Instant::now() + Duration::from_millis(200);
+        let began = Instant::now();
+        assert_eq!(until(Some(soon), "Staying", shell("sleep 1000 & wait")).expect("it runs"), Done::Late);
+        assert!(began.elapsed() < END_MAX, "it was asked, and went");
     }
 
     #[test]

@@ -148,6 +148,42 @@ async fn restoring_and_tampering_are_rehearsed_reported_and_shown_as_metrics() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_made_under_writes_lacks_nothing_that_was_acknowledged_before_it() {
+    let scene = Scene::new().await;
+    let url = scene.gateway().url().to_owned();
+    let words = ["drill", "restore", "--identity", &scene.identity(), "--probe", &url, "--rpo", "600", "--json"];
+    let done = scene.ops(&words).await;
+    assert!(done.status.success(), "{}", self::words(&done));
+    let report = &parsed(&done)["drills"][0];
+    let measured = &report["measured"];
+    assert_eq!((&measured["lost"], &report["verdict"]), (&json!(0), &json!("pass")), "{report}");
+    assert!(measured["acknowledged"].as_u64().is_some_and(|count| count >= 50), "{report}");
+    assert!(measured["rto_ms"].is_u64() && measured["rpo_ms"].is_u64(), "{report}");
+    // What the probe wrote is gone, but for the log; its key, too.
+    let left = "SELECT count(*) FROM domicile.records WHERE collection = 'drill'";
+    assert_eq!(scene.world.region("eu-central").cluster.sql("domicile", left).await.unwrap(), ["0"]);
+    let keys = run(&["keys", "list"], Some(scene.gateway().config())).await;
+    assert!(self::words(&keys).contains("revoked"), "{}", self::words(&keys));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_cannot_be_used_is_named_with_what_would_mend_it() {
+    let scene = Scene::new().await;
+    let good = scene.ops(&["backup", "check", "--json"]).await;
+    assert!(good.status.success(), "{}", words(&good));
+    let told = parsed(&good);
+    assert_eq!((&told["places"][0]["region"], &told["without"]), (&json!("eu-central"), &json!([])), "{told}");
+    let folder = scene.folder.path().join("backups");
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::write(&folder, "in the way").unwrap();
+    let bad = scene.ops(&["backup", "check", "--json"]).await;
+    assert_eq!(bad.status.code(), Some(9), "{}", words(&bad));
+    let row = parsed(&bad)["places"][0].clone();
+    assert!(row["place"].as_str().is_some_and(|place| place.contains("aws/eu-central-1")), "{row}");
+    assert!(row["fix"].as_str().is_some_and(|fix| fix.contains("a folder")), "{row}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_crash_is_rehearsed_with_its_outage_measured_and_no_acknowledged_write_lost() {
     let folder = tempfile::tempdir().unwrap();
     // No configuration: a world of its own.

@@ -11,6 +11,7 @@ restored. Where it may rest is proven by the table of cloud locations ([regions.
 Examples:
   domicile ops backup create                              every region served here, and the directory
   domicile ops backup list
+  domicile ops backup check                               is every place inside its jurisdiction, and can it be used?
   domicile ops backup verify --from-cipher --identity file:/run/secrets/verify-key
   domicile ops backup restore --region eu-central --to eu_restored --identity file:…     says what it would do
   domicile ops backup restore --region eu-central --to eu_restored --identity file:… --yes
@@ -27,6 +28,8 @@ pub(crate) enum Backup {
     Create(BackupCreate),
     /// Show what backups there are, how old they are, and what was proven about each
     List(BackupList),
+    /// Try the place of every database's backups: write a small object, read it back, remove it
+    Check(BackupList),
     /// Prove a backup: from its encrypted file, with a private key, as an emergency would
     Verify(BackupVerify),
     /// Restore a backup into a new database; open it for traffic

@@ -15,6 +15,7 @@ stopped is said first.
 
 Examples:
   domicile ops drill restore --identity file:/run/secrets/verify-key
+  deploy.sh drill restore --identity file:/run/secrets/offline/KEY --probe http://web:8080      of a backup made under writes
   domicile ops drill tamper --identity file:/run/secrets/verify-key
   domicile ops drill crash                                      in a world of its own on this machine
   deploy.sh drill crash --service db --region eu-central --residence DE --production       kill -9 in this cell
@@ -27,10 +28,10 @@ Exit codes: 0 passed; 1 failed, or it could not be done; 4 refused before anythi
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Drill {
-    /// Restore the newest encrypted backup of each database, compare it, and measure
+    /// Restore the newest encrypted backup of each database, compare it, and measure; with --probe of one made under writes
     Restore(DrillRestore),
     /// Damage copies of the newest backup: each has to be refused
-    Tamper(DrillRestore),
+    Tamper(DrillBackups),
     /// Kill something that serves, under writes, and count what was lost
     Crash(Box<DrillBreak>),
     /// Roll the release back and forward again under writes, as `rollback` does it, and count what was lost
@@ -71,6 +72,17 @@ pub(crate) struct DrillTargets {
 
 #[derive(Debug, Args)]
 pub(crate) struct DrillRestore {
+    #[command(flatten)]
+    pub backups: DrillBackups,
+    /// A gateway through which a probe writes while a backup of each region is made: what was acknowledged before the
+    /// snapshot has to be in the restored copy. In a cell of containers http://web:8080
+    #[arg(long, value_name = "URL")]
+    pub probe: Option<String>,
+}
+
+/// Whose backups, and who opens them.
+#[derive(Debug, Args)]
+pub(crate) struct DrillBackups {
     #[command(flatten)]
     pub which: Which,
     /// The private key, an age identity file: file:… or env:NAME

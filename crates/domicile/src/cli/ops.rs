@@ -14,7 +14,7 @@ The way there and back (deploy.sh passes its arguments on, so `deploy.sh deploy`
   deploy.sh plan                     what that would do, and whether there is a way back
   deploy.sh rollback                 the last release that served; never a restore, never a down migration
   deploy.sh status                   what serves, and whether that is what was written down
-  deploy.sh doctor                   can I deploy, roll back, restore, fail over, and when was each last proven?
+  deploy.sh doctor                   can I deploy, roll back, back up, restore, fail over, and when was each proven?
   deploy.sh resume | abort           after a crash of the deployer or exit code 12: go on, or have the old release back
 
 Exit codes:
@@ -50,7 +50,7 @@ pub(crate) enum Ops {
     Status(Cell),
     /// What was deployed when, by whom, and which releases can come back
     History(Cell),
-    /// Can I deploy, roll back, restore, fail over; and when was each last proven?
+    /// Can I deploy, roll back, back up, restore, fail over; and when was each last proven?
     Doctor(Cell),
     /// The last lines of a service: web (default), db, edge, …
     Logs(OpsLogs),
@@ -97,7 +97,7 @@ pub(crate) struct Cell {
     #[arg(long, value_name = "FOLDER", default_value = ".", env = "DOMICILE_CELL_FOLDER")]
     pub folder: PathBuf,
     /// The cell's variables, COMPOSE_PROJECT_NAME among them; several times for several cells, one after the other
-    #[arg(long = "env-file", value_name = "FILE")]
+    #[arg(long = "env-file", value_name = "FILE", env = "DOMICILE_ENV_FILE", value_delimiter = ',')]
     pub env_files: Vec<PathBuf>,
     /// Where releases run
     #[arg(long, value_enum, default_value = "compose", env = "DOMICILE_RUNTIME")]

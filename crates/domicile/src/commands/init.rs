@@ -155,7 +155,11 @@ impl Founding<'_> {
         };
         let ours =
             [("COMPOSE_PROJECT_NAME", project.as_str()), ("COMPOSE_PROFILES", profiles), ("DOMICILE_CELL", cell)];
+        let elsewhere = cell != "single" && !hosts_directory;
         let lines = text.lines().map(|line| {
+            if elsewhere && line == "#DOMICILE_ELSEWHERE=outside" {
+                return line.trim_start_matches('#').to_owned();
+            }
             let ours = ours.iter().find(|(name, _)| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('=')));
             ours.map_or_else(|| line.to_owned(), |(name, value)| format!("{name}={value}"))
         });
@@ -374,5 +378,22 @@ mod tests {
         assert_eq!(mounted("env:PASSWORD"), None);
         assert_eq!(service("postgres://domicile@db:5432/domicile").as_deref(), Some("db"));
         assert_eq!(service("postgres://domicile@db.example.com/domicile"), None);
+    }
+
+    #[test]
+    fn a_cell_whose_directory_is_elsewhere_may_reach_it_and_others_lead_nowhere() {
+        let env = |folder: &tempfile::TempDir, cell: &str| {
+            found(folder.path(), cell).expect("founded");
+            fs::read_to_string(folder.path().join(".env")).expect("made")
+        };
+        let closed = "\n#DOMICILE_ELSEWHERE=outside\n";
+        assert!(env(&clone(), "single").contains(closed) && env(&clone(), "uk-south").contains(closed));
+        let folder = clone();
+        let path = folder.path().join("config/cells/uk-south/domicile.toml");
+        let there = "postgres://domicile@directory.eu.example.com:5433/directory?sslmode=verify-full";
+        let text = fs::read_to_string(&path).expect("a cell");
+        fs::write(&path, text.replacen("postgres://domicile@directory:5432/directory", there, 1)).expect("written");
+        let env = env(&folder, "uk-south");
+        assert!(env.contains("\nDOMICILE_ELSEWHERE=outside\n") && env.contains("COMPOSE_PROFILES=\n"), "{env}");
     }
 }

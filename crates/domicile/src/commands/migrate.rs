@@ -103,8 +103,12 @@ async fn plan(config: &Config) -> Vec<Outcome> {
 /// What the deployer's plan tells of a database.
 fn details(planned: &ops::migrate::Planned) -> serde_json::Map<String, Value> {
     let told = |migration: &admin::MigrationState| {
+        let locks = migration.locks.tables.iter();
+        let locks =
+            locks.map(|(table, mode)| json!({ "table": table, "mode": mode.name(), "keeps_out": mode.keeps_out() }));
         json!({
             "version": migration.version, "description": migration.description, "assured": migration.assured,
+            "locks": locks.collect::<Vec<_>>(), "locks_more": migration.locks.more,
         })
     };
     let pending: Vec<Value> = planned.pending().map(told).collect();
@@ -114,6 +118,8 @@ fn details(planned: &ops::migrate::Planned) -> serde_json::Map<String, Value> {
         ("held_back", json!(held_back)),
         ("level", json!(planned.schema.level)),
         ("floor", json!(planned.schema.floor)),
+        ("lock_wait_ms_max", json!(admin::Options::default().lock_timeout.as_millis())),
+        ("lock_attempts_max", json!(admin::ATTEMPTS_MAX)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into_iter()

@@ -86,11 +86,9 @@ pub(crate) async fn run(args: &cli::Smoke) -> Result<ExitCode, Failure> {
 async fn prove(config: &Config, target: &str, token: &str, deadline: Instant) -> Result<Vec<Proof>, Fault> {
     let left = deadline.saturating_duration_since(Instant::now());
     let http = Client::builder().timeout(left).no_proxy().build().context("no HTTP client")?;
-    let report = config.policy.check();
     let mut proofs = Vec::new();
     for region in config.served.keys() {
-        let leads = |outcome: &Outcome| matches!(outcome, Outcome::Home { region: home, .. } if home == region);
-        let residence = report.countries.iter().find(|country| leads(&country.outcome)).map(|country| country.place);
+        let residence = residence_of(config, region);
         if let Some(residence) = residence {
             let subject = format!("domicile-smoke-{region}");
             let url = format!("{}/v1/subjects/{subject}/records/smoke/probe", target.trim_end_matches('/'));
@@ -100,6 +98,13 @@ async fn prove(config: &Config, target: &str, token: &str, deadline: Instant) ->
         proofs.push(Proof { region: region.clone(), residence });
     }
     Ok(proofs)
+}
+
+/// A residence that leads to a region; `None`: the policy leads nobody there by residence.
+pub(crate) fn residence_of(config: &Config, region: &Region) -> Option<Place> {
+    let leads = |outcome: &Outcome| matches!(outcome, Outcome::Home { region: home, .. } if home == region);
+    let report = config.policy.check();
+    report.countries.iter().find(|country| leads(&country.outcome)).map(|country| country.place)
 }
 
 /// The record of one region's synthetic subject.

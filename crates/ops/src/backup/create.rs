@@ -33,6 +33,8 @@ pub enum Kind {
     PreDeploy,
     /// A migration that takes something away is about to run.
     PreContract,
+    /// A drill is to restore it.
+    Drill,
 }
 
 impl Kind {
@@ -44,6 +46,7 @@ impl Kind {
             Self::Scheduled => "scheduled",
             Self::PreDeploy => "pre-deploy",
             Self::PreContract => "pre-contract",
+            Self::Drill => "drill",
         }
     }
 }

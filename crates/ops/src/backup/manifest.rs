@@ -28,7 +28,7 @@ pub struct Manifest {
     pub id: String,
     /// The jurisdiction it must stay in.
     pub jurisdiction: String,
-    /// Why it was made: `manual`, `scheduled`, `pre-deploy`, `pre-contract`.
+    /// Why it was made: `manual`, `scheduled`, `pre-deploy`, `pre-contract`, `drill`.
     pub kind: String,
     /// Where it rests, cloud and location first, then where the provider copies to.
     pub locations: Vec<String>,

@@ -6,6 +6,7 @@
 //! it, signed too. Nothing here reads configuration or prints.
 
 mod catalog;
+mod check;
 mod create;
 mod crypt;
 mod error;
@@ -22,6 +23,7 @@ pub mod target;
 mod verify;
 
 pub use catalog::{Backup, Catalog, Standing};
+pub use check::{check, fix};
 pub use create::{Created, Kind, Order, create};
 pub use crypt::{Identities, Recipients, new_pair};
 pub use error::{Error, Refusal};
@@ -32,7 +34,7 @@ pub use prune::{Fate, Kept, Pruned, Retention, Row, fates, prune};
 pub use rekey::rekey;
 pub use run::Programs;
 pub use source::{Bounds, Clock, Source};
-pub use verify::{Verified, verify};
+pub use verify::{Sought, Verified, verify, verify_seeking};
 
 use crate::deployment::DatabaseName;
 

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use storage::admin::Scratch;
+use storage::admin::{self, Scratch};
 
 use super::create::{put_verdict, sums_of, verdict};
 use super::manifest::{Mode, Outcome, Verdict};
@@ -21,6 +21,20 @@ pub struct Verified {
     pub refusal: Option<Refusal>,
 }
 
+/// Records of one subject that are looked for in a restored copy of a region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sought {
+    /// Whose.
+    pub subject: String,
+    /// In which collection.
+    pub collection: String,
+    /// How their keys begin.
+    pub prefix: String,
+}
+
+/// The most records that are looked for.
+const SOUGHT_MAX: i64 = 100_000;
+
 /// Verifies one backup, or the newest.
 ///
 /// # Errors
@@ -32,6 +46,31 @@ pub async fn verify(
     identities: &Identities,
     progress: Progress<'_>,
 ) -> Result<Verified, Error> {
+    Ok(verify_and_look(source, id, identities, None, progress).await?.0)
+}
+
+/// The same, and looks for records in the restored copy before that goes: the keys that are there, none when the backup
+/// was refused.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn verify_seeking(
+    source: &Source,
+    id: Option<&BackupId>,
+    identities: &Identities,
+    sought: &Sought,
+    progress: Progress<'_>,
+) -> Result<(Verified, Vec<String>), Error> {
+    verify_and_look(source, id, identities, Some(sought), progress).await
+}
+
+async fn verify_and_look(
+    source: &Source,
+    id: Option<&BackupId>,
+    identities: &Identities,
+    sought: Option<&Sought>,
+    progress: Progress<'_>,
+) -> Result<(Verified, Vec<String>), Error> {
     let limit = source.bounds.run_max;
     let work = async {
         source.check_place()?;
@@ -39,11 +78,11 @@ pub async fn verify(
         let (id, manifest) = catalog.choose(id)?;
         check_recipients(source, manifest)?;
         let begun = Instant::now();
-        let proven = prove(source, id, manifest, identities, progress).await;
-        let refusal = match proven {
-            Ok(()) => None,
+        let proven = prove(source, id, manifest, identities, sought, progress).await;
+        let (refusal, found) = match proven {
+            Ok(found) => (None, found),
             // The key at hand says nothing about the backup.
-            Err(Error::Refused(refusal)) if refusal != Refusal::NotForThisIdentity => Some(refusal),
+            Err(Error::Refused(refusal)) if refusal != Refusal::NotForThisIdentity => (Some(refusal), Vec::new()),
             Err(error) => return Err(error),
         };
         let outcome = match &refusal {
@@ -52,7 +91,7 @@ pub async fn verify(
         };
         let verdict = verdict(source, manifest, Mode::FromCipher, outcome, begun);
         put_verdict(source, id, &verdict).await?;
-        Ok(Verified { id: id.clone(), verdict, refusal })
+        Ok((Verified { id: id.clone(), verdict, refusal }, found))
     };
     tokio::time::timeout(limit, Box::pin(work)).await.unwrap_or(Err(Error::TooLong { limit }))
 }
@@ -70,8 +109,9 @@ async fn prove(
     id: &BackupId,
     manifest: &Manifest,
     identities: &Identities,
+    sought: Option<&Sought>,
     progress: Progress<'_>,
-) -> Result<(), Error> {
+) -> Result<Vec<String>, Error> {
     let told = |step: Step| progress(&source.database, step);
     source.programs.check_server(&manifest.server.version)?;
     let scratch = Scratch::create(&source.scratch_dsn, &source.scratch_name(id, "verify")).await?;
@@ -81,7 +121,9 @@ async fn prove(
         told(Step::Comparing);
         let sums = sums_of(source, scratch.name()).await?;
         manifest.compare(&sums)?;
-        Ok(())
+        let Some(Sought { subject, collection, prefix }) = sought else { return Ok(Vec::new()) };
+        let (dsn, database) = (&source.scratch_dsn, scratch.name());
+        Ok(admin::record_keys(dsn, database, (subject, collection, prefix), SOUGHT_MAX).await?)
     };
     let proven = work.await;
     scratch.drop().await?;

@@ -102,7 +102,7 @@ struct DrillRow {
 }
 
 impl Deployer<'_> {
-    /// Can I deploy, roll back, restore, fail over; and when was each last proven?
+    /// Can I deploy, roll back, back up, restore, fail over; and when was each last proven?
     ///
     /// # Errors
     /// When what is written down cannot be read.
@@ -115,6 +115,7 @@ impl Deployer<'_> {
         say("can I roll back?", self.can_roll_back(&state)?);
         if let Some(serving) = &state.serving {
             let told: Result<Backups, Trouble> = self.told(&serving.tag, &["ops", "backup", "list", "--json"]);
+            say("can I back up?", self.can_reach_places(&serving.tag));
             say("can I restore?", self.backups(&told));
             let databases = told.map(|told| told.databases).unwrap_or_default();
             say("was a restore rehearsed?", self.restore_drills(&serving.tag, &databases));
@@ -175,6 +176,24 @@ impl Deployer<'_> {
             }
             false => (Says::No, format!("{} cannot serve any more: {}", target.release, refusals.join("; "))),
         })
+    }
+
+    /// Whether every served region has a place for backups, and each was just written to, read and tidied.
+    fn can_reach_places(&self, tag: &str) -> (Says, String) {
+        let places = match self.backup_places(tag) {
+            Ok(Some(places)) => places,
+            Ok(None) => return (Says::NotKnownHere, "the release that serves does not try the places yet".into()),
+            Err(trouble) => return (Says::CannotTell, trouble.to_string()),
+        };
+        let without = places.without.iter().map(|region| {
+            format!("{region} has no place for backups, so none is made: write [regions.{region}.backup]")
+        });
+        let bad: Vec<String> = places.in_the_way().into_iter().chain(without).collect();
+        if !bad.is_empty() {
+            return (Says::No, bad.join("; "));
+        }
+        let rows = places.places.iter().map(|row| format!("{} in {}", row.region, row.place));
+        (Says::Yes, rows.collect::<Vec<_>>().join(", "))
     }
 
     /// When a deed of this kind last went well.

@@ -5,6 +5,7 @@
 //! (their tag says of which release they are) and which of them the edge lets requests to. Undoing is therefore one
 //! deed, [`Deployer::abort`] and every failure use it: *converge* on a release.
 
+mod attendants;
 mod contract;
 mod converge;
 mod doctor;
@@ -15,6 +16,7 @@ mod journal;
 mod lock;
 mod p99;
 mod pace;
+mod places;
 mod plan;
 mod planning;
 mod prune;
@@ -30,6 +32,7 @@ mod watch;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+pub use attendants::{InForce, Stale};
 pub use contract::Contract;
 pub use doctor::{Finding, Says, exit_of};
 pub use events::{Event, Silent, Teller};
@@ -37,7 +40,7 @@ pub use inspect::Report;
 pub use journal::{Begun, Entry, Journal, Told, unfinished};
 pub use lock::{Holder, Lock};
 pub use pace::{Pace, SystemPace};
-pub use plan::{DatabaseState, Kind, Pending, Plan, Settings};
+pub use plan::{DatabaseState, Kind, Pending, Plan, Settings, TableLock};
 pub use prune::prunable;
 pub use recover::Recovered;
 pub use release::{Abilities, Instance, Release, ReleaseId, Serving, tag_of};

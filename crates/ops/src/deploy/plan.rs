@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::attendants::Stale;
 use super::release::{Abilities, ReleaseId};
 use super::step::Step;
 
@@ -103,6 +104,34 @@ pub struct Pending {
     /// What its author vouches for, where a statement looks worse than it is.
     #[serde(default)]
     pub assured: Vec<String>,
+    /// The tables in use that it locks. An older release does not tell.
+    #[serde(default)]
+    pub locks: Option<Vec<TableLock>>,
+    /// Whether it also runs what is put together only then, which may lock more.
+    #[serde(default)]
+    pub locks_more: bool,
+}
+
+/// A table that a migration locks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableLock {
+    /// Its name.
+    pub table: String,
+    /// The mode, as PostgreSQL calls it.
+    pub mode: String,
+    /// Who waits meanwhile, as a clause.
+    pub keeps_out: String,
+}
+
+impl Pending {
+    /// What it locks, in a line.
+    fn locks_in_words(&self) -> String {
+        let Some(locks) = &self.locks else { return "this release does not tell what it locks".into() };
+        let told = locks.iter().map(|lock| format!("{} on {} ({})", lock.mode, lock.table, lock.keeps_out));
+        let more = self.locks_more.then(|| "and whatever the text locks that it puts together".to_owned());
+        let told: Vec<String> = told.chain(more).collect();
+        if told.is_empty() { "no table in use".into() } else { told.join(", ") }
+    }
 }
 
 /// How one database stands: `domicile migrate --dry-run --json`.
@@ -127,6 +156,12 @@ pub struct DatabaseState {
     /// The level of the oldest program that may use it.
     #[serde(default)]
     pub floor: i64,
+    /// How long a statement waits for a table's lock, and everybody behind it with it; milliseconds. 0: not told.
+    #[serde(default)]
+    pub lock_wait_ms_max: u64,
+    /// How often a migration is tried that did not get its locks in that time.
+    #[serde(default)]
+    pub lock_attempts_max: u32,
 }
 
 impl DatabaseState {
@@ -134,6 +169,15 @@ impl DatabaseState {
     #[must_use]
     pub fn set(&self) -> &'static str {
         if self.database == "directory" { "directory" } else { "region" }
+    }
+
+    /// How long its migrations wait for locks, as the end of a clause.
+    fn patience(&self) -> String {
+        let (wait_s, attempts) = (self.lock_wait_ms_max as f64 / 1_000.0, self.lock_attempts_max);
+        match self.pending.is_empty() || attempts == 0 {
+            true => String::new(),
+            false => format!(", each waits at most {wait_s} s for a lock, and is tried {attempts} times"),
+        }
     }
 
     /// Why a program of these abilities may not use it, if it may not.
@@ -177,6 +221,12 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// How each is to be done.
     pub settings: Settings,
+    /// What no release replaces, and lives by old settings.
+    #[serde(default)]
+    pub stale: Vec<Stale>,
+    /// Served regions that no backup is made of, since they have no place for any.
+    #[serde(default)]
+    pub without_backup: Vec<String>,
 }
 
 impl fmt::Display for Plan {
@@ -187,7 +237,8 @@ impl fmt::Display for Plan {
         writeln!(f, "Plan: {} {} ({short}) in {}", self.kind.name(), self.reference, self.project)?;
         writeln!(f, "  {from} -> {to}   runtime: {}", self.runtime)?;
         if self.unchanged {
-            return writeln!(f, "  Nothing to do: this image serves, and no migration is pending.");
+            writeln!(f, "  Nothing to do: this image serves, and no migration is pending.")?;
+            return self.stale.iter().try_for_each(|one| writeln!(f, "  {}", one.in_words()));
         }
         for database in &self.databases {
             let name = &database.database;
@@ -195,15 +246,11 @@ impl fmt::Display for Plan {
                 writeln!(f, "  {name}: not known yet ({error})")?;
                 continue;
             }
-            let count = database.pending.len();
-            let waits = if count > 0 { ", each waits at most 3 s for a lock" } else { "" };
-            writeln!(
-                f,
-                "  {name}: {count} expand migrations{waits}; {} contract, not run here",
-                database.held_back.len()
-            )?;
+            let (count, held) = (database.pending.len(), database.held_back.len());
+            writeln!(f, "  {name}: {count} expand migrations{}; {held} contract, not run here", database.patience())?;
             for one in &database.pending {
                 writeln!(f, "    + {} {}", one.version, one.description)?;
+                writeln!(f, "      locks {}", one.locks_in_words())?;
                 for reason in &one.assured {
                     writeln!(f, "      vouched for: {reason}")?;
                 }
@@ -212,6 +259,10 @@ impl fmt::Display for Plan {
         if let Some(reason) = &self.settings.skip_backup {
             writeln!(f, "  NO BACKUP is taken: {reason}")?;
         }
+        for region in &self.without_backup {
+            writeln!(f, "  NO BACKUP is taken of {region}: it has no place for any. Write [regions.{region}.backup]")?;
+        }
+        self.stale.iter().try_for_each(|one| writeln!(f, "  {}", one.in_words()))?;
         let steps = self.steps.iter().enumerate();
         for (number, step) in steps {
             let warm = if *step == Step::Start && self.instant { " (it runs already)" } else { "" };
@@ -246,16 +297,30 @@ mod tests {
                 database: "eu-central".into(),
                 ok: true,
                 error: None,
-                pending: vec![Pending { version: 9, description: "operating".into(), assured: vec!["tiny".into()] }],
+                pending: vec![Pending {
+                    version: 9,
+                    description: "operating".into(),
+                    assured: vec!["tiny".into()],
+                    locks: Some(vec![TableLock {
+                        table: "domicile.records".into(),
+                        mode: "SHARE".into(),
+                        keeps_out: "reads go on, writes wait".into(),
+                    }]),
+                    locks_more: false,
+                }],
                 held_back: Vec::new(),
                 level: 8,
                 floor: 3,
+                lock_wait_ms_max: 3_000,
+                lock_attempts_max: 10,
             }],
             no_way_back: Vec::new(),
             instant: false,
             unchanged: false,
             steps: Step::DEPLOY.to_vec(),
             settings: Settings::default(),
+            stale: Vec::new(),
+            without_backup: Vec::new(),
         }
     }
 
@@ -265,8 +330,25 @@ mod tests {
         for words in ["rel-41 -> a new release", "+ 9 operating", "vouched for: tiny", "YES, without a restore"] {
             assert!(told.contains(words), "{words} is missing in:\n{told}");
         }
+        for words in [
+            "at most 3 s for a lock, and is tried 10 times",
+            "locks SHARE on domicile.records (reads go on, writes wait)",
+        ] {
+            assert!(told.contains(words), "{words} is missing in:\n{told}");
+        }
         let told = Plan { no_way_back: vec!["eu-central: floor 9".into()], ..plan() }.to_string();
         assert!(told.contains("afterwards: NO (eu-central: floor 9)"), "{told}");
+    }
+
+    #[test]
+    fn what_a_migration_locks_is_told_or_said_to_be_unknown() {
+        let mut one = plan().databases.remove(0).pending.remove(0);
+        one.locks = Some(Vec::new());
+        assert_eq!(one.locks_in_words(), "no table in use");
+        one.locks_more = true;
+        assert!(one.locks_in_words().contains("whatever the text locks"));
+        let old: Pending = serde_json::from_str(r#"{"version":1,"description":"x"}"#).expect("of an older release");
+        assert!(old.locks_in_words().contains("does not tell"));
     }
 
     #[test]

@@ -33,9 +33,8 @@ impl Deployer<'_> {
         let serving = self.kept(&state)?;
         let same = serving.as_ref().is_some_and(|release| release.image_id == image.id);
         let unchanged = same && databases.iter().all(|one| one.pending.is_empty());
-        if serving.is_some() && !unchanged && settings.skip_backup.is_none() {
-            self.can_back_up(reference)?;
-        }
+        let backs_up = serving.is_some() && !unchanged && settings.skip_backup.is_none();
+        let without_backup = if backs_up { self.can_back_up(reference)? } else { Vec::new() };
         Ok(Plan {
             kind: Kind::Deploy,
             project: self.project.to_owned(),
@@ -51,6 +50,8 @@ impl Deployer<'_> {
             unchanged,
             steps: Step::DEPLOY.to_vec(),
             settings: settings.clone(),
+            stale: self.stale_settings(&state)?,
+            without_backup,
         })
     }
 
@@ -89,6 +90,8 @@ impl Deployer<'_> {
             steps: Step::ROLLBACK.to_vec(),
             // One jump: the release has served before.
             settings: Settings { shares: vec![100], ..settings.clone() },
+            stale: Vec::new(),
+            without_backup: Vec::new(),
         })
     }
 
@@ -131,13 +134,20 @@ impl Deployer<'_> {
         }
     }
 
-    /// Whether the program of an image finds its way to what backups need: their places, keys and programs. Whoever lists
-    /// them has been there.
-    fn can_back_up(&self, reference: &str) -> Result<(), Trouble> {
-        let ran = self.runtime.run(reference, &["ops", "backup", "list", "--json"], LOOK_MAX)?;
-        match ran.code {
-            0 => Ok(()),
-            _ => Err(Trouble::of(Exit::Unproven, format!("no backup could be taken:\n{}", ran.last_words()))),
+    /// Whether the program of an image finds its way to what backups need: their keys and programs, and every place, where
+    /// it writes, reads and removes a small object. Gives the served regions that have no place for backups.
+    fn can_back_up(&self, reference: &str) -> Result<Vec<String>, Trouble> {
+        let refuse = |why: String| Trouble::of(Exit::Unproven, format!("no backup could be taken:\n{why}"));
+        match self.backup_places(reference)? {
+            Some(places) => match places.in_the_way() {
+                Some(why) => Err(refuse(why)),
+                None => Ok(places.without),
+            },
+            // An older program: whoever lists backups has at least been there.
+            None => {
+                let ran = self.runtime.run(reference, &["ops", "backup", "list", "--json"], LOOK_MAX)?;
+                if ran.code == 0 { Ok(Vec::new()) } else { Err(refuse(ran.last_words())) }
+            }
         }
     }
 

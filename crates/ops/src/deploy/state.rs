@@ -1,5 +1,6 @@
 //! What the deployer remembers: `.domicile/<project>/`. Every file is either whole or not there.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -9,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::attendants::InForce;
 use super::release::{Release, ReleaseId, Serving};
 use crate::exit::Trouble;
 
@@ -25,6 +27,9 @@ pub struct State {
     pub warm: Option<Serving>,
     /// Which runtime made the containers, e.g. `compose v1`: mixing them would recreate containers.
     pub runtime: Option<String>,
+    /// The settings with which the services run that no release replaces, as far as is known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, InForce>,
 }
 
 /// One line of `audit.jsonl`: a deed that ended. Each line names the hash of the one before it.

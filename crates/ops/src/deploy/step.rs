@@ -32,13 +32,15 @@ pub enum Step {
     Drain,
     /// It is written down that the new release serves.
     Commit,
+    /// What no release replaces takes up its changed settings.
+    Settings,
     /// Releases that nobody can want back are removed.
     Prune,
 }
 
 impl Step {
     /// The steps of a deployment.
-    pub const DEPLOY: [Self; 13] = [
+    pub const DEPLOY: [Self; 14] = [
         Self::Pin,
         Self::Stores,
         Self::Backup,
@@ -51,6 +53,7 @@ impl Step {
         Self::Roles,
         Self::Drain,
         Self::Commit,
+        Self::Settings,
         Self::Prune,
     ];
 
@@ -62,14 +65,14 @@ impl Step {
     /// turn back by itself.
     #[must_use]
     pub const fn is_past_return(self) -> bool {
-        matches!(self, Self::Drain | Self::Commit | Self::Prune)
+        matches!(self, Self::Drain | Self::Commit | Self::Settings | Self::Prune)
     }
 
     /// Whether the step writes down that the new release serves, or comes after that. Until then what is written down
     /// names the old one, which whoever asks for it can have back.
     #[must_use]
     pub const fn is_written_down(self) -> bool {
-        matches!(self, Self::Commit | Self::Prune)
+        matches!(self, Self::Commit | Self::Settings | Self::Prune)
     }
 
     /// Its name in the journal and in events.
@@ -88,6 +91,7 @@ impl Step {
             Self::Roles => "roles",
             Self::Drain => "drain",
             Self::Commit => "commit",
+            Self::Settings => "settings",
             Self::Prune => "prune",
         }
     }
@@ -108,6 +112,7 @@ impl Step {
             Self::Roles => "replace relay, forwarder and signer",
             Self::Drain => "let the old release finish and stop it",
             Self::Commit => "write down what serves",
+            Self::Settings => "restart collector, Prometheus and Grafana where their settings changed",
             Self::Prune => "remove releases that nobody can want back",
         }
     }

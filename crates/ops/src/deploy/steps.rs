@@ -55,6 +55,13 @@ impl Deployer<'_> {
             Step::Roles => self.roles(begun),
             Step::Drain => self.drain(begun),
             Step::Commit => self.commit(begun),
+            Step::Settings => {
+                // Best effort: the release serves, whatever becomes of who looks on.
+                if let Err(trouble) = self.take_up_settings() {
+                    self.note(format!("changed settings were not looked at: {trouble}"));
+                }
+                Ok(())
+            }
             Step::Prune => {
                 self.prune(begun);
                 Ok(())
@@ -241,13 +248,15 @@ impl Deployer<'_> {
     }
 
     fn commit(&self, begun: &Begun) -> Result<(), Trouble> {
+        let before = self.store.state()?;
+        // Before .env is written: whoever was made since its last change has what stands in it.
+        let settings = self.settings_in_force(&before);
         self.runtime.make_default(&begun.tag)?;
         let serving = Some(self.serving(begun)?);
         let warm = Self::warm(begun).cloned();
         let runtime = Some(self.runtime.name());
-        let before = self.store.state()?;
-        if (&before.serving, &before.warm) != (&serving, &warm) {
-            self.store.replace_state(State { serving, warm, runtime, ..before })?;
+        if (&before.serving, &before.warm, &before.settings) != (&serving, &warm, &settings) {
+            self.store.replace_state(State { serving, warm, runtime, settings, ..before })?;
         }
         self.store.add_deed(self.deed(begun, "committed", None))?;
         let (release, kind) = (begun.release.to_string(), begun.kind.name());

@@ -4,6 +4,7 @@
 //! | kind | what is done | what is measured |
 //! | --- | --- | --- |
 //! | `restore` | the newest encrypted backup is restored and compared | time to a whole copy, age of what would be lost |
+//! | `restore`, with a probe | a backup is made under writes and restored | the same, and which acknowledged writes the copy lacks |
 //! | `tamper` | bytes of a copy are flipped, cut off, and its manifest changed | whether each is refused |
 //! | `crash` | something that serves is killed under writes, and started again | outage, lost acknowledged writes and their age |
 //! | `rollback` | the release is rolled back under writes and forward again, by the pipeline of every rollback | the same, and writes that failed |
@@ -15,12 +16,14 @@ pub mod probe;
 pub mod proofs;
 mod report;
 mod restore;
+mod rpo;
 mod tamper;
 
 use std::time::Duration;
 
 pub use report::{Measured, Report, Reports, Targets, Verdict};
 pub use restore::{restore, usual_targets};
+pub use rpo::restore_under_writes;
 pub use tamper::tamper;
 
 /// What is rehearsed.

@@ -91,17 +91,23 @@ impl<W: Writer> Probe<W> {
         (trace.acknowledged.len(), trace.acknowledged.iter().map(|(_, at)| *at).max())
     }
 
+    /// Ends the writing. Returns what it saw.
+    pub async fn stop(self) -> Trace {
+        self.stop.send_replace(true);
+        drop(self.task.await);
+        self.trace.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Ends the writing, and asks for every entry that was acknowledged. Returns what it saw and the entries that are
     /// missing; an entry that nobody answers for within `patience` counts as missing.
     pub async fn end(self, patience: Duration) -> (Trace, Vec<u64>) {
-        self.stop.send_replace(true);
-        drop(self.task.await);
-        let trace = self.trace.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let writer = Arc::clone(&self.writer);
+        let trace = self.stop().await;
         let until = Instant::now() + patience;
         let mut missing = Vec::new();
         for (seq, _) in &trace.acknowledged {
             let there = loop {
-                match self.writer.read(*seq).await {
+                match writer.read(*seq).await {
                     Some(there) => break there,
                     None if Instant::now() < until => tokio::time::sleep(Duration::from_millis(50)).await,
                     None => break false,

@@ -38,7 +38,7 @@ pub struct Measured {
     /// Outage: from the last acknowledgement before to the first after; or time to a whole copy. Milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rto_ms: Option<u64>,
-    /// The age of what was restored, milliseconds.
+    /// The age of what was restored, or of the oldest acknowledged write that the copy lacks; milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rpo_ms: Option<u64>,
     /// Writes that were acknowledged to the probe.

@@ -5,6 +5,8 @@
 //! labels, since each version names them differently; one that has ended must be gone before the next `up`, which would
 //! start it again instead of making a new one.
 
+mod attendants;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use serde_json::Value;
 
 use super::files::{compose_api, condition, services, with_variable};
 pub use super::files::{project_of, variables};
-use super::{Condition, Held, Image, Ran, Runtime, Service, child};
+use super::{Attendant, Condition, Held, Image, Ran, Runtime, Service, child};
 use crate::deploy::{Abilities, Instance, write_whole};
 use crate::exit::{Exit, Trouble};
 
@@ -249,7 +251,7 @@ impl Runtime for ComposeRuntime {
         let begun = Instant::now();
         loop {
             let mut waiting = None;
-            for store in &names {
+            for store in names.iter().filter(|store| !attendants::LOOKING_ON.contains(store)) {
                 for container in self.containers(store)? {
                     match condition(&container) {
                         Condition::Healthy => {}
@@ -265,6 +267,14 @@ impl Runtime for ComposeRuntime {
                 Some(_) => std::thread::sleep(Duration::from_millis(500)),
             }
         }
+    }
+
+    fn attendants(&self) -> Result<Vec<Attendant>, Trouble> {
+        self.attendants_now()
+    }
+
+    fn restart(&self, attendant: &str, patience: Duration) -> Result<(), Trouble> {
+        self.restart_attendant(attendant, patience)
     }
 
     fn instances(&self, service: Service) -> Result<Vec<Instance>, Trouble> {

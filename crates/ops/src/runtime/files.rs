@@ -1,6 +1,6 @@
 //! What is read of Compose's files and of what Docker says: pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -79,6 +79,34 @@ pub(super) fn services(text: &str, enabled: &[&str]) -> Vec<String> {
     found.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect()
 }
 
+/// A service's part of a compose file of that form, without comments.
+pub(super) fn block(text: &str, service: &str) -> Option<String> {
+    let heading = format!("  {service}:");
+    let mut lines = text.lines().skip_while(|line| line.trim_end() != "services:");
+    lines.find(|line| line.trim_end() == heading)?;
+    let is_of_it =
+        |line: &&str| line.trim().is_empty() || line.starts_with("   ") || line.trim_start().starts_with('#');
+    let kept = lines.take_while(is_of_it).filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
+    Some(kept.map(|line| format!("{line}\n")).collect())
+}
+
+/// The files and folders of the repository that a service's part binds: what it reads its settings from. Secrets and state
+/// are none.
+pub(super) fn bound_files(block: &str) -> Vec<&str> {
+    let bound = block.lines().filter_map(|line| line.trim().strip_prefix("- ./")?.split_once(':'));
+    let paths = bound.map(|(path, _)| path);
+    paths.filter(|path| path.starts_with("infrastructure/") || path.starts_with("config/")).collect()
+}
+
+/// The variables that a text names as `${NAME}`, `${NAME:-…}` and the like, each once.
+pub(super) fn mentioned(text: &str) -> BTreeSet<String> {
+    let names = text.split("${").skip(1).map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+        rest[..end].to_owned()
+    });
+    names.collect()
+}
+
 /// The text of an `.env` file with a variable set, every other line as it was.
 pub(super) fn with_variable(text: &str, name: &str, value: &str) -> String {
     let assignment = format!("{name}=");
@@ -129,6 +157,26 @@ mod tests {
                     otel:\n    profiles: [observability]\nvolumes:\n  db:\n";
         assert_eq!(services(text, &["single"]), ["edge", "db"]);
         assert_eq!(services(text, &[""]), ["edge"]);
+    }
+
+    #[test]
+    fn the_bundle_says_which_services_read_which_files() {
+        let text = include_str!("../../../../docker-compose.yml");
+        let reads = |service: &str| -> Vec<String> {
+            let block = block(text, service).expect("it is a service");
+            bound_files(&block).into_iter().map(str::to_owned).collect()
+        };
+        assert_eq!(reads("edge"), ["infrastructure/edge"]);
+        assert_eq!(reads("otel"), ["infrastructure/observability/otel"]);
+        assert_eq!(reads("prometheus"), ["infrastructure/observability/prometheus.yml", "config/alerts"]);
+        assert_eq!(reads("grafana"), ["infrastructure/observability/grafana/provisioning", "config/dashboards"]);
+        for store in ["db", "directory", "redpanda"] {
+            assert_eq!(reads(store), Vec::<String>::new(), "{store} keeps what it has");
+        }
+        let otel = block(text, "otel").expect("a service");
+        assert!(mentioned(&otel).contains("DOMICILE__TELEMETRY__OTLP__SITE"), "{otel}");
+        assert!(!otel.contains("prometheus"), "it ends where the next one begins: {otel}");
+        assert_eq!(block(text, "nobody"), None);
     }
 
     #[test]

@@ -82,6 +82,38 @@ impl Ran {
     }
 }
 
+/// A service of a cell that no release replaces and that reads its settings from files of the cell's folder: collector,
+/// Prometheus, Grafana, the edge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attendant {
+    /// Its name.
+    pub service: String,
+    /// A digest of the files that it reads, as they are now.
+    pub files: String,
+    /// A digest of how the compose file and its variables define it, as they are now.
+    pub definition: String,
+    /// Whether it began after the last change of its files, and has therefore read them as they are.
+    pub read_last: bool,
+    /// Whether it was made after the last change of the compose file and of the variables.
+    pub made_last: bool,
+    /// How it is brought to take up what changed.
+    pub takes_up: TakesUp,
+}
+
+/// How an [`Attendant`] takes up changed settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TakesUp {
+    /// It is made anew: no caller's request passes through it.
+    Restarted,
+    /// By somebody who chooses the moment, since callers notice.
+    ByHand {
+        /// The command after a change of files.
+        reload: String,
+        /// The command after a change of how it is defined.
+        remake: String,
+    },
+}
+
 /// A lease in the databases, held by a program of ours as long as we live.
 pub trait Held {
     /// Why it is held no longer, if so.
@@ -129,6 +161,18 @@ pub trait Runtime {
     /// # Errors
     /// When one does not come up within `patience`.
     fn ensure_stores(&self, tag: &str, patience: Duration) -> Result<(), Trouble>;
+
+    /// What runs beside the releases and reads settings from files.
+    ///
+    /// # Errors
+    /// When it cannot be found out.
+    fn attendants(&self) -> Result<Vec<Attendant>, Trouble>;
+
+    /// Makes an attendant anew, so that it reads its settings, and waits until it is well.
+    ///
+    /// # Errors
+    /// When it cannot be made, or is not well within `patience`.
+    fn restart(&self, attendant: &str, patience: Duration) -> Result<(), Trouble>;
 
     /// What runs of a service, from any tag.
     ///

@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row};
 
-use super::{Error, Set, connect, refused};
+use super::{Error, Set, connect, connect_to, refused};
 
 /// The floor of a directory that was restored from a backup and is not open yet: above the level of every program.
 pub(super) const CLOSED: i64 = i64::MAX;
@@ -113,6 +113,33 @@ pub async fn holds_subject(dsn: &SecretString, subject: &str) -> Result<bool, Er
     .map_err(refused("tell whom it holds"))?;
     drop(connection.close().await);
     Ok(holds)
+}
+
+/// The keys of a subject's records in a collection that begin in a certain way, at most `limit`, in another database of
+/// the server: what a restored copy has.
+///
+/// # Errors
+/// When the database cannot be reached or read.
+pub async fn record_keys(
+    dsn: &SecretString,
+    database: &str,
+    (subject, collection, prefix): (&str, &str, &str),
+    limit: i64,
+) -> Result<Vec<String>, Error> {
+    let mut connection = connect_to(dsn, Some(database)).await?;
+    let keys: Vec<String> = sqlx::query_scalar(
+        "SELECT key FROM domicile.records WHERE subject = $1 AND collection = $2 AND starts_with(key, $3) \
+         ORDER BY key LIMIT $4",
+    )
+    .bind(subject)
+    .bind(collection)
+    .bind(prefix)
+    .bind(limit)
+    .fetch_all(&mut connection)
+    .await
+    .map_err(refused("tell which records it has"))?;
+    drop(connection.close().await);
+    Ok(keys)
 }
 
 const fn name(set: Set) -> &'static str {

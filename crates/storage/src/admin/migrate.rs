@@ -13,7 +13,7 @@ use sqlx::{Connection, Row};
 use tokio::time::sleep;
 
 use super::set::Embedded;
-use super::{Error, MigrationState, Set, connect, lease, leftovers, level, lint, refused, seconds};
+use super::{Error, MigrationState, Set, connect, lease, leftovers, level, lint, locks, refused, seconds};
 
 /// The advisory lock of all migrations of a database: the bytes of `domicile`.
 const LOCK: i64 = 0x646f_6d69_6369_6c65;
@@ -22,7 +22,7 @@ const LOCK: i64 = 0x646f_6d69_6369_6c65;
 const LOCK_POLL: Duration = Duration::from_millis(100);
 
 /// How often a migration is tried that cannot lock its tables within [`Options::lock_timeout`].
-const ATTEMPTS_MAX: u32 = 10;
+pub const ATTEMPTS_MAX: u32 = 10;
 
 /// The pause before such a migration is tried again, for the traffic that had to queue behind it.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(500);
@@ -217,6 +217,7 @@ pub async fn status(dsn: &SecretString, set: Set) -> Result<Vec<MigrationState>,
             expand_only: file.expand_only(),
             known: true,
             assured: lint::assurances(file.sql).map(str::to_owned).collect(),
+            locks: locks::locks(file.sql),
         })
         .collect();
     let newer = applied.into_iter().filter(|(version, _)| set.files().iter().all(|file| file.version != *version));
@@ -227,6 +228,7 @@ pub async fn status(dsn: &SecretString, set: Set) -> Result<Vec<MigrationState>,
         expand_only: false,
         known: false,
         assured: Vec::new(),
+        locks: locks::Locks::default(),
     }));
     states.sort_by_key(|state| state.version);
     Ok(states)

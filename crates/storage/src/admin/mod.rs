@@ -9,6 +9,7 @@ mod leftovers;
 mod level;
 mod libpq;
 mod lint;
+mod locks;
 mod migrate;
 mod prune;
 mod restored;
@@ -31,12 +32,14 @@ pub use databases::{LoginName, Membership, create_database_if_absent, create_log
 pub use header::Phase;
 pub use lease::{Lease, LeaseError};
 pub use leftovers::clear_index_leftovers;
-pub use level::{SchemaLevel, holds_subject, schema_level};
+pub use level::{SchemaLevel, holds_subject, record_keys, schema_level};
 pub(crate) use level::{read as level_of, too_new};
 pub use libpq::{libpq_environment, with_database};
 pub use lint::{Finding, lint};
+pub use locks::{LockMode, Locks};
 pub use migrate::{
-    Migrated, Options, Progress, Step, migrate, migrate_directory, migrate_region, migrate_region_with, status,
+    ATTEMPTS_MAX, Migrated, Options, Progress, Step, migrate, migrate_directory, migrate_region, migrate_region_with,
+    status,
 };
 pub use prune::{LogPartition, full_partitions, hindrances, prune};
 pub use restored::{

@@ -6,6 +6,7 @@ use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType};
 
 use super::header::{self, Phase};
+use super::locks::Locks;
 
 include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
 
@@ -95,4 +96,6 @@ pub struct MigrationState {
     pub known: bool,
     /// What its author vouches for, where a statement looks worse than it is.
     pub assured: Vec<String>,
+    /// The tables it locks, as far as its text tells.
+    pub locks: Locks,
 }

@@ -61,6 +61,7 @@ pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
 }
 
 /// A PostgreSQL server as one test uses it.
+#[derive(Clone)]
 pub(crate) struct Cluster {
     server: Arc<Server>,
     // Given back after the server has gone.

@@ -21,8 +21,17 @@ const STAND_INS: [(&str, &str); 4] = [
     ("PROMETHEUS_IMAGE", "domicile-stand-in/prometheus"),
 ];
 
+/// What the stand-ins are for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// `docker build` of domicile, and a cell.
+    Everything,
+    /// A cell whose image is there: nothing is compiled in a container.
+    NoCompiler,
+}
+
 /// Makes what is missing, and names the stand-ins in `.env` of `cell`, which is made from the example when it is missing.
-pub(crate) fn make(cargo: &Cargo, cell: &Path) -> Result<()> {
+pub(crate) fn make(cargo: &Cargo, cell: &Path, needs: Needs) -> Result<()> {
     if !super::answers() {
         bail!("No Docker engine answers: start one (on Debian: `apt-get install docker.io`), then run this again");
     }
@@ -32,7 +41,9 @@ pub(crate) fn make(cargo: &Cargo, cell: &Path) -> Result<()> {
     } else {
         debian()?;
     }
-    if has(RUST) {
+    if needs == Needs::NoCompiler {
+        eprintln!("» {RUST} is not needed");
+    } else if has(RUST) {
         eprintln!("» {RUST} is here");
     } else {
         rust(&recipes)?;

@@ -1,17 +1,49 @@
 //! `cargo xtask test --docker`: the owner's runbook from a clean clone, on real containers. What is static about the
 //! bundle is checked first (Compose's own check, shellcheck, promtool); the scenes themselves are played by the program
-//! `runbook` of the system tests.
+//! `runbook` of the system tests. With `--ready` the image is the one of [`super::ready`].
 
+use super::Needs;
 use crate::install;
 use crate::machine;
 use crate::run::{self, Cargo, CommandLine};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Which image is deployed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Image {
+    /// The one that `docker build` makes, half an hour's work.
+    Built,
+    /// The runtime stage with the binary that the tests use.
+    Ready,
+}
+
+/// This machine lacks something that the rehearsal needs, so that it says nothing about domicile.
+#[derive(Debug)]
+pub(crate) struct Unprepared;
+
+impl std::fmt::Display for Unprepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("this machine is not prepared for the rehearsal")
+    }
+}
+
 /// Plays it, and removes what it made.
-pub(crate) fn run(cargo: &Cargo) -> Result<()> {
-    install::shellcheck()?;
+///
+/// # Errors
+/// With [`Unprepared`] as its context where the rehearsal could not begin.
+pub(crate) fn run(cargo: &Cargo, image: Image) -> Result<()> {
+    if !super::answers() {
+        return Err(anyhow!("no Docker engine answers (docker version)").context(Unprepared));
+    }
+    if machine::on_path("docker-compose").is_none() {
+        return Err(anyhow!("docker-compose is not installed, and the runbook types it").context(Unprepared));
+    }
+    if machine::on_path("script").is_none() {
+        return Err(anyhow!("`script`, of util-linux, is not installed").context(Unprepared));
+    }
+    install::shellcheck().context(Unprepared)?;
     run::step(
         "Building the runbook's player",
         cargo.command(["build", "--package", "system-tests", "--bin", "runbook"]),
@@ -20,7 +52,7 @@ pub(crate) fn run(cargo: &Cargo) -> Result<()> {
     if clone.exists() {
         fs::remove_dir_all(&clone)?;
     }
-    let outcome = rehearse(cargo, &clone);
+    let outcome = rehearse(cargo, &clone, image);
     if outcome.is_err() && std::env::var_os("DOMICILE_KEEP").is_some() {
         eprintln!("  Kept for a look: {}", clone.display());
         return outcome;
@@ -35,13 +67,19 @@ pub(crate) fn run(cargo: &Cargo) -> Result<()> {
     outcome
 }
 
-fn rehearse(cargo: &Cargo, clone: &Path) -> Result<()> {
+fn rehearse(cargo: &Cargo, clone: &Path, image: Image) -> Result<()> {
     let git = CommandLine::new("git").args(["clone", "--quiet", "--no-hardlinks"]).arg(cargo.root()).arg(clone);
     run::step("A clean clone of what is committed", git)?;
-    super::images(cargo, clone)?;
+    let needs = if image == Image::Ready { Needs::NoCompiler } else { Needs::Everything };
+    super::images(cargo, clone, needs).context(Unprepared)?;
     checks(clone)?;
     let player = ["run", "--quiet", "--package", "system-tests", "--bin", "runbook", "--"];
-    run::step("The runbook", cargo.command(player).arg(clone))
+    let mut player = cargo.command(player).arg(clone);
+    if image == Image::Ready {
+        super::ready::make(cargo, clone)?;
+        player = player.env("DOMICILE_RUNBOOK_IMAGE", super::ready::IMAGE);
+    }
+    run::step("The runbook", player)
 }
 
 /// What needs no container to run.
@@ -50,7 +88,7 @@ fn checks(clone: &Path) -> Result<()> {
     let scripts = scripts(&clone.join("infrastructure"))?;
     run::step("Checking the scripts", here("shellcheck").args(scripts))?;
     let mut flavours = 0;
-    for project in ["single", "directory", "single,observability,ops"] {
+    for project in ["single", "directory,directory-door", "single,observability,ops", ""] {
         if machine::on_path("docker-compose").is_some() {
             flavours |= 1;
             let check = here("docker-compose").args(["config", "-q"]).env("COMPOSE_PROFILES", project);

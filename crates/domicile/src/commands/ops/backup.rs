@@ -25,6 +25,7 @@ pub(super) async fn run(command: cli::Backup) -> Result<ExitCode, Failure> {
     match command {
         cli::Backup::Create(args) => create_all(&args).await,
         cli::Backup::List(args) => list(&args).await,
+        cli::Backup::Check(args) => super::places::run(&args).await,
         cli::Backup::Verify(args) => verify_all(&args).await,
         cli::Backup::Restore(args) => super::restore::run(&args).await,
         cli::Backup::Prune(args) => prune_all(&args).await,

@@ -30,7 +30,7 @@ pub(super) struct Opened {
 /// What a cell has to have before its first deployment, for a folder that is a fresh clone: `.env` and secrets. What is there
 /// stays. Cells that are named by their files have been founded by hand.
 pub(super) fn found(cell: &cli::Cell) -> Result<(), Trouble> {
-    let bundled = matches!(cell.runtime, cli::RuntimeKind::Compose) && cell.env_files.is_empty();
+    let bundled = matches!(cell.runtime, cli::RuntimeKind::Compose) && named(cell).next().is_none();
     if !bundled || !cell.folder.join("config/cells").is_dir() {
         return Ok(());
     }
@@ -47,7 +47,13 @@ pub(super) fn found(cell: &cli::Cell) -> Result<(), Trouble> {
 
 /// The variables' files: those that are named, or the cell folder's own.
 pub(super) fn env_files(cell: &cli::Cell) -> Vec<PathBuf> {
-    if cell.env_files.is_empty() { vec![cell.folder.join(".env")] } else { cell.env_files.clone() }
+    let named: Vec<PathBuf> = named(cell).cloned().collect();
+    if named.is_empty() { vec![cell.folder.join(".env")] } else { named }
+}
+
+/// Those that are named: a variable that is set to nothing names none.
+fn named(cell: &cli::Cell) -> impl Iterator<Item = &PathBuf> {
+    cell.env_files.iter().filter(|file| !file.as_os_str().is_empty())
 }
 
 impl Opened {

@@ -8,6 +8,7 @@ mod drill;
 mod lease;
 mod look;
 mod mark;
+mod places;
 mod reopen;
 mod restore;
 mod sources;
@@ -186,8 +187,11 @@ fn operate(
     let planned = plan(&deployer, how).map_err(unchanged)?;
     show_plan(opened, &planned);
     let changes = if how.detailed_exitcode { Exit::Changes } else { Exit::Done };
-    let Some(lock) = lock else { return Ok(if planned.unchanged { Exit::Done } else { changes }) };
+    let restarts = planned.stale.iter().any(|one| one.by_hand.is_none());
+    let Some(lock) = lock else { return Ok(if planned.unchanged && !restarts { Exit::Done } else { changes }) };
     if planned.unchanged {
+        // Settings of who looks on are no release: restarting these asks nobody.
+        deployer.settings_only(&lock)?;
         return Ok(Exit::Done);
     }
     if !how.yes && !asked_and_agreed() {

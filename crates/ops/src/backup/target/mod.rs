@@ -39,6 +39,22 @@ pub enum TargetError {
         /// The object.
         name: String,
     },
+    /// What was read is not what was written.
+    #[error("{target} gave back something else of {name} than was written")]
+    Differs {
+        /// Where.
+        target: String,
+        /// The object.
+        name: String,
+    },
+    /// What was removed is still there.
+    #[error("{name} at {target} was removed, and is still there")]
+    Stays {
+        /// Where.
+        target: String,
+        /// The object.
+        name: String,
+    },
     /// An object, or a listing, is larger than it can rightly be.
     #[error("{name} at {target} is larger than it may be")]
     TooLarge {

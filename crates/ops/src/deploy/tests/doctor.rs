@@ -35,7 +35,9 @@ fn says(findings: &[Finding], question: &str) -> (Says, String) {
 #[test]
 fn a_fit_cell_is_fit_and_nobody_says_that_it_could_fail_over() {
     let findings = asked(&fit());
-    for question in ["can I deploy?", "can I roll back?", "can I restore?", "was a restore rehearsed?"] {
+    for question in
+        ["can I deploy?", "can I roll back?", "can I back up?", "can I restore?", "was a restore rehearsed?"]
+    {
         assert_eq!(says(&findings, question).0, Says::Yes, "{question} {findings:?}");
     }
     let (fails_over, _) = says(&findings, "can I fail over?");
@@ -125,4 +127,19 @@ fn a_database_without_any_backup_or_rehearsal_does_not_hide_behind_the_others() 
     }
     model.answers(HISTORY, 0, format!(r#"{{"drills":[{},{}]}}"#, drill("eu-central"), drill("us-east")));
     assert_eq!(says(&asked(&model), "was a restore rehearsed?").0, Says::Yes);
+}
+
+#[test]
+fn a_place_that_cannot_be_written_to_and_a_region_without_one_are_named() {
+    let model = fit();
+    let row =
+        r#"{"region":"eu","place":"the folder /b in aws/eu-central-1","error":"no space left","fix":"make room"}"#;
+    model.answers("ops backup check", 9, format!(r#"{{"places":[{row}],"without":["us-east"]}}"#));
+    let findings = asked(&model);
+    let (told, answer) = says(&findings, "can I back up?");
+    assert_eq!(told, Says::No, "{answer}");
+    for words in ["eu: the folder /b", "no space left", "make room", "us-east has no place for backups"] {
+        assert!(answer.contains(words), "{words} is missing in {answer}");
+    }
+    assert_eq!(exit_of(&findings), Exit::Findings);
 }

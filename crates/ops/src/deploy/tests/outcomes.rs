@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::super::*;
 use super::model::{Flaw, Model};
 use crate::exit::Exit;
-use crate::runtime::Service;
+use crate::runtime::{Attendant, Service, TakesUp};
 
 fn served(count: u64) -> (Model, Settings) {
     let model = Model::new();
@@ -108,12 +108,75 @@ fn a_release_whose_image_is_gone_or_another_one_is_nothing_to_come_back_to() {
 fn a_backup_that_would_be_refused_is_told_by_the_plan_and_not_by_its_step() {
     let (model, settings) = served(1);
     model.build("myapp:prod", "second", None);
-    model.answers("ops backup list", 1, "");
+    model.answers("ops backup check", 1, "");
     let failure = model.deploy(&settings).expect_err("no backup could be taken");
     assert_eq!((failure.exit, failure.data.as_str()), (Exit::Unproven, "unchanged"), "{failure}");
+    let row =
+        r#"{"region":"eu","place":"the folder /b","error":"read-only file system","fix":"mount it to be written"}"#;
+    model.answers("ops backup check", 9, format!(r#"{{"places":[{row}],"without":[]}}"#));
+    let failure = model.deploy(&settings).expect_err("the place cannot be written to");
+    assert_eq!((failure.exit, failure.data.as_str()), (Exit::Unproven, "unchanged"), "{failure}");
+    for words in ["eu: the folder /b", "read-only file system", "mount it to be written"] {
+        assert!(failure.what.contains(words), "{words} is missing in {failure}");
+    }
     assert_eq!(model.store.releases().expect("read").len(), 1, "nothing was pinned");
     let without = Settings { skip_backup: Some("it is meant".into()), ..settings };
     assert_eq!(model.deploy(&without).expect("it serves"), ReleaseId(2));
+}
+
+#[test]
+fn a_region_without_a_place_for_backups_is_named_by_the_plan() {
+    let (model, settings) = served(1);
+    model.build("myapp:prod", "second", None);
+    let row = r#"{"region":"eu","place":"the folder /b"}"#;
+    model.answers("ops backup check", 0, format!(r#"{{"places":[{row}],"without":["us-east"]}}"#));
+    let plan = model.deployer().plan_deploy("myapp:prod", &settings).expect("a plan");
+    assert!(plan.to_string().contains("NO BACKUP is taken of us-east"), "{plan}");
+    // Where there is none at all, nobody can mean to deploy without a word.
+    model.answers("ops backup check", 0, r#"{"places":[],"without":["eu","us-east"]}"#);
+    let trouble = model.deployer().plan_deploy("myapp:prod", &settings).expect_err("no backup at all");
+    assert_eq!(trouble.exit, Exit::Unproven);
+    assert!(trouble.what.contains("[regions.eu.backup] and [regions.us-east.backup]"), "{trouble}");
+}
+
+#[test]
+fn changed_settings_are_told_and_taken_up_when_the_release_is_committed_and_the_edge_is_left_alone() {
+    let attendant = |service: &str, files: &str, takes_up: TakesUp| Attendant {
+        service: service.into(),
+        files: files.into(),
+        definition: "d".into(),
+        read_last: false,
+        made_last: false,
+        takes_up,
+    };
+    let fresh = |one: Attendant| Attendant { read_last: true, made_last: true, ..one };
+    let by_hand = || TakesUp::ByHand { reload: "docker kill -s USR2 e".into(), remake: "make it anew".into() };
+    let model = Model::new();
+    let settings = Settings::default();
+    model.attended_by(fresh(attendant("otel", "1", TakesUp::Restarted)));
+    model.attended_by(fresh(attendant("edge", "1", by_hand())));
+    model.build("myapp:prod", "one", None);
+    model.deploy(&settings).expect("it serves");
+    assert_eq!(model.restarted(), Vec::<String>::new(), "they began with what they have");
+    // Both have other files since, and were not started again.
+    model.attended_by(attendant("otel", "2", TakesUp::Restarted));
+    model.attended_by(attendant("edge", "2", by_hand()));
+    model.build("myapp:prod", "two", None);
+    let plan = model.deployer().plan_deploy("myapp:prod", &settings).expect("a plan").to_string();
+    assert!(plan.contains("settings of otel changed: it will be restarted"), "{plan}");
+    assert!(plan.contains("settings of edge changed and are NOT taken up") && plan.contains("docker kill -s USR2 e"));
+    model.deploy(&settings).expect("it serves");
+    assert_eq!(model.restarted(), ["otel"]);
+    let plan = model.deployer().plan_deploy("myapp:prod", &settings).expect("a plan");
+    let stale: Vec<&str> = plan.stale.iter().map(|one| one.service.as_str()).collect();
+    assert_eq!((plan.unchanged, stale), (true, vec!["edge"]), "what was told once is told until it is done");
+    // Settings alone are taken up without a release.
+    model.attended_by(attendant("otel", "3", TakesUp::Restarted));
+    let deployer = model.deployer();
+    let lock = Lock::take(&model.store, &deployer.holder).expect("nobody is at work");
+    deployer.settings_only(&lock).expect("done");
+    assert_eq!(model.restarted(), ["otel", "otel"]);
+    assert_eq!(model.assert_exactly_one_serves("settings alone"), ReleaseId(2));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::ask::get;
 use self::kept::Kept;
-use super::{Condition, Held, Image, Ran, Runtime, Service, child};
+use super::{Attendant, Condition, Held, Image, Ran, Runtime, Service, child};
 use crate::deploy::{Abilities, Instance, write_whole};
 use crate::edge::HaProxy;
 use crate::exit::{Exit, Trouble};
@@ -160,6 +160,15 @@ impl Runtime for ProcessRuntime {
             sleep(POLL * 5);
         }
         Ok(())
+    }
+
+    /// The one there could be is the edge, which whoever changes its file reloads (`kill -USR2`) when it suits.
+    fn attendants(&self) -> Result<Vec<Attendant>, Trouble> {
+        Ok(Vec::new())
+    }
+
+    fn restart(&self, attendant: &str, _patience: Duration) -> Result<(), Trouble> {
+        Err(Trouble::of(Exit::NotFound, format!("{attendant} does not run here")))
     }
 
     fn instances(&self, service: Service) -> Result<Vec<Instance>, Trouble> {

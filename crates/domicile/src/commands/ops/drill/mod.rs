@@ -3,6 +3,7 @@
 pub(super) mod cell;
 mod disturb;
 mod rehearsal;
+mod under_writes;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -28,8 +29,8 @@ const REFUSED_BEFORE: u8 = 4;
 /// Runs one of them.
 pub(super) async fn run(command: cli::Drill) -> Result<ExitCode, Failure> {
     match command {
-        cli::Drill::Restore(args) => of_backups(Kind::Restore, &args).await,
-        cli::Drill::Tamper(args) => of_backups(Kind::Tamper, &args).await,
+        cli::Drill::Restore(args) => of_backups(Kind::Restore, &args.backups, args.probe.as_deref()).await,
+        cli::Drill::Tamper(args) => of_backups(Kind::Tamper, &args, None).await,
         cli::Drill::Crash(args) => Box::pin(disturb::run(&args)).await,
         cli::Drill::Rollback(_) => Ok(ExitCode::from(crate::commands::MISUSED)), // of a cell: see `cell`
         cli::Drill::History(args) => history(&args),
@@ -52,7 +53,7 @@ fn targets(args: &cli::DrillTargets, usual: (Duration, Duration)) -> Targets {
     Targets::new(seconds(args.rto, usual.0), seconds(args.rpo, usual.1))
 }
 
-async fn of_backups(kind: Kind, args: &cli::DrillRestore) -> Result<ExitCode, Failure> {
+async fn of_backups(kind: Kind, args: &cli::DrillBackups, probe: Option<&str>) -> Result<ExitCode, Failure> {
     let config = load(&args.which.config)?;
     let sources = sources(&config, &args.which.regions)?;
     let identities = identities(&args.identity)?;
@@ -71,7 +72,14 @@ async fn of_backups(kind: Kind, args: &cli::DrillRestore) -> Result<ExitCode, Fa
             }
             _ => {
                 let told = |name: &ops::DatabaseName, step| watch.step(name, &step);
-                drill::restore(source, &identities, targets, &args.targets.actor, &told).await
+                let actor = &args.targets.actor;
+                match probe.and_then(|url| Some((url, under_writes::region(&config, source)?))) {
+                    Some((url, region)) => {
+                        let probed = under_writes::Probed { config: &config, source, url, region };
+                        probed.restore(&identities, targets, actor, &told).await?
+                    }
+                    None => drill::restore(source, &identities, targets, actor, &told).await,
+                }
             }
         };
         watch.clear();

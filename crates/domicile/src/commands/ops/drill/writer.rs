@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::StreamExt as _;
+use ops::backup::Sought;
 use ops::drill::probe::Writer;
 use reqwest::{Client, Method, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 
 /// A write that is not answered within this is not acknowledged.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Where the probe writes.
+const COLLECTION: &str = "drill";
 /// Records that are removed at a time.
 const REMOVED_AT_ONCE: usize = 16;
 
@@ -42,9 +45,15 @@ impl ApiWriter {
         Ok(Self(Arc::new(inner)))
     }
 
+    /// Where a restored copy has what this writes.
+    pub(super) fn sought(&self) -> Sought {
+        let Inner { subject, run, .. } = &*self.0;
+        Sought { subject: subject.clone(), collection: COLLECTION.to_owned(), prefix: format!("{run}-") }
+    }
+
     async fn send(&self, method: Method, seq: u64, body: Option<serde_json::Value>) -> Option<StatusCode> {
         let Inner { client, url, token, residence, subject, run } = &*self.0;
-        let url = format!("{url}/v1/subjects/{subject}/records/drill/{run}-{seq}");
+        let url = format!("{url}/v1/subjects/{subject}/records/{COLLECTION}/{run}-{seq}");
         let request = client.request(method, url).bearer_auth(token.expose_secret());
         let request = request.header("domicile-residence", residence);
         let request = match body {

@@ -2,6 +2,9 @@
 //! the deployer can be made to die. After every effect it is looked whether a request would fail now, or reach a target
 //! that was not proven.
 
+mod edge;
+mod runtime;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -9,9 +12,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::super::*;
-use crate::edge::{Admission, Edge, Slot};
-use crate::exit::{Exit, Failure, Trouble};
-use crate::runtime::{Condition, Held, Image, Ran, Runtime, Service};
+use crate::edge::{Admission, Slot};
+use crate::exit::Failure;
+use crate::runtime::{Attendant, Service};
 
 /// What is wrong with a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +63,9 @@ struct Inner {
     lease_lost: bool,
     /// What the program prints, and its exit code, for a command by its first words.
     answers: BTreeMap<String, (i32, String)>,
+    /// What runs beside the releases.
+    attendants: Vec<Attendant>,
+    restarted: Vec<String>,
     /// What a caller or an auditor would complain of.
     complaints: Vec<String>,
     watched: bool,
@@ -225,6 +231,18 @@ impl Model {
         self.inner.borrow_mut().answers.insert(words.into(), (code, stdout.into()));
     }
 
+    /// From now on this runs beside the releases, in the place of an earlier one of the name.
+    pub(super) fn attended_by(&self, attendant: Attendant) {
+        let mut inner = self.inner.borrow_mut();
+        inner.attendants.retain(|one| one.service != attendant.service);
+        inner.attendants.push(attendant);
+    }
+
+    /// Who was restarted for its settings, in order.
+    pub(super) fn restarted(&self) -> Vec<String> {
+        self.inner.borrow().restarted.clone()
+    }
+
     pub(super) fn complaints(&self) -> Vec<String> {
         self.inner.borrow().complaints.clone()
     }
@@ -310,247 +328,5 @@ impl Model {
     fn flaw(&self, name: &str) -> Option<Flaw> {
         let inner = self.inner.borrow();
         inner.images.get(name).and_then(|id| inner.flaws.get(id)).copied()
-    }
-}
-
-impl Pace for Model {
-    fn elapsed(&self) -> Duration {
-        self.inner.borrow().time
-    }
-
-    fn wall(&self) -> String {
-        let time = self.inner.borrow().time;
-        let now = time::OffsetDateTime::UNIX_EPOCH + time::Duration::days(20_000) + time;
-        // Always with a fraction, so that names made of it stay in order.
-        let (date, clock, millis) = (now.date(), now.time(), now.millisecond());
-        format!("{date}T{:02}:{:02}:{:02}.{millis:03}Z", clock.hour(), clock.minute(), clock.second())
-    }
-
-    /// While time goes by, whoever is ready answers.
-    fn sleep(&self, pause: Duration) {
-        let mut inner = self.inner.borrow_mut();
-        inner.time += pause;
-        let Inner { slots, processes, flaws, images, .. } = &mut *inner;
-        for slot in slots.iter_mut().filter(|slot| slot.admission == Admission::Ready) {
-            let Some(target) = processes.iter_mut().find(|one| slot.is_of(&one.instance)) else { continue };
-            let flaw = images.get(&target.instance.tag).and_then(|id| flaws.get(id)).copied();
-            slot.answers += 20;
-            match flaw {
-                Some(Flaw::FivePercent) => slot.errors += 1,
-                Some(Flaw::Dies) => (target.alive, slot.alive) = (false, false),
-                _ => {}
-            }
-        }
-    }
-}
-
-impl Edge for Model {
-    fn slots(&self) -> Result<Vec<Slot>, Trouble> {
-        Ok(self.inner.borrow().slots.clone())
-    }
-
-    fn assign(&self, slot: &str, instance: &Instance, weight: u32) -> Result<(), Trouble> {
-        self.change(slot, |slot| {
-            (slot.address, slot.port, slot.weight, slot.alive) =
-                (instance.address.clone(), instance.port, weight, true);
-        })
-    }
-
-    fn weigh(&self, slot: &str, weight: u32) -> Result<(), Trouble> {
-        self.change(slot, |slot| slot.weight = weight)
-    }
-
-    fn admit(&self, slot: &str, admission: Admission) -> Result<(), Trouble> {
-        self.change(slot, |slot| slot.admission = admission)
-    }
-
-    fn remember(&self) -> Result<(), Trouble> {
-        self.effect(|_| Ok(()))
-    }
-}
-
-impl Model {
-    fn change(&self, name: &str, change: impl FnOnce(&mut Slot)) -> Result<(), Trouble> {
-        self.effect(|inner| {
-            if let Some(slot) = inner.slots.iter_mut().find(|slot| slot.name == name) {
-                change(slot);
-            }
-        });
-        Ok(())
-    }
-}
-
-struct Lease(bool);
-
-impl Held for Lease {
-    fn lost(&mut self) -> Option<String> {
-        self.0.then(|| "somebody else has it".to_owned())
-    }
-
-    fn token(&self) -> Option<i64> {
-        Some(7)
-    }
-
-    fn is_whole(&self) -> bool {
-        true
-    }
-}
-
-impl Runtime for Model {
-    fn name(&self) -> String {
-        "model".into()
-    }
-
-    fn in_words(&self) -> String {
-        "a model".into()
-    }
-
-    fn obstacles(&self) -> Result<Vec<String>, Trouble> {
-        Ok(Vec::new())
-    }
-
-    fn image(&self, reference: &str) -> Result<Image, Trouble> {
-        let id = self.inner.borrow().images.get(reference).cloned();
-        let id = id.ok_or_else(|| Trouble::of(Exit::NotFound, format!("no image {reference}")))?;
-        let mut abilities = Abilities::default();
-        let level = self.inner.borrow().levels.get(&id).copied().unwrap_or(9);
-        abilities.levels.insert("region".into(), level);
-        Ok(Image { id, abilities })
-    }
-
-    fn pin(&self, _reference: &str, image_id: &str, tag: &str) -> Result<(), Trouble> {
-        self.effect(|inner| inner.images.insert(tag.into(), image_id.into()));
-        Ok(())
-    }
-
-    fn unpin(&self, tag: &str) -> Result<(), Trouble> {
-        self.effect(|inner| inner.images.remove(tag));
-        Ok(())
-    }
-
-    fn ensure_stores(&self, _tag: &str, _patience: Duration) -> Result<(), Trouble> {
-        self.effect(|_| Ok(()))
-    }
-
-    fn instances(&self, service: Service) -> Result<Vec<Instance>, Trouble> {
-        let inner = self.inner.borrow();
-        Ok(inner.processes.iter().filter(|one| one.service == service).map(|one| one.instance.clone()).collect())
-    }
-
-    fn roles(&self) -> Vec<Service> {
-        Service::ROLES.to_vec()
-    }
-
-    fn start(&self, service: Service, tag: &str, count: u32) -> Result<(), Trouble> {
-        for _ in 0..count {
-            self.effect(|inner| {
-                inner.started += 1;
-                let id = format!("{}-{}", service.name(), inner.started);
-                let address = format!("10.0.0.{}", inner.started);
-                let instance = Instance { id, tag: tag.into(), address, port: 8080, admin_port: 9090 };
-                inner.processes.push(Process { instance, service, alive: true });
-            });
-        }
-        Ok(())
-    }
-
-    fn stop(&self, instance: &Instance, _grace: Duration) -> Result<(), Trouble> {
-        self.effect(|inner| inner.processes.retain(|one| one.instance.id != instance.id));
-        Ok(())
-    }
-
-    fn condition(&self, instance: &Instance) -> Result<Condition, Trouble> {
-        let alive = self.inner.borrow().processes.iter().any(|one| one.instance.id == instance.id && one.alive);
-        Ok(match (alive, self.flaw(&instance.tag)) {
-            (false, _) => Condition::Ended("it is gone".into()),
-            (true, Some(Flaw::NeverReady)) => Condition::Starting,
-            (true, Some(Flaw::SickFrom(step))) if self.has_come_to(step) => Condition::Unhealthy("it is sick".into()),
-            (true, Some(Flaw::EndsFrom(step))) if self.has_come_to(step) => {
-                Condition::Ended("it has had enough".into())
-            }
-            (true, _) => Condition::Healthy,
-        })
-    }
-
-    fn last_lines(&self, _instance: &Instance) -> String {
-        "its last words".into()
-    }
-
-    fn ask(&self, _instance: &Instance, _path: &str) -> Result<(u16, String), Trouble> {
-        Ok((200, String::new()))
-    }
-
-    fn run(&self, tag: &str, args: &[&str], _patience: Duration) -> Result<Ran, Trouble> {
-        let said = |code: i32, stdout: String| Ok(Ran { code, stdout, stderr: "it said why".into() });
-        let words = args.join(" ");
-        let told =
-            self.inner.borrow().answers.iter().find(|(first, _)| words.starts_with(*first)).map(|(_, a)| a.clone());
-        if let Some((code, stdout)) = told {
-            return said(code, stdout);
-        }
-        match args {
-            ["migrate", "--dry-run", ..] => {
-                let (floor, held) = (self.inner.borrow().floor, self.inner.borrow().held);
-                let held = if held { r#"{"version":9,"description":"old column"}"# } else { "" };
-                said(
-                    0,
-                    format!(
-                        r#"{{"databases":[{{"database":"eu","ok":true,"level":9,"floor":{floor},"held_back":[{held}]}}]}}"#
-                    ),
-                )
-            }
-            ["migrate", "--json", "--contract", ..] => {
-                self.effect(|inner| (inner.contracted, inner.held) = (true, false));
-                said(0, String::new())
-            }
-            ["migrate", ..] => {
-                self.effect(|_| ());
-                said(i32::from(self.flaw(tag) == Some(Flaw::BadMigration)), String::new())
-            }
-            ["ops", "backup", "list", ..] => said(0, r#"{"backups":[]}"#.into()),
-            ["ops", "backup", ..] => {
-                self.effect(|_| ());
-                said(0, r#"{"backups":[{"region":"eu","id":"b","verified":true}]}"#.into())
-            }
-            ["smoke", "--target", url, ..] => {
-                let address = url.trim_start_matches("http://").split(':').next().unwrap_or_default().to_owned();
-                // The smoke test is the new release's program, whatever it looks at.
-                let instances = self.instances(Service::Web)?;
-                let target = instances.iter().find(|one| one.address == address).map(|one| one.tag.clone());
-                if target.and_then(|tag| self.flaw(&tag)) == Some(Flaw::Leaks) {
-                    return said(9, String::new());
-                }
-                self.effect(|inner| inner.proven.insert(address));
-                said(0, String::new())
-            }
-            _ => said(0, String::new()),
-        }
-    }
-
-    fn hold_lease(&self, _tag: &str, _holder: &str) -> Result<Box<dyn Held>, Trouble> {
-        let inner = self.inner.borrow();
-        if inner.someone_at_work {
-            return Err(Trouble::of(Exit::Locked, "anna is at work"));
-        }
-        Ok(Box::new(Lease(inner.lease_lost)))
-    }
-
-    fn crash(&self, service: &str) -> Result<(), Trouble> {
-        self.effect(|inner| {
-            inner.processes.iter_mut().filter(|one| one.service.name() == service).for_each(|one| one.alive = false);
-        });
-        Ok(())
-    }
-
-    fn revive(&self, service: &str) -> Result<(), Trouble> {
-        self.effect(|inner| {
-            inner.processes.iter_mut().filter(|one| one.service.name() == service).for_each(|one| one.alive = true);
-        });
-        Ok(())
-    }
-
-    fn make_default(&self, tag: &str) -> Result<(), Trouble> {
-        self.effect(|inner| inner.default = Some(tag.into()));
-        Ok(())
     }
 }
