@@ -13,8 +13,9 @@ use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
 use tlog::leaf_hash;
 
+use super::doubts::Doubt;
 use super::events::microseconds;
-use super::head::{self, Stop};
+use super::head::{self, Place, Stop};
 use super::outbox::Columns;
 use super::page::Page;
 use super::{Shared, details};
@@ -129,7 +130,10 @@ async fn append(
             Err(trouble)
         }
         // It may be in the log. Whoever asks again finds out: what was noted is not noted again.
-        Err(Stop::Unknown { cause, .. }) => Err(Trouble::Lost(Cause::new(format!("the commit was cut off: {cause}")))),
+        Err(Stop::Unknown { cause, seq, hash }) => {
+            drop(shared.doubts.add(Doubt { place: Place::At { seq, hash }, numbers, kept: Vec::new() }));
+            Err(Trouble::Lost(Cause::new(format!("the commit was cut off: {cause}"))))
+        }
     }
 }
 

@@ -8,15 +8,15 @@ use leaf::GatewayId;
 use residency::presets::{JURISDICTIONS, LOCATIONS, SHIPPED_POLICY};
 use residency::{
     Access, Actor, Attribute, Collection, Decision, DecisionId, Denial, DenialReason, Epoch, EvidenceList,
-    Jurisdiction, Operation, Permit, Pin, PinState, Policy, Read, RecordKey, Region, RuleId, SubjectId, Unresolved,
-    Write,
+    Jurisdiction, Operation, Permit, Pin, PinState, Policy, Purpose, Read, RecordKey, Region, RuleId, SubjectId,
+    Unresolved, Write,
 };
 use secrecy::SecretString;
 use serde_json::value::RawValue;
 use sqlx::{Connection, PgConnection, Row};
 use storage::{
-    Answer, AuditReads, Change, Effect, Error, Found, Health, Lookup, OutgoingEvent, Pepper, Peppers, Precondition,
-    Record, RegionSettings, RegionStore, admin,
+    Answer, AuditReads, Change, Consent, Effect, Error, Found, Health, Lookup, OutgoingEvent, Pepper, Peppers,
+    Precondition, Record, RegionSettings, RegionStore, admin,
 };
 use uuid::Uuid;
 
@@ -163,6 +163,22 @@ pub(crate) fn patch(key: &str, patch: serde_json::Value, when: Precondition) -> 
 
 pub(crate) fn delete(key: &str, when: Precondition) -> Change {
     Change::DeleteRecord { collection: profile(), key: RecordKey::new(key).unwrap(), when }
+}
+
+pub(crate) fn declare(name: &str, value: &str) -> Change {
+    let consents = vec![Consent {
+        purpose: Purpose::new("recommendations").unwrap(),
+        granted: true,
+        notice_version: None,
+        given_at_us: 0,
+    }];
+    Change::PutAttribute {
+        attribute: attribute(name),
+        value: json(value),
+        consents,
+        source: "preference-centre".to_owned(),
+        when: Precondition::None,
+    }
 }
 
 pub(crate) fn profile() -> Collection {
