@@ -96,11 +96,14 @@ impl Committer {
                     let mut parts = erasures::apart(std::mem::take(&mut batch.entries));
                     parts.reverse();
                     // A panic that ended this task would keep the batch's subjects busy for ever.
+                    let mut left = parts.len();
                     while AssertUnwindSafe(self.commit(&mut parts)).catch_unwind().await.is_err() {
                         answers::panicked(&shared.region, "committing");
-                        if std::mem::take(&mut self.trying) {
+                        // Each time there is one part less, whatever the panic came from.
+                        if std::mem::take(&mut self.trying) || parts.len() >= left {
                             self.give_up(parts.pop().unwrap_or_default()).await;
                         }
+                        left = parts.len();
                     }
                     self.used_at = Instant::now();
                     committers.collector.done(&mut batch);
