@@ -28,7 +28,8 @@ pub use health::Health;
 pub use keys::*;
 pub use limits::Limits;
 pub use region::{
-    Acknowledgement, AuditReads, Channel, Counts, CursorLease, CursorState, DecisionFilter, DecisionRow, DetailedLeaf,
-    FactFilter, FoundViolation, Gap, Head, Identity, KeptPolicy, Log, OutboxRow, PublishedCheckpoint, REGISTERS_CURSOR,
-    RegionSettings, RegionStore, Registered, TransferFilter, TransferRow, Violation, ViolationFilter, topic_of,
+    Acknowledgement, AuditReads, CLOSE_LEAVES, Channel, Counts, CursorLease, CursorState, DecisionFilter, DecisionRow,
+    DetailedLeaf, FactFilter, FoundViolation, Gap, Head, Identity, KeptPolicy, Log, OutboxRow, PublishedCheckpoint,
+    REGISTERS_CURSOR, RegionSettings, RegionStore, Registered, TransferFilter, TransferRow, Violation, ViolationFilter,
+    topic_of,
 };

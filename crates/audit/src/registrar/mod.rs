@@ -10,7 +10,7 @@ mod said;
 use std::time::Duration;
 
 use metrics::counter;
-use storage::{CursorLease, Log, REGISTERS_CURSOR};
+use storage::{CLOSE_LEAVES, CursorLease, Log, REGISTERS_CURSOR};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -24,8 +24,6 @@ const STEP_LEAVES: u32 = 2_000;
 const LEASE: Duration = Duration::from_secs(60);
 /// It works at most one part in so many of the time.
 const LEISURE: u32 = 8;
-/// So close behind the log it works at leisure; further behind it does not pause.
-const CLOSE_LEAVES: u64 = 50_000;
 /// The longest pause while there is nothing to do: other gateways write the log, too.
 const PAUSE: Duration = Duration::from_secs(1);
 

@@ -42,9 +42,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// While nobody waits, it works at most one part in so many of the time.
 const LEISURE: u32 = 16;
 
-/// So close behind the log it works at leisure. When it is further behind, the log grows faster than that, and it does
-/// not pause.
-const CLOSE_LEAVES: u64 = 50_000;
+/// So close behind the log, in leaves, whatever is derived from it is made at leisure. What is further behind is outgrown by
+/// the log, and does not pause.
+pub const CLOSE_LEAVES: u64 = 50_000;
 
 /// How often the log is given room and old keys are forgotten.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(60);

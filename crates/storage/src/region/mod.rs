@@ -79,6 +79,7 @@ pub use self::details::DetailedLeaf;
 pub use self::events::topic_of;
 pub(crate) use self::events::{instant, microseconds};
 pub use self::facts::FactFilter;
+pub use self::index::CLOSE_LEAVES;
 pub use self::log::{Head, Log};
 pub use self::outbox::{Channel, OutboxRow};
 pub use self::policies::KeptPolicy;
