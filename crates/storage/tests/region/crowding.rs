@@ -320,9 +320,7 @@ async fn whoever_commits_does_not_wait_until_a_history_is_blank() {
         let (store, anna) = (store.clone(), anna.clone());
         async move { commit(&store, &anna, withdraw()).await }
     });
-    let waiting =
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("the history waits", async || scene.number(waiting).await == 1).await;
+    eventually("the history waits", async || scene.waiting_for_locks().await == 1).await;
     let others = done(&other, &bert, put("k", "1", Precondition::None));
     timeout(PATIENCE / 4, others).await.expect("the log is free");
     holder.execute("ROLLBACK").await.unwrap();

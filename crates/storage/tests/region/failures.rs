@@ -124,9 +124,7 @@ async fn a_write_that_was_given_up_is_not_done_later_besides() {
         async move { commit(&store, &anna, put("a", "2", Precondition::None)).await }
     });
     // Both the one that was given up and the one that followed it wait for the record.
-    let waiting =
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("it is tried again", async || scene.number(waiting).await >= 2).await;
+    eventually("it is tried again", async || scene.waiting_for_locks().await >= 2).await;
     sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
     assert_eq!(writing.await.unwrap().unwrap().value, Effect::Replaced { version: 2 });
     done(&store, &anna, put("b", "1", Precondition::None)).await;
@@ -361,9 +359,7 @@ async fn a_commit_that_nobody_could_look_for_in_time_is_looked_for_later_and_no_
         let (store, anna) = (store.clone(), anna.clone());
         async move { commit(&store, &anna, put("a", "2", Precondition::None)).await }
     });
-    let waiting =
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("it waits", async || scene.number(waiting).await == 1).await;
+    eventually("it waits", async || scene.waiting_for_locks().await == 1).await;
     scene.cluster.kill();
     let outcome = writing.await.unwrap();
     assert!(matches!(outcome, Err(Error::OutcomeUnknown { .. })), "{outcome:?}");

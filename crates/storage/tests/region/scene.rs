@@ -99,6 +99,14 @@ impl Scene {
         sqlx::query(sql).fetch_one(&mut self.outside().await).await.unwrap().get(0)
     }
 
+    /// How many statements wait for a lock in this region's database.
+    pub(crate) async fn waiting_for_locks(&self) -> i64 {
+        self.number(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .await
+    }
+
     /// The same of a statement that is put together; there is no data of others in it.
     pub(crate) async fn strings_of(&self, sql: &str) -> Vec<String> {
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_all(&mut self.outside().await).await.unwrap()
