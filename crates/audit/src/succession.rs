@@ -2,8 +2,8 @@
 //! leaf that names its successor's key, and one last checkpoint; the new log's first own leaf names the old key and that
 //! checkpoint. Whoever verifies both logs, each with its key, sees that no leaf lies between them.
 
-use leaf::Fact;
-use storage::{LogPosition, RegionStore};
+use leaf::{Fact, FactKind};
+use storage::{FactFilter, Log, LogPosition, RegionStore};
 use tlog::{Checkpoint, KeyKind, Note, Verified, VerifierKey};
 
 use crate::signer::{NotSigned, Signer, Step};
@@ -85,6 +85,16 @@ pub async fn retire(
     }
     let published = log.checkpoint(false).await?.filter(|checkpoint| checkpoint.size > last.seq);
     published.map(|published| published.note).ok_or(NotSucceeded::SignedElsewhere)
+}
+
+/// Whether the log has ended: nobody signs what would be written into it now.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn has_ended(log: &Log) -> Result<bool, storage::Error> {
+    let kinds = vec![FactKind::KeyRetire.name().to_owned()];
+    let ending = log.facts(FactFilter { kinds, limit: 1, ..FactFilter::default() }).await?;
+    Ok(!ending.is_empty())
 }
 
 /// Begins a log that succeeds another one: its first own leaf names the key and the last checkpoint of its predecessor.

@@ -69,6 +69,8 @@ pub(crate) enum Error {
     Overloaded,
     #[error("the request was not answered within {seconds} s")]
     DeadlineExceeded { seconds: u64 },
+    #[error("what an erasure would take away could not be counted within {seconds} s")]
+    PreviewTooLong { seconds: u64 },
     #[error("a handler panicked")]
     Panicked,
     // What was asked for.
@@ -213,6 +215,11 @@ impl Error {
             }
             Self::Overloaded => soon(Problem::new(Code::Overloaded, says)),
             Self::DeadlineExceeded { .. } => Problem::new(Code::DeadlineExceeded, says),
+            // Again it would take as long.
+            Self::PreviewTooLong { .. } => Problem {
+                next_step: "Erase without counting first, or have `request_ms_max` of the gateway raised.".to_owned(),
+                ..Problem::new(Code::DeadlineExceeded, says)
+            },
             Self::Panicked | Self::Nonsense(_) | Self::Unwritable(_) => Problem::new(Code::Internal, says),
             Self::RouteNotFound => Problem::new(Code::RouteNotFound, says),
             Self::MethodNotAllowed => Problem::new(Code::MethodNotAllowed, says),

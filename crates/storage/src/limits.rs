@@ -17,6 +17,10 @@ pub struct Limits {
     pub record_bytes_max: usize,
     /// Lookups in one SELECT. Of those that may be long, fewer are taken.
     pub batch_lookups_max: usize,
+    /// Bytes of content that the lookups of one SELECT find together; what is more is asked for again, in smaller parts.
+    /// One lookup alone may find more: a page of records, or all attributes of a subject. While a batch is taken up it is
+    /// there twice, as the database sent it and as it is answered.
+    pub batch_found_bytes_max: usize,
     /// Records that are created or replaced by the very statement that appends their leaves, which saves three round trips.
     /// Of larger batches the next one's records are rather written while this one's commit is under way.
     pub page_records_max: usize,
@@ -70,6 +74,7 @@ impl Default for Limits {
             batch_bytes_max: 16 << 20,
             record_bytes_max: 1 << 20,
             batch_lookups_max: 1_024,
+            batch_found_bytes_max: 32 << 20,
             page_records_max: 128,
             gather_turns_max: 8,
             gather_max: Duration::from_millis(20),

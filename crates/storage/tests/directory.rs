@@ -1,11 +1,14 @@
 //! The directory against a real PostgreSQL: first claim wins, whoever claims and whichever peppers they
 //! know; and what happens while the server is away.
 
+#[path = "support/directory.rs"]
+mod founded;
 mod support;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use founded::{cluster_with_directory, shared_with_directory};
 use futures::future::join_all;
 use residency::{Epoch, Pin, PinState, Region, SubjectId};
 use secrecy::SecretString;
@@ -16,25 +19,6 @@ use support::{Cluster, eventually, patient};
 
 const OLD: u16 = 1;
 const NEW: u16 = 2;
-
-/// A directory in a database of its own.
-async fn shared_with_directory() -> (Cluster, SecretString) {
-    let cluster = Cluster::shared();
-    let name = cluster.unused("directory");
-    with_directory(cluster, &name).await
-}
-
-/// A directory on a server of its own, which may be stopped or given roles.
-async fn cluster_with_directory() -> (Cluster, SecretString) {
-    with_directory(Cluster::start_new(), "directory").await
-}
-
-async fn with_directory(cluster: Cluster, name: &str) -> (Cluster, SecretString) {
-    admin::create_database_if_absent(&cluster.dsn("postgres").into(), name).await.expect("a database");
-    let dsn = SecretString::from(cluster.dsn(name));
-    admin::migrate_directory(&dsn, &|_| {}).await.expect("a directory");
-    (cluster, dsn)
-}
 
 fn peppers(ids: &[u16]) -> Peppers {
     let mut peppers =

@@ -1,10 +1,13 @@
 //! API keys against a real PostgreSQL: shown once, stored hashed, revoked everywhere within two seconds.
 
+#[path = "support/directory.rs"]
+mod founded;
 mod support;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use founded::{cluster_with_directory, shared_with_directory};
 use residency::Tenant;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{Connection, PgConnection, Row};
@@ -13,26 +16,7 @@ use storage::{
     ApiKeys, Caller, Directory, DirectorySettings, Error, KEYS_REFRESH_INTERVAL, KEYS_STALE_MAX, KeysError, Pepper,
     Peppers,
 };
-use support::{Cluster, PATIENCE, eventually, patient};
-
-/// A directory in a database of its own.
-async fn shared_with_directory() -> (Cluster, SecretString) {
-    let cluster = Cluster::shared();
-    let name = cluster.unused("directory");
-    with_directory(cluster, &name).await
-}
-
-/// A directory on a server of its own, which may be stopped or given roles.
-async fn cluster_with_directory() -> (Cluster, SecretString) {
-    with_directory(Cluster::start_new(), "directory").await
-}
-
-async fn with_directory(cluster: Cluster, name: &str) -> (Cluster, SecretString) {
-    admin::create_database_if_absent(&cluster.dsn("postgres").into(), name).await.expect("a database");
-    let dsn = SecretString::from(cluster.dsn(name));
-    admin::migrate_directory(&dsn, &|_| {}).await.expect("a directory");
-    (cluster, dsn)
-}
+use support::{PATIENCE, eventually, patient};
 
 /// The keys as one gateway, or one operator, sees them.
 fn keys(dsn: &SecretString) -> ApiKeys {

@@ -1,6 +1,6 @@
 //! A new key is a new log: the whole way, as README tells it, and both logs verified with their own keys.
 
-use audit::succession::{NotSucceeded, retire, succeed};
+use audit::succession::{NotSucceeded, has_ended, retire, succeed};
 use audit::verify::{Check, Expected, Outcome};
 use audit::{Memory, Signer, Step};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -30,9 +30,11 @@ async fn a_log_is_handed_over_to_a_new_key_and_nothing_lies_between() {
     let (old, new) = (key().public().clone(), next_key().public().clone());
     // The old log ends.
     let mut signer = stage.signer();
+    assert!(!has_ended(&stage.store.log()).await.unwrap());
     let last = retire(&stage.store, &mut signer, &old, &new, now_us()).await.unwrap();
     let note: Note = last.parse().unwrap();
     let checkpoint: Checkpoint = note.text().parse().unwrap();
+    assert!(has_ended(&stage.store.log()).await.unwrap());
     let ending = stage.lines().await.pop().unwrap();
     assert_eq!(checkpoint.size, stage.lines().await.len() as u64, "the last leaf is under the last checkpoint");
     let ending = leaf::parse_fact(ending.as_bytes()).unwrap().fact;
@@ -42,6 +44,7 @@ async fn a_log_is_handed_over_to_a_new_key_and_nothing_lies_between() {
     let successor = successor(&stage.scene).await;
     let position = succeed(&successor, &new, &old, &last, now_us()).await.unwrap();
     assert_eq!(position.seq, 1, "behind the first leaf of the log itself");
+    assert!(!has_ended(&successor.log()).await.unwrap());
     assert_eq!(record(&successor, &anna, "address").await.map(|record| record.version), Some(1));
     done(&successor, &anna, put("address", r#"{"city":"Bruges"}"#, storage::Precondition::None)).await;
     let memory = Memory::at(stage.file("signed-2"));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::ConfigFile;
 use super::registers::{
@@ -227,12 +227,13 @@ Examples:
   domicile audit prune --region eu-central --apply";
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("deed").required(true).args(["dry_run", "apply"])))]
 pub(crate) struct AuditPrune {
     /// The region whose log it is; it must be served by this configuration
     #[arg(long)]
     pub region: String,
     /// Only say what may go
-    #[arg(long, conflicts_with = "apply", required_unless_present = "apply")]
+    #[arg(long)]
     pub dry_run: bool,
     /// Let it go
     #[arg(long)]

@@ -181,4 +181,15 @@ mod tests {
         assert_eq!(roles(&["domicile", "serve", "--role", "relay,forwarder"]), [Role::Relay, Role::Forwarder]);
         assert!(Cli::try_parse_from(["domicile", "serve", "--role", "everything"]).is_err());
     }
+
+    #[test]
+    fn whoever_prunes_must_say_whether_in_earnest_and_is_told_both_ways() {
+        let prune = |how: &[&str]| {
+            Cli::try_parse_from([&["domicile", "audit", "prune", "--region", "eu-central"], how].concat())
+        };
+        let said = prune(&[]).expect_err("neither way").to_string();
+        assert!(said.contains("--dry-run") && said.contains("--apply"), "{said}");
+        assert!(prune(&["--dry-run", "--apply"]).is_err());
+        assert!(prune(&["--dry-run"]).is_ok() && prune(&["--apply"]).is_ok());
+    }
 }

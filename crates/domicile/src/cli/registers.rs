@@ -32,7 +32,8 @@ A key and an origin belong together for ever, so a new key is a new log in a new
   1. domicile audit key generate NEW-ORIGIN --out new.key
   2. stop every gateway of the region; with the old configuration:
      domicile audit key retire --region R --next NEW-PUBLIC-KEY --out last.checkpoint          (--dry-run first)
-  3. make a pack of the old log, and keep its database: it stays verifiable with the old key
+  3. make a pack of the old log, which writes nothing into it any more, and keep its database: it stays verifiable
+     with the old key
   4. found a database with the new log_origin (domicile migrate) and bring subjects, records and zero-party data into it
   5. with the new configuration: domicile audit key succeed --region R --was OLD-PUBLIC-KEY --checkpoint last.checkpoint
   6. start the gateways; give auditors and witnesses the new public key";

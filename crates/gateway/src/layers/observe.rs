@@ -27,7 +27,7 @@ pub fn describe_metrics() {
     describe_histogram!("domicile_http_request_seconds", Unit::Seconds, "Time from a request's head to its answer's");
     describe_gauge!("domicile_http_requests_in_flight", "Requests that have not been answered yet");
     describe_gauge!("domicile_http_connections", "Connections that are open");
-    describe_counter!("domicile_panics_total", "Handlers that panicked");
+    describe_counter!("domicile_panics_total", "Handlers, and work at batches of a region, that ended in a panic");
 }
 
 /// Observes every request.

@@ -1,9 +1,12 @@
 //! Where a subject is at home, the explicit pin, and the erasure.
 
+use std::time::Duration;
+
 use api::{SubjectErasure, SubjectHome, paths};
 use axum::extract::{FromRequestParts, State};
 use http::request::Parts;
 use storage::{Change, Lookup};
+use tokio::time::timeout;
 
 use crate::app::App;
 use crate::error::{Error, Missing};
@@ -80,8 +83,31 @@ pub(crate) async fn erase(State(app): State<App>, erasing: Erasing) -> Result<Re
     match erasing {
         Erasing::Now(Permitted { permit, .. }) => reply::effect(&app, app.erase(permit.spend()?).await?),
         Erasing::Dry(Permitted { permit, .. }) => {
-            let answered = app.read(permit.spend()?, Lookup::Extent).await?;
+            let counting = app.read(permit.spend()?, Lookup::Extent);
+            let answered = counted(app.settings.limits.request_max, counting).await??;
             reply::found(&app, answered, Missing::Subject, &Held::Nothing)
         }
+    }
+}
+
+/// Waits for a count a little shorter than for the request, so that its reason is heard. Of a large subject it may take
+/// longer than any request has.
+async fn counted<T>(request_max: Duration, counting: impl Future<Output = T>) -> Result<T, Error> {
+    let patience = request_max * 9 / 10;
+    timeout(patience, counting).await.map_err(|_| Error::PreviewTooLong { seconds: patience.as_secs() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_preview_that_takes_longer_than_a_request_says_what_to_do() {
+        let error = counted(Duration::from_millis(10), std::future::pending::<()>()).await.expect_err("it never ends");
+        let problem = error.problem();
+        assert_eq!((problem.code.as_str(), problem.status), ("deadline_exceeded", 504));
+        assert!(problem.detail.contains("could not be counted within"), "{problem:?}");
+        assert!(problem.next_step.contains("Erase without counting"), "{problem:?}");
+        assert!(matches!(counted(Duration::from_secs(60), async { 7 }).await, Ok(7)));
     }
 }

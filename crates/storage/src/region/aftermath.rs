@@ -1,11 +1,12 @@
-//! What is said of an erasure after it: that the warehouse has forgotten. It is a leaf of its own, written together with
-//! what it tells of.
+//! What follows an erasure: the directory is told of it, and the log when the warehouse has forgotten. That is a leaf of its
+//! own, written together with what it tells of.
 //!
 //! | kind | fields beside `gseq`, `gw`, `k`, `ts`, `v` |
 //! | --- | --- |
 //! | `subject.erased-downstream` | `by`: what did it, e.g. the id of Snowflake's query; `of`: the log position of the erasure's event; `sink`: where |
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sqlx::Row;
@@ -13,13 +14,19 @@ use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
 use tlog::leaf_hash;
 
+use super::doubts::Doubt;
 use super::events::microseconds;
-use super::head::{self, Stop};
+use super::head::{self, Place, Stop};
+use super::log::{Log, ask, change};
 use super::outbox::Columns;
 use super::page::Page;
-use super::{Shared, details};
-use crate::error::{Cause, Trouble};
+use super::{Shared, details, erasures};
+use crate::deeds::Erasure;
+use crate::error::{Cause, Error, Trouble};
 use crate::link::within;
+
+/// Erasures in one answer.
+const ERASURES_MAX: i64 = 1_000;
 
 /// A leaf about no decision: canonical JSON, its keys in order.
 fn line(kind: &str, gateway: &str, gseq: u64, at: OffsetDateTime, said: &Value) -> String {
@@ -129,7 +136,57 @@ async fn append(
             Err(trouble)
         }
         // It may be in the log. Whoever asks again finds out: what was noted is not noted again.
-        Err(Stop::Unknown { cause, .. }) => Err(Trouble::Lost(Cause::new(format!("the commit was cut off: {cause}")))),
+        Err(Stop::Unknown { cause, seq, hash }) => {
+            drop(shared.doubts.add(Doubt { place: Place::At { seq, hash }, numbers, kept: Vec::new() }));
+            Err(Trouble::Lost(Cause::new(format!("the commit was cut off: {cause}"))))
+        }
+    }
+}
+
+impl Log {
+    /// Up to 1,000 of the erasures of this region since a time, in the order of time and digest, behind one of them.
+    /// The region's own memory of what the directory keeps, too; either can be told by the other after a restore.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn erasures(&self, since_us: i64, after: Option<&Erasure>) -> Result<Vec<Erasure>, Error> {
+        ask!(self, connection => erasures::since(connection, since_us, after, ERASURES_MAX))
+    }
+
+    /// Up to 1,000 erasures that the directory has not been told of, the oldest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn unfiled_erasures(&self) -> Result<Vec<Erasure>, Error> {
+        ask!(self, connection => erasures::unfiled(connection, ERASURES_MAX))
+    }
+
+    /// The directory has been told of these.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn erasures_filed(&self, filed: &[Erasure]) -> Result<(), Error> {
+        let digests: Vec<[u8; 32]> = filed.iter().map(|erasure| erasure.digest.bytes).collect();
+        ask!(self, connection => erasures::filed(connection, &digests))
+    }
+
+    /// Notes in the log that a sink has forgotten subjects: their events' digest and the position of the erasure's event;
+    /// `by` names what did it. Each erasure is noted once. How many were new.
+    ///
+    /// # Errors
+    /// When the database does not answer; asking again is harmless.
+    pub async fn erased_downstream(&self, sink: &str, by: &str, forgotten: &[([u8; 32], u64)]) -> Result<usize, Error> {
+        let shared = &self.0.shared;
+        change!(self, connection => forwarded(shared, connection, sink, by, forgotten))
+    }
+
+    /// How long ago the oldest erasure was decided that no sink has followed yet.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn oldest_open_erasure(&self) -> Result<Option<Duration>, Error> {
+        let seconds = ask!(self, connection => oldest_open(connection))?;
+        Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
     }
 }
 

@@ -20,12 +20,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
+use super::answers;
 use super::collector::{Collector, Next};
 use super::crew::{Crew, Hand};
-use super::entry::{Entry, Reply};
+use super::doubts::{Doubt, UnderWay};
+use super::entry::Entry;
+use super::head::Place;
 use super::transaction::{Failure, Sealed, transact};
 use super::{Shared, erasures, head};
-use crate::deeds::{Answer, LogPosition};
+use crate::deeds::LogPosition;
 use crate::error::{Cause, Error, Trouble};
 use crate::link::{Work, within};
 
@@ -57,7 +60,9 @@ pub(super) fn spawn(
     (0..connections)
         .map(|_| {
             let hand = crew.hand(shared, Work::Commits);
-            tokio::spawn(Committer { committers: Arc::clone(&committers), hand, used_at: Instant::now() }.run())
+            let committers = Arc::clone(&committers);
+            let under_way = UnderWay::default();
+            tokio::spawn(Committer { committers, hand, used_at: Instant::now(), trying: false, under_way }.run())
         })
         .collect()
 }
@@ -67,6 +72,9 @@ struct Committer {
     committers: Arc<Committers>,
     hand: Hand,
     used_at: Instant,
+    /// Whether the last of the parts is being tried, and has not been taken from them yet.
+    trying: bool,
+    under_way: UnderWay,
 }
 
 impl Committer {
@@ -88,20 +96,30 @@ impl Committer {
                     let mut parts = erasures::apart(std::mem::take(&mut batch.entries));
                     parts.reverse();
                     // A panic that ended this task would keep the batch's subjects busy for ever.
+                    let mut left = parts.len();
                     while AssertUnwindSafe(self.commit(&mut parts)).catch_unwind().await.is_err() {
-                        self.give_up(parts.pop().unwrap_or_default()).await;
+                        answers::panicked(&shared.region, "committing");
+                        // Each time there is one part less, whatever the panic came from.
+                        if std::mem::take(&mut self.trying) || parts.len() >= left {
+                            self.give_up(parts.pop().unwrap_or_default()).await;
+                        }
+                        left = parts.len();
                     }
                     self.used_at = Instant::now();
                     committers.collector.done(&mut batch);
                 }
                 Next::Idle if *closing.borrow() => {
+                    self.clear_up().await;
                     // Reads under way still hold their seats and have leaves to come.
                     if shared.room.deeds() == 0 && shared.buffer.is_empty() {
                         return;
                     }
                     tokio::time::sleep(super::REFUSAL_PAUSE).await;
                 }
-                Next::Idle => drop(self.hand.link.ping().await),
+                Next::Idle => {
+                    drop(self.hand.link.ping().await);
+                    self.clear_up().await;
+                }
                 Next::Closed => return,
             }
         }
@@ -122,7 +140,9 @@ impl Committer {
         gauge!("domicile_queue_deeds", "region" => region.to_owned()).set(shared.room.deeds() as f64);
         let mut attempts = 0;
         while let Some(entries) = parts.last() {
+            self.trying = true;
             let outcome = self.attempt(entries, attempts >= CAREFUL_FROM).await;
+            self.trying = false;
             let mut entries = parts.pop().unwrap_or_default();
             let failure = match outcome {
                 Ok((sealed, first)) => {
@@ -140,19 +160,15 @@ impl Committer {
                     parts.extend([second, entries]);
                     continue;
                 }
-                Failure::Unknown { sealed, numbers, cause, seq, hash } => match self.look_up(seq, &hash).await {
-                    Ok(true) => {
-                        committers.answer(entries, *sealed, seq);
+                Failure::Unknown { sealed, cause } => match self.look_up().await {
+                    Ok(Some(first)) => {
+                        committers.answer(entries, *sealed, first);
                         continue;
                     }
-                    Ok(false) => {
-                        shared.numbers.give_back(numbers);
-                        Trouble::Lost(cause)
-                    }
+                    Ok(None) => Trouble::Lost(cause),
                     Err(_) => {
-                        counter!("domicile_commits_unknown_total", "region" => region.to_owned()).increment(1);
                         warn!(%region, %cause, "It is not known whether a batch was committed");
-                        committers.fail(entries, &Error::OutcomeUnknown { region: shared.region.clone() });
+                        self.leave_open(entries).await;
                         continue;
                     }
                 },
@@ -199,30 +215,83 @@ impl Committer {
         let region = &committers.shared.region;
         // Whatever was being said on it was not said to its end.
         self.hand.link.cut();
-        counter!("domicile_commits_unknown_total", "region" => region.as_str().to_owned()).increment(1);
         let deeds = entries.len();
-        error!(%region, deeds, "The work at a batch ended in a panic, which is a bug; what became of it is not known");
-        committers.fail(entries, &Error::OutcomeUnknown { region: region.clone() });
-        // Leaves that nobody waits for come back with the next batch.
+        error!(%region, deeds, "What became of a batch of {deeds} is not known, since the work at it ended in a panic");
+        self.leave_open(entries).await;
+        // Leaves that nobody waits for come back with the next batch, or when it is known that they are not there.
         self.hand.link.pause().await;
+    }
+
+    /// Answers a part of which it is not known whether it is in the log, and leaves the rest of it to be cleared up.
+    async fn leave_open(&mut self, entries: Vec<Entry>) {
+        let committers = Arc::clone(&self.committers);
+        let shared = &committers.shared;
+        let region = &shared.region;
+        counter!("domicile_commits_unknown_total", "region" => region.as_str().to_owned()).increment(1);
+        let kept = answers::refuse(region, entries, &Error::OutcomeUnknown { region: region.clone() });
+        let UnderWay { numbers, place } = std::mem::take(&mut self.under_way);
+        let back = match place {
+            Some(place) => shared.doubts.add(Doubt { place, numbers, kept }),
+            None => {
+                shared.numbers.give_back(numbers);
+                kept
+            }
+        };
+        committers.collector.put_back(back);
+    }
+
+    /// Looks for pages that were cut off before. What cannot be found out now is left for the next time.
+    async fn clear_up(&mut self) {
+        let committers = Arc::clone(&self.committers);
+        let shared = &committers.shared;
+        while let Some(doubt) = shared.doubts.take() {
+            let outcome = match self.hand.link.connection().await {
+                Ok(connection) => {
+                    within(shared.address.patience(), head::was_committed(shared, connection, doubt.place)).await
+                }
+                Err(trouble) => Err(trouble),
+            };
+            match outcome {
+                Ok(true) => {
+                    if !doubt.kept.is_empty() {
+                        drop(doubt.kept);
+                        shared.buffer.written();
+                    }
+                }
+                Ok(false) => {
+                    shared.numbers.give_back(doubt.numbers);
+                    committers.collector.put_back(doubt.kept);
+                }
+                Err(_) => {
+                    // A transaction may be open on it.
+                    self.hand.link.cut();
+                    let back = shared.doubts.add(doubt);
+                    return committers.collector.put_back(back);
+                }
+            }
+        }
     }
 
     /// One attempt at committing entries together. Returns what to answer, and the first leaf's position.
     async fn attempt(&mut self, entries: &[Entry], careful: bool) -> Result<(Sealed, u64), Failure> {
-        let shared = &self.committers.shared;
+        let committers = Arc::clone(&self.committers);
+        let shared = &committers.shared;
         self.hand.link.connection().await?;
+        self.clear_up().await;
         // After a failover the log may be of the same length and another one, which the length alone does not show.
         if self.hand.link.was_replaced() {
             shared.head.forget().await;
         }
         let connection = self.hand.link.connection().await?;
-        let outcome = transact(shared, connection, entries, careful).await;
+        let outcome = transact(shared, connection, entries, careful, &mut self.under_way).await;
         match outcome {
             Ok(sealed) => {
+                self.under_way = UnderWay::default();
                 shared.address.health.works();
                 Ok(sealed)
             }
             Err(Failure::Not(trouble)) => {
+                shared.numbers.give_back(std::mem::take(&mut self.under_way).numbers);
                 drop(self.hand.link.settle::<()>(Err(trouble.clone())));
                 if self.hand.link.is_up() {
                     self.roll_back().await;
@@ -246,18 +315,21 @@ impl Committer {
         }
     }
 
-    /// Looks into the log, on a new connection, for a batch whose commit was cut off. What is not there will not get
-    /// there later.
-    async fn look_up(&mut self, seq: u64, hash: &[u8; 32]) -> Result<bool, Trouble> {
+    /// Looks into the log, on a new connection, for the batch under way, whose commit was cut off: the position of its first
+    /// leaf, or `None`. What is not there will not get there later.
+    async fn look_up(&mut self) -> Result<Option<u64>, Trouble> {
         let committers = Arc::clone(&self.committers);
         let shared = &committers.shared;
+        let Some(place @ Place::At { seq, .. }) = self.under_way.place else {
+            return Err(Trouble::Internal(Cause::new("a page was cut off before it was sent")));
+        };
         let (limits, patience) = (&shared.limits, shared.address.patience());
         let mut attempts = 0;
         let begun = Instant::now();
         loop {
             attempts += 1;
             let outcome = match self.hand.link.connection().await {
-                Ok(connection) => within(patience, head::was_committed(shared, connection, seq, hash)).await,
+                Ok(connection) => within(patience, head::was_committed(shared, connection, place)).await,
                 Err(trouble) => Err(trouble),
             };
             // A transaction may be open on it: a new one is cheaper than thinking about it.
@@ -265,7 +337,13 @@ impl Committer {
                 self.hand.link.cut();
             }
             match outcome {
-                Ok(known) => return Ok(known),
+                Ok(known) => {
+                    let UnderWay { numbers, .. } = std::mem::take(&mut self.under_way);
+                    if !known {
+                        shared.numbers.give_back(numbers);
+                    }
+                    return Ok(known.then_some(seq));
+                }
                 Err(trouble) if begun.elapsed() > limits.answer_timeout / 2 || attempts > 50 => return Err(trouble),
                 Err(_) => self.hand.link.pause().await,
             }
@@ -281,32 +359,15 @@ impl Committers {
             shared.subjects.insert(subject, sealed.fence, Arc::clone(&fresh.known));
         }
         let mut buffered = false;
-        for (entry, outcome) in entries.into_iter().zip(sealed.outcomes) {
+        answers::each(&shared.region, entries.into_iter().zip(sealed.outcomes), |(entry, outcome)| {
             let position = LogPosition {
                 region: shared.region.clone(),
                 seq: first + outcome.leaf as u64,
                 leaf_hash: sealed.hashes[outcome.leaf],
             };
-            // Whoever does not wait any more is told nothing; the deed is done all the same.
-            match entry {
-                Entry::Deed(deed) => {
-                    let effect =
-                        outcome.effect.unwrap_or_else(|| Err(Error::Internal(Cause::new("a deed without effect"))));
-                    drop(deed.reply.send(effect.map(|value| Answer { value, position: Some(position) })));
-                }
-                Entry::Fact(note) => drop(note.reply.send(Ok(position))),
-                Entry::Note(note) => match note.reply {
-                    Reply::Position(reply) => drop(reply.send(Ok(position))),
-                    Reply::Found { found, reply } => {
-                        drop(reply.send(found.map(|value| Answer { value, position: Some(position) })));
-                    }
-                    Reply::Nobody { .. } => {
-                        buffered = true;
-                        drop(note.seat);
-                    }
-                },
-            }
-        }
+            buffered |= !entry.is_awaited();
+            answers::tell(entry, outcome, position);
+        });
         if buffered {
             shared.buffer.written();
         }
@@ -314,8 +375,7 @@ impl Committers {
 
     /// Tells everybody that nothing was done. Leaves that nobody waits for go back into the line.
     fn fail(&self, entries: Vec<Entry>, error: &Error) {
-        let kept = entries.into_iter().filter_map(|entry| entry.fail(error)).collect();
-        self.collector.put_back(kept);
+        self.collector.put_back(answers::refuse(&self.shared.region, entries, error));
     }
 }
 

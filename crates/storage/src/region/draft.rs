@@ -29,6 +29,8 @@ pub(super) struct Draft<'a> {
     pub(super) registered: Vec<(&'a SubjectId, Arc<Fresh>)>,
     pub(super) records: Vec<records::Written<'a>>,
     pub(super) attributes: Vec<zero_party::Written<'a>>,
+    /// Attributes that are taken back, by the digest that their subject's events are keyed by.
+    pub(super) taken_back: Vec<([u8; 32], &'a str)>,
     pub(super) floors: Vec<(&'a str, u64)>,
     pub(super) keys_used: Vec<idempotency::Used<'a>>,
     pub(super) leaves: Vec<Said<'a>>,

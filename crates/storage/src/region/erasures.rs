@@ -3,6 +3,22 @@
 //! An erasure is a batch of its own. What rests about the subject goes in the transaction that writes its leaf: first
 //! everything that is there, while others commit; then, under the head's lock, what they committed meanwhile; and the
 //! fence moves, so that whoever read the subject's state before looks again and finds it erased.
+//!
+//! Nothing of the subject survives that, whatever other gateways do meanwhile and whatever they remember. A write of theirs
+//! is committed before the erasure has the head's lock, or it is not yet.
+//! - If it is, the second sweep sees it: each of its statements looks anew, and until COMMIT nobody else has the lock.
+//!   Records, attributes, history, keys and details are swept whole each time; events, which are found by reading, from the
+//!   end of the log on that was read before the first sweep.
+//! - If it is not, it cannot be any more. Every page that holds a deed advances the head under the fence that the subjects'
+//!   states were read under, and only there: a compare-and-set, so that a gateway with the pen and a remembered head finds
+//!   another fence as well. Its transaction, or its statement with everything in it, fails as a whole, and the next attempt
+//!   reads the states again and finds the tombstone. Rows that it has written but not committed, which no sweep can see, go
+//!   with it. If it holds rows that a sweep waits for while it waits for the head, one of the two is told so by the
+//!   server, and tried again.
+//! - A page without deeds advances the head under any fence: leaves of reads and denials, which name nobody. Details beside
+//!   them are written behind that, under the head's lock, and only of who is still registered.
+//!
+//! So every new way of writing about a subject needs either the fence in its page or a look at `subjects` under the lock.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -131,6 +131,7 @@ impl<'a> Fold<'a> {
             }
             Change::DeleteAttribute { attribute, when } => {
                 let version = self.attributes[place].delete(when)?;
+                draft.taken_back.push((known.state.digest.bytes, attribute.as_str()));
                 let said = ZeroPartyChanged {
                     attribute: attribute.as_str(),
                     value: None,

@@ -260,6 +260,18 @@ pub(super) async fn begin(shared: &Shared, connection: &mut PgConnection) -> Res
     Ok(())
 }
 
+/// Where a page would be that may be in the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    /// There, or nowhere: its first leaf's position and hash.
+    At { seq: u64, hash: [u8; 32] },
+    /// Anywhere from this position on: its first leaf's hash.
+    From { seq: u64, hash: [u8; 32] },
+}
+
+/// So far back is looked for a page of which only the hash is known, in leaves.
+const LOOKED_BACK_MAX: u64 = 1_000_000;
+
 /// Whether a page whose commit was cut off is in the log; if not, it never will be.
 ///
 /// Taking the head's lock waits for a transaction that has advanced the head. A statement on its own may not have come
@@ -268,15 +280,21 @@ pub(super) async fn begin(shared: &Shared, connection: &mut PgConnection) -> Res
 pub(super) async fn was_committed(
     shared: &Shared,
     connection: &mut PgConnection,
-    seq: u64,
-    hash: &[u8; 32],
+    place: Place,
 ) -> Result<bool, Trouble> {
     connection.execute("BEGIN").await?;
     let mut tip = lock(connection).await?;
-    let found: Option<Vec<u8>> = sqlx::query_scalar("SELECT hash FROM domicile.leaves WHERE seq = $1")
-        .bind(column(seq))
-        .fetch_optional(&mut *connection)
-        .await?;
+    let (query, hash) = match place {
+        Place::At { seq, hash } => {
+            (sqlx::query_scalar("SELECT hash FROM domicile.leaves WHERE seq = $1").bind(column(seq)), hash)
+        }
+        Place::From { seq, hash } => {
+            let from = seq.max(tip.size().saturating_sub(LOOKED_BACK_MAX));
+            let sql = "SELECT hash FROM domicile.leaves WHERE seq >= $1 AND hash = $2 LIMIT 1";
+            (sqlx::query_scalar(sql).bind(column(from)).bind(hash), hash)
+        }
+    };
+    let found: Option<Vec<u8>> = query.fetch_optional(&mut *connection).await?;
     // Where another page is, the head has gone on, and nobody finds it where it was.
     if let Some(found) = found {
         connection.execute("ROLLBACK").await?;

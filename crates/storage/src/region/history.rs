@@ -1,5 +1,5 @@
 //! The table `zero_party_history`: what attributes were, and what was agreed to when. A trigger writes it
-//! (migration 0007); it is read here.
+//! (migrations 0007 and 0019); here it is read, and the values of attributes that are taken back leave it.
 
 use residency::Purpose;
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use super::Shared;
 use super::events::microseconds;
 use super::lookups::{Ask, Sight, of, place, see};
 use super::records::{column, version};
+use super::tally::Tally;
 use crate::deeds::{AttributeChange, Consent, Found};
 use crate::error::{Cause, Trouble};
 
@@ -32,8 +33,9 @@ pub(super) async fn pages(
     connection: &mut PgConnection,
     asked: &[Ask<'_, (&str, Option<u64>, u16)>],
     sights: &mut [Option<Sight>],
+    tally: &mut Tally,
 ) -> Result<(), Trouble> {
-    let rows = sqlx::query(
+    let statement = sqlx::query(
         "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord, \
                 h.seq, h.version, h.value::text, h.consents::text, h.source, h.deleted, h.changed_at \
          FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) WITH ORDINALITY \
@@ -49,9 +51,8 @@ pub(super) async fn pages(
     .bind(asked.iter().map(|ask| ask.what().0).collect::<Vec<_>>())
     .bind(asked.iter().map(|ask| ask.what().1.map_or(i64::MAX, column)).collect::<Vec<_>>())
     // One more than wanted tells whether there are more.
-    .bind(asked.iter().map(|ask| i64::from(ask.what().2) + 1).collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await?;
+    .bind(asked.iter().map(|ask| i64::from(ask.what().2) + 1).collect::<Vec<_>>());
+    let rows = tally.rows(statement, connection, 9).await?;
     for rows in rows.chunk_by(|a, b| place(a) == place(b)) {
         let ask = of(asked, &rows[0])?;
         see(shared, sights, ask, &rows[0], || {
@@ -62,6 +63,17 @@ pub(super) async fn pages(
             Ok(Found::History { items, more })
         })?;
     }
+    Ok(())
+}
+
+/// Takes the values of attributes out of the history, in the transaction that takes the attributes back: before the head
+/// of the log is taken, so that nobody waits for a long history. Under the head's lock the trigger blanks what has come since.
+pub(super) async fn blank(connection: &mut PgConnection, taken_back: &[([u8; 32], &str)]) -> Result<(), Trouble> {
+    sqlx::query("SELECT domicile.blank_history($1, $2)")
+        .bind(taken_back.iter().map(|(digest, _)| *digest).collect::<Vec<_>>())
+        .bind(taken_back.iter().map(|(_, attribute)| *attribute).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

@@ -72,9 +72,14 @@ pub(super) enum Next {
 }
 
 impl Line {
-    /// The next lookups, as soon as there are any.
-    pub(super) async fn next(&self, limits: &Limits, closing: &mut watch::Receiver<bool>) -> Next {
-        let max = limits.batch_lookups_max.max(1);
+    /// The next lookups, as soon as there are any: short ones up to `max`, or up to `few_max` long ones.
+    pub(super) async fn next(
+        &self,
+        limits: &Limits,
+        max: usize,
+        few_max: usize,
+        closing: &mut watch::Receiver<bool>,
+    ) -> Next {
         let mut ends = self.ends.lock().await;
         let Ends { short, long } = &mut *ends;
         let (mut few, mut many) = (Vec::new(), Vec::new());
@@ -84,7 +89,7 @@ impl Line {
             _ = short.recv_many(&mut many, max) => {}
             taken = async {
                 let turn = Arc::clone(&self.turns).acquire_owned().await.ok();
-                long.recv_many(&mut few, LONG_MAX.min(max)).await;
+                long.recv_many(&mut few, few_max).await;
                 turn
             } => turn = taken,
             _ = closing.wait_for(|closing| *closing) => {}
@@ -97,7 +102,7 @@ impl Line {
                 turn = turn.or_else(|| Arc::clone(&self.turns).try_acquire_owned().ok());
                 // Without a turn another reader has it, and will come back for the rest.
                 if turn.is_some() {
-                    take(long, &mut few, LONG_MAX.min(max));
+                    take(long, &mut few, few_max);
                 }
             }
         }

@@ -8,6 +8,7 @@ use super::Shared;
 use super::events::microseconds;
 use super::lookups::{Ask, Sight, broken, json, of, place, see};
 use super::records::version;
+use super::tally::Tally;
 use crate::deeds::{Found, Record};
 use crate::error::Trouble;
 
@@ -26,8 +27,9 @@ pub(super) async fn pages(
     connection: &mut PgConnection,
     asked: &[Ask<'_, (&str, &str, u16)>],
     sights: &mut [Option<Sight>],
+    tally: &mut Tally,
 ) -> Result<(), Trouble> {
-    let rows = sqlx::query(
+    let statement = sqlx::query(
         "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord, \
                 r.version, r.body, r.updated_at, r.key, r.wanted \
          FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) WITH ORDINALITY \
@@ -59,9 +61,8 @@ pub(super) async fn pages(
     // One more than wanted tells whether there are more.
     .bind(asked.iter().map(|ask| i64::from(ask.what().2) + 1).collect::<Vec<_>>())
     .bind(PAGE_BYTES_MAX)
-    .bind(UNPACKED)
-    .fetch_all(connection)
-    .await?;
+    .bind(UNPACKED);
+    let rows = tally.rows(statement, connection, 8).await?;
     for rows in rows.chunk_by(|a, b| place(a) == place(b)) {
         let ask = of(asked, &rows[0])?;
         see(shared, sights, ask, &rows[0], || {

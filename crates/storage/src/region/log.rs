@@ -19,8 +19,7 @@ use super::facts::{self, FactFilter};
 use super::outbox::{self, Channel, OutboxRow};
 use super::policies::KeptPolicy;
 use super::records::column;
-use super::{Shared, aftermath, checkpoints, erasures, head, index, policies, settings_seen, tiles};
-use crate::deeds::Erasure;
+use super::{Shared, checkpoints, head, index, policies, settings_seen, tiles};
 use crate::error::{Cause, Error, Trouble};
 use crate::link::{Link, Work, within};
 
@@ -29,9 +28,6 @@ const ROWS_MAX: u32 = 10_000;
 
 /// Searches under way at a time, of any kind.
 const SEARCHES_MAX: usize = 2;
-
-/// Erasures in one answer.
-const ERASURES_MAX: i64 = 1_000;
 
 /// A region's log, to be read. Cheap to clone.
 #[derive(Clone)]
@@ -93,6 +89,7 @@ macro_rules! change {
         outcome.map_err(|trouble| trouble.into_error(Some(&shared.region)))
     }};
 }
+pub(super) use change;
 
 impl Log {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
@@ -349,51 +346,6 @@ impl Log {
     /// When the database does not answer.
     pub async fn thin_checkpoints(&self) -> Result<u64, Error> {
         ask!(self, connection => checkpoints::thin(connection))
-    }
-
-    /// Up to 1,000 of the erasures of this region since a time, in the order of time and digest, behind one of them.
-    /// The region's own memory of what the directory keeps, too; either can be told by the other after a restore.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn erasures(&self, since_us: i64, after: Option<&Erasure>) -> Result<Vec<Erasure>, Error> {
-        ask!(self, connection => erasures::since(connection, since_us, after, ERASURES_MAX))
-    }
-
-    /// Up to 1,000 erasures that the directory has not been told of, the oldest first.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn unfiled_erasures(&self) -> Result<Vec<Erasure>, Error> {
-        ask!(self, connection => erasures::unfiled(connection, ERASURES_MAX))
-    }
-
-    /// The directory has been told of these.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn erasures_filed(&self, filed: &[Erasure]) -> Result<(), Error> {
-        let digests: Vec<[u8; 32]> = filed.iter().map(|erasure| erasure.digest.bytes).collect();
-        ask!(self, connection => erasures::filed(connection, &digests))
-    }
-
-    /// Notes in the log that a sink has forgotten subjects: their events' digest and the position of the erasure's event;
-    /// `by` names what did it. Each erasure is noted once. How many were new.
-    ///
-    /// # Errors
-    /// When the database does not answer; asking again is harmless.
-    pub async fn erased_downstream(&self, sink: &str, by: &str, forgotten: &[([u8; 32], u64)]) -> Result<usize, Error> {
-        let shared = &self.0.shared;
-        change!(self, connection => aftermath::forwarded(shared, connection, sink, by, forgotten))
-    }
-
-    /// How long ago the oldest erasure was decided that no sink has followed yet.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn oldest_open_erasure(&self) -> Result<Option<Duration>, Error> {
-        let seconds = ask!(self, connection => aftermath::oldest_open(connection))?;
-        Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
     }
 
     /// Waits until what is committed now can be searched.

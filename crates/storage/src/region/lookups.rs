@@ -11,6 +11,7 @@ use super::events::microseconds;
 use super::reader::Query;
 use super::records::version;
 use super::subjects::{self as registered, known};
+use super::tally::Tally;
 use super::zero_party::consents;
 use super::{Shared, erasures};
 use crate::deeds::{AttributeState, Extent, Found, Lookup, Record};
@@ -132,8 +133,9 @@ pub(super) async fn records(
     connection: &mut PgConnection,
     asked: &[Ask<'_, (&str, &RecordKey)>],
     sights: &mut [Option<Sight>],
+    tally: &mut Tally,
 ) -> Result<(), Trouble> {
-    let rows = sqlx::query(
+    let statement = sqlx::query(
         "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord, \
                 r.version, r.body::text, r.updated_at \
          FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS k(subject, collection, key, ord) \
@@ -144,9 +146,8 @@ pub(super) async fn records(
     .bind(shared.region.as_str())
     .bind(asked.iter().map(|ask| ask.subject).collect::<Vec<_>>())
     .bind(asked.iter().map(|ask| ask.what.0).collect::<Vec<_>>())
-    .bind(asked.iter().map(|ask| ask.what.1.expose()).collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await?;
+    .bind(asked.iter().map(|ask| ask.what.1.expose()).collect::<Vec<_>>());
+    let rows = tally.rows(statement, connection, 8).await?;
     for row in &rows {
         let ask = of(asked, row)?;
         see(shared, sights, ask, row, || {
@@ -169,8 +170,9 @@ pub(super) async fn attributes(
     connection: &mut PgConnection,
     asked: &[Ask<'_, &Attribute>],
     sights: &mut [Option<Sight>],
+    tally: &mut Tally,
 ) -> Result<(), Trouble> {
-    let rows = sqlx::query(
+    let statement = sqlx::query(
         "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord, \
                 z.version, z.value::text, z.updated_at, z.attribute, z.consents::text, z.source \
          FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS k(subject, attribute, ord) \
@@ -180,9 +182,8 @@ pub(super) async fn attributes(
     )
     .bind(shared.region.as_str())
     .bind(asked.iter().map(|ask| ask.subject).collect::<Vec<_>>())
-    .bind(asked.iter().map(|ask| ask.what.as_str()).collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await?;
+    .bind(asked.iter().map(|ask| ask.what.as_str()).collect::<Vec<_>>());
+    let rows = tally.rows(statement, connection, 8).await?;
     for row in &rows {
         see(shared, sights, of(asked, row)?, row, || Ok(Found::Attribute(attribute(row)?)))?;
     }
@@ -195,8 +196,9 @@ pub(super) async fn all_attributes(
     connection: &mut PgConnection,
     asked: &[Ask<'_, ()>],
     sights: &mut [Option<Sight>],
+    tally: &mut Tally,
 ) -> Result<(), Trouble> {
-    let rows = sqlx::query(
+    let statement = sqlx::query(
         "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord, \
                 z.version, z.value::text, z.updated_at, z.attribute, z.consents::text, z.source \
          FROM unnest($2::text[]) WITH ORDINALITY AS k(subject, ord) \
@@ -208,9 +210,8 @@ pub(super) async fn all_attributes(
     )
     .bind(shared.region.as_str())
     .bind(asked.iter().map(|ask| ask.subject).collect::<Vec<_>>())
-    .bind(ATTRIBUTES_MAX)
-    .fetch_all(connection)
-    .await?;
+    .bind(ATTRIBUTES_MAX);
+    let rows = tally.rows(statement, connection, 8).await?;
     for rows in rows.chunk_by(|a, b| place(a) == place(b)) {
         see(shared, sights, of(asked, &rows[0])?, &rows[0], || {
             let found = rows.iter().filter_map(|row| attribute(row).transpose());

@@ -1,12 +1,15 @@
 //! One region's database: the doors that a permit opens, and the tasks behind them.
 //!
-//! - `lanes`, `reader`: concurrent lookups travel in one SELECT; `previews`: those of erasures, by themselves;
+//! - `lanes`, `reader`, `tally`: concurrent lookups travel in one SELECT, as many as can be held; `previews`: those of
+//!   erasures, by themselves;
 //! - `collector`, `committer`, `transaction`: concurrent deeds travel in one transaction, with every leaf;
 //! - `wants`, `draft`, `fold`, `slot`: what a batch of deeds comes to, in memory; `head`: the end of the log;
 //! - `log`: reading the region log; `index`: what makes its decisions searchable;
+//! - `answers`: giving answers and waiting for them; `doubts`: pages of which it is not known whether they are in the log;
 //! - the rest: each table's SQL at home in the table's file.
 
 mod aftermath;
+mod answers;
 mod checkpoints;
 mod collector;
 mod committer;
@@ -15,6 +18,7 @@ mod cursors;
 mod decisions;
 mod derived;
 mod details;
+mod doubts;
 mod draft;
 mod entry;
 mod erasures;
@@ -43,6 +47,7 @@ mod registers;
 mod settings_seen;
 mod slot;
 mod subjects;
+mod tally;
 mod tiles;
 mod transaction;
 mod turns;
@@ -154,6 +159,7 @@ pub(crate) struct Shared {
     subjects: subjects::Cache,
     head: head::Pen,
     numbers: numbers::Numbers,
+    doubts: doubts::Doubts,
     /// What is queued or under way.
     room: Arc<Room>,
     /// The leaves of buffered reads that are still to be written.
@@ -195,6 +201,7 @@ impl RegionStore {
             subjects: subjects::Cache::new(limits.subjects_cached_max),
             head: head::Pen::new(),
             numbers: numbers::Numbers::new(),
+            doubts: doubts::Doubts::default(),
             room: Room::new(limits.queue_deeds_max, limits.queue_bytes_max),
             buffer: Buffer::new(limits.buffered_leaves_max, limits.buffered_age_max),
             committed: watch::Sender::new(0),
@@ -287,7 +294,8 @@ impl RegionStore {
     ///
     /// # Errors
     /// [`Error::OutcomeUnknown`] when the connection broke during the commit and what became of it could not
-    /// be found out. After any other error nothing has changed; those that come from the content or the
+    /// be found out, and [`Error::Internal`] when the answer was lost to a bug: the log says what was done. After any other
+    /// error nothing has changed; those that come from the content or the
     /// state of the subject ([`Error::PreconditionFailed`], [`Error::NotFound`], [`Error::Moved`],
     /// [`Error::NotAtHome`], [`Error::IdempotencyReused`], [`Error::RefusedByDatabase`]) have left a leaf.
     pub async fn commit(
@@ -380,11 +388,8 @@ impl RegionStore {
         answer: oneshot::Receiver<Result<T, Error>>,
         too_late: impl FnOnce() -> Error,
     ) -> Result<T, Error> {
-        match timeout(patience, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(self.unavailable("the store closed before the deed was begun")),
-            Err(_) => Err(too_late()),
-        }
+        let shared = &self.0.shared;
+        answers::wait(&shared.region, &shared.closing, patience, answer, too_late).await
     }
 
     fn overloaded(&self) -> Error {
@@ -392,6 +397,6 @@ impl RegionStore {
     }
 
     fn unavailable(&self, why: &'static str) -> Error {
-        Error::Unavailable { region: Some(self.region().clone()), source: Cause::new(why) }
+        answers::unavailable(self.region(), why)
     }
 }

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::entry::Entry;
 use super::lookups::Sight;
 use super::reader::{Query, find, noted};
+use super::tally::Tally;
 use super::{Shared, erasures};
 use crate::error::Trouble;
 use crate::link::{Link, Work, within};
@@ -60,8 +61,11 @@ async fn count(shared: &Shared, queries: &[Query; 1]) -> Result<Sight, Trouble> 
     let outcome = async {
         within(patience, async { Ok(connection.execute("BEGIN").await?) }).await?;
         within(patience, erasures::take_time(connection, long)).await?;
-        let mut sights = within(long + GRACE, find(shared, connection, queries)).await?;
-        sights.pop().ok_or_else(|| Trouble::Internal(crate::error::Cause::new("a lookup without an answer")))
+        let mut tally = Tally::of(&shared.limits, queries.len());
+        let sights = within(long + GRACE, find(shared, connection, queries, &mut tally)).await?;
+        sights
+            .and_then(|mut sights| sights.pop())
+            .ok_or_else(|| Trouble::Internal(crate::error::Cause::new("a lookup without an answer")))
     };
     let outcome = outcome.await;
     link.settle(outcome)

@@ -5,8 +5,10 @@
 //! moment. What was found is not answered here: it is handed to the committer with its leaf, and the
 //! caller hears of it when the leaf is durable (or, with buffered audit, at once).
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use leaf::{Kind, Out, SubjectTag};
 use metrics::{counter, histogram};
 use residency::{Permit, Read};
@@ -14,12 +16,14 @@ use sqlx::postgres::PgConnection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::answers;
 use super::crew::{Crew, Hand};
 use super::entry::{Entry, Grounds, Note, Reply};
 use super::lanes::{LONG_MAX, Line, Next};
 use super::lookups::{self, Asked, Sight};
 use super::queue::Seat;
 use super::subjects::why;
+use super::tally::{Tally, Usual};
 use super::{Shared, history, lists};
 use crate::deeds::{Answer, Found, Lookup};
 use crate::error::{Error, Trouble};
@@ -55,7 +59,8 @@ pub(super) fn spawn(
     (0..connections)
         .map(|_| {
             let hand = crew.hand(shared, Work::Lookups);
-            tokio::spawn(Reader { readers: Arc::clone(&readers), hand }.run())
+            let (short, long) = (Usual::default(), Usual::default());
+            tokio::spawn(Reader { readers: Arc::clone(&readers), hand, short, long }.run())
         })
         .collect()
 }
@@ -64,6 +69,9 @@ pub(super) fn spawn(
 struct Reader {
     readers: Arc<Readers>,
     hand: Hand,
+    /// What short lookups find, and what long ones do.
+    short: Usual,
+    long: Usual,
 }
 
 impl Reader {
@@ -77,9 +85,16 @@ impl Reader {
                 }
                 continue;
             }
-            match readers.line.next(&readers.shared.limits, &mut closing).await {
+            let limits = &readers.shared.limits;
+            let many = self.short.fit(limits, limits.batch_lookups_max);
+            let few = self.long.fit(limits, LONG_MAX.min(limits.batch_lookups_max));
+            match readers.line.next(limits, many, few, &mut closing).await {
                 Next::Queries(queries, turn) => {
-                    self.look_up(queries).await;
+                    // A panic costs its batch the answers, and not the region a reader.
+                    if AssertUnwindSafe(self.look_up(queries, turn.is_some())).catch_unwind().await.is_err() {
+                        answers::panicked(&readers.shared.region, "looking up");
+                        self.hand.link.cut();
+                    }
                     drop(turn);
                 }
                 Next::Idle => drop(self.hand.link.ping().await),
@@ -89,8 +104,9 @@ impl Reader {
     }
 
     /// Looks a batch up, again where that helps, and hands every answer on. What the database refuses, or does not find
-    /// in time, is looked for again in parts, so that one lookup does not fail the others.
-    async fn look_up(&mut self, queries: Vec<Query>) {
+    /// in time, is looked for again in parts, so that one lookup does not fail the others; so is what is more than may be held
+    /// at a time.
+    async fn look_up(&mut self, queries: Vec<Query>, long: bool) {
         let readers = Arc::clone(&self.readers);
         let shared = &readers.shared;
         histogram!("domicile_read_batch_lookups", "region" => shared.region.as_str().to_owned())
@@ -105,14 +121,31 @@ impl Reader {
                     continue;
                 }
             }
+            let mut tally = Tally::of(&shared.limits, queries.len());
             let outcome = match self.hand.link.connection().await {
-                Ok(connection) => find(shared, connection, &queries).await,
+                Ok(connection) => find(shared, connection, &queries, &mut tally).await,
                 Err(trouble) => Err(trouble),
             };
+            let usual = if long { &mut self.long } else { &mut self.short };
             let trouble = match self.hand.link.settle(outcome) {
-                Ok(sights) => {
-                    let notes =
-                        queries.into_iter().zip(sights).map(|(query, sight)| noted(shared, query, sight)).collect();
+                Ok(None) => {
+                    counter!("domicile_read_batches_broken_off_total", "region" => shared.region.as_str().to_owned())
+                        .increment(1);
+                    usual.learn(&tally);
+                    let fit = usual.fit(&shared.limits, queries.len() / 2);
+                    parts.extend(in_parts(queries, fit));
+                    // What is a little more is read and dropped by whoever uses the connection next.
+                    if tally.is_far_over() {
+                        self.hand.link.cut();
+                    }
+                    continue;
+                }
+                Ok(Some(sights)) => {
+                    usual.learn(&tally);
+                    let mut notes = Vec::with_capacity(queries.len());
+                    answers::each(&shared.region, queries.into_iter().zip(sights), |(query, sight)| {
+                        notes.push(noted(shared, query, sight));
+                    });
                     // The committers outlive the readers; if they do not, the replies are dropped and the callers told so.
                     drop(readers.entries.send(notes));
                     continue;
@@ -121,8 +154,11 @@ impl Reader {
             };
             let slow = trouble.took_too_long();
             late |= slow;
+            // Of many each half is tried, of a few every single one: a slow lookup may cost its neighbours its own time twice, and
+            // no more.
             if (slow || matches!(trouble, Trouble::Refused { .. })) && queries.len() > 1 {
-                parts.extend(in_parts(queries));
+                let size = if queries.len() > LONG_MAX { queries.len().div_ceil(2) } else { 1 };
+                parts.extend(in_parts(queries, size));
                 continue;
             }
             attempts += 1;
@@ -141,10 +177,9 @@ impl Reader {
     }
 }
 
-/// The parts that a batch is tried in after it failed as a whole, the first last. Of many that is each half, of a few it is
-/// every single one: a slow lookup may cost its neighbours its own time twice, and no more.
-fn in_parts<T>(mut whole: Vec<T>) -> Vec<Vec<T>> {
-    let size = if whole.len() > LONG_MAX { whole.len().div_ceil(2) } else { 1 };
+/// The parts of so many at most that a batch is tried in after it failed as a whole, the first last.
+fn in_parts<T>(mut whole: Vec<T>, size: usize) -> Vec<Vec<T>> {
+    let size = size.max(1);
     let mut parts = Vec::new();
     while whole.len() > size {
         parts.push(whole.split_off(whole.len() - size));
@@ -188,33 +223,37 @@ pub(super) fn noted(shared: &Shared, query: Query, sight: Sight) -> Entry {
     Entry::Note(Box::new(note))
 }
 
-/// What every lookup of a batch sees, in their order.
+/// What every lookup of a batch sees, in their order; `None` when together that is more than the tally allows.
 pub(super) async fn find(
     shared: &Shared,
     connection: &mut PgConnection,
     queries: &[Query],
-) -> Result<Vec<Sight>, Trouble> {
+    tally: &mut Tally,
+) -> Result<Option<Vec<Sight>>, Trouble> {
     let patience = shared.address.patience();
     let mut sights: Vec<Option<Sight>> = queries.iter().map(|_| None).collect();
     let asked = Asked::of(queries);
     let Asked { records, lists, attributes, all_attributes, subjects, extents, histories } = &asked;
     if !records.is_empty() {
-        within(patience, lookups::records(shared, connection, records, &mut sights)).await?;
+        within(patience, lookups::records(shared, connection, records, &mut sights, tally)).await?;
     }
     if !attributes.is_empty() {
-        within(patience, lookups::attributes(shared, connection, attributes, &mut sights)).await?;
+        within(patience, lookups::attributes(shared, connection, attributes, &mut sights, tally)).await?;
     }
     for lists in lists.chunks(LONG_MAX) {
-        within(patience, lists::pages(shared, connection, lists, &mut sights)).await?;
+        within(patience, lists::pages(shared, connection, lists, &mut sights, tally)).await?;
     }
     for all in all_attributes.chunks(LONG_MAX) {
-        within(patience, lookups::all_attributes(shared, connection, all, &mut sights)).await?;
+        within(patience, lookups::all_attributes(shared, connection, all, &mut sights, tally)).await?;
+    }
+    for histories in histories.chunks(LONG_MAX) {
+        within(patience, history::pages(shared, connection, histories, &mut sights, tally)).await?;
+    }
+    if tally.is_over() {
+        return Ok(None);
     }
     if !subjects.is_empty() {
         within(patience, lookups::subjects(shared, connection, subjects, &mut sights)).await?;
-    }
-    for histories in histories.chunks(LONG_MAX) {
-        within(patience, history::pages(shared, connection, histories, &mut sights)).await?;
     }
     if !extents.is_empty() {
         within(shared.limits.erasure_timeout, lookups::extents(shared, connection, extents, &mut sights)).await?;
@@ -223,13 +262,10 @@ pub(super) async fn find(
         within(patience, lookups::erased(shared, connection, queries, &mut sights)).await?;
     }
     // Of whoever is not registered here nothing was seen: there is nothing.
-    Ok(sights
-        .into_iter()
-        .zip(queries)
-        .map(|(sight, query)| {
-            sight.unwrap_or_else(|| Sight { tag: None, sealer: None, found: Ok(lookups::nothing(&query.lookup)) })
-        })
-        .collect())
+    let seen = |(sight, query): (Option<Sight>, &Query)| {
+        sight.unwrap_or_else(|| Sight { tag: None, sealer: None, found: Ok(lookups::nothing(&query.lookup)) })
+    };
+    Ok(Some(sights.into_iter().zip(queries).map(seen).collect()))
 }
 
 #[cfg(test)]
@@ -237,10 +273,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_are_halved_and_a_few_are_taken_one_by_one() {
-        let parts = in_parts((0..1_001).collect());
+    fn a_batch_is_cut_into_parts_and_the_first_is_taken_from_the_end() {
+        let parts = in_parts((0..1_001).collect(), 501);
         assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [501, 500]);
         assert_eq!(parts.concat().len(), 1_001);
-        assert_eq!(in_parts(vec![1, 2, 3]), [[3], [2], [1]], "the first is taken from the end");
+        assert_eq!(in_parts(vec![1, 2, 3], 1), [[3], [2], [1]]);
+        assert_eq!(in_parts(vec![1, 2, 3], 0), [[3], [2], [1]], "a part holds something");
     }
 }

@@ -7,15 +7,16 @@ use residency::{Epoch, SubjectId};
 use sqlx::postgres::PgConnection;
 use tlog::leaf_hash;
 
+use super::doubts::UnderWay;
 use super::draft::{Draft, Outcome};
 use super::entry::{Deed, Entry};
 use super::erasures::{self, Erasing};
-use super::head::{self, Stop};
+use super::head::{self, Place, Stop};
 use super::outbox::Columns;
 use super::page::Page;
 use super::subjects::{self, Fresh};
 use super::wants::{Home, Homes, Loaded, Wants};
-use super::{Shared, idempotency, records, zero_party};
+use super::{Shared, history, idempotency, records, zero_party};
 use crate::deeds::Extent;
 use crate::error::{Cause, Trouble};
 use crate::link::within;
@@ -35,7 +36,7 @@ pub(super) enum Failure {
     /// Nothing: what its patches are merged into is more than is loaded at a time. There are several of them.
     Heavy,
     /// It may have been done; if so, this is what everybody is to be told.
-    Unknown { sealed: Box<Sealed>, numbers: Vec<u64>, cause: Cause, seq: u64, hash: [u8; 32] },
+    Unknown { sealed: Box<Sealed>, cause: Cause },
 }
 
 impl From<Trouble> for Failure {
@@ -46,12 +47,14 @@ impl From<Trouble> for Failure {
 
 /// Does a batch in one transaction.
 ///
-/// Nothing is locked before it is written, unless `careful`: after the batch was overtaken again and again.
+/// Nothing is locked before it is written, unless `careful`: after the batch was overtaken again and again. What it takes
+/// that is to be given back, or looked for, if it does not succeed, it leaves in `under_way`.
 pub(super) async fn transact(
     shared: &Shared,
     connection: &mut PgConnection,
     entries: &[Entry],
     careful: bool,
+    under_way: &mut UnderWay,
 ) -> Result<(Sealed, u64), Failure> {
     let (homes, fence) = homes(shared, connection, entries).await?;
     let wants = Wants::of(entries);
@@ -84,8 +87,8 @@ pub(super) async fn transact(
         }
         write(shared, connection, &draft).await?;
     }
-    let numbers = shared.numbers.take(draft.leaves.iter().filter(|said| said.is_unnumbered()).count());
-    let (text, ends, details) = draft.lines(shared, &numbers)?;
+    under_way.numbers = shared.numbers.take(draft.leaves.iter().filter(|said| said.is_unnumbered()).count());
+    let (text, ends, details) = draft.lines(shared, &under_way.numbers)?;
     let mut start = 0;
     let mut lines = Vec::with_capacity(ends.len());
     for end in ends {
@@ -93,6 +96,7 @@ pub(super) async fn transact(
         start = end;
     }
     let hashes: Vec<[u8; 32]> = lines.iter().map(|line| leaf_hash(line.as_bytes())).collect();
+    under_way.place = hashes.first().map(|hash| Place::From { seq: *shared.committed.borrow(), hash: *hash });
     let at_us = entries.first().map_or(0, Entry::at_us);
     let erasing = erasing.as_ref().map(|erasing| (erasing, behind));
     // An erasure takes the head's lock before it is done, and its subject's deeds come one after the other: another
@@ -107,12 +111,10 @@ pub(super) async fn transact(
     let sealed = Sealed { outcomes: draft.outcomes, hashes, registered, fence };
     match appended {
         Ok(first) => Ok((sealed, first)),
-        Err(Stop::Not(trouble)) => {
-            shared.numbers.give_back(numbers);
-            Err(Failure::Not(trouble))
-        }
+        Err(Stop::Not(trouble)) => Err(Failure::Not(trouble)),
         Err(Stop::Unknown { cause, seq, hash }) => {
-            Err(Failure::Unknown { sealed: Box::new(sealed), numbers, cause, seq, hash })
+            under_way.place = Some(Place::At { seq, hash });
+            Err(Failure::Unknown { sealed: Box::new(sealed), cause })
         }
     }
 }
@@ -249,6 +251,10 @@ async fn write(shared: &Shared, connection: &mut PgConnection, draft: &Draft<'_>
     if !draft.attributes.is_empty() {
         let done = within(patience, zero_party::write(connection, region, &draft.attributes)).await?;
         all(done, draft.attributes.len(), "an attribute was changed meanwhile")?;
+    }
+    if !draft.taken_back.is_empty() {
+        // As long as the history is, and so as long as an erasure may take. Whoever else commits does not wait for it.
+        within(shared.limits.erasure_timeout, history::blank(connection, &draft.taken_back)).await?;
     }
     if !draft.keys_used.is_empty() {
         let done = within(patience, idempotency::remember(connection, &draft.keys_used)).await?;

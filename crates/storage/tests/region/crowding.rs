@@ -5,10 +5,12 @@ use std::time::Duration;
 use futures::future::join_all;
 use residency::RecordKey;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
-use storage::{Channel, DecisionFilter, Error, Found, Lookup, Precondition, RegionStore};
+use storage::{Change, Channel, DecisionFilter, Error, Found, Lookup, Precondition, RegionStore};
 use tokio::time::timeout;
 
-use crate::scene::{Scene, denial, done, eventually, look_up, profile, put, record, subject, up};
+use crate::scene::{
+    Scene, attribute, commit, declare, denial, done, eventually, look_up, profile, put, record, subject, up,
+};
 use crate::support::PATIENCE;
 
 /// What some reading waits for, in these tests.
@@ -154,6 +156,54 @@ async fn pages_of_large_records_are_cut_and_read_to_their_end() {
     assert!((3..=4).contains(&pages), "{pages}");
 }
 
+/// Notes, from now on, every record that a statement of the gateway's role reads.
+async fn reads_counted(scene: &Scene) {
+    let sql = "CREATE TABLE domicile.counted (statement xid8, key text); \
+               CREATE FUNCTION domicile.counts(key text) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER AS \
+               $$ BEGIN INSERT INTO domicile.counted VALUES (pg_current_xact_id(), key); RETURN true; END $$; \
+               ALTER TABLE domicile.records ENABLE ROW LEVEL SECURITY; \
+               CREATE POLICY written ON domicile.records FOR INSERT WITH CHECK (true); \
+               CREATE POLICY counted ON domicile.records FOR SELECT USING (domicile.counts(key))";
+    scene.outside().await.execute(sqlx::raw_sql(sql)).await.unwrap();
+}
+
+#[tokio::test]
+async fn many_large_records_are_looked_up_in_batches_that_can_be_held() {
+    const BYTES: usize = 100_000;
+    const RECORDS: usize = 64;
+    let scene = Scene::new().await;
+    let open = |gateway, batch_found_bytes_max| {
+        let mut settings = scene.settings(gateway);
+        settings.reader_connections = 1;
+        settings.limits.batch_found_bytes_max = batch_found_bytes_max;
+        RegionStore::open(settings)
+    };
+    let (roomy, narrow, anna) = (open(1, 64 << 20), open(2, 1 << 20), subject("anna"));
+    let body = |n: usize| format!("\"{}{n}\"", "x".repeat(BYTES));
+    for n in 0..RECORDS {
+        done(&roomy, &anna, put(&format!("k{n}"), &body(n), Precondition::None)).await;
+    }
+    up(&narrow).await;
+    reads_counted(&scene).await;
+    let all = async |store: &RegionStore| {
+        let anna = &anna;
+        let found = join_all((0..RECORDS).map(|n| async move { record(store, anna, &format!("k{n}")).await.unwrap() }));
+        for (n, found) in found.await.iter().enumerate() {
+            assert!(found.body.get() == body(n), "k{n}");
+        }
+        let most =
+            "SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM domicile.counted GROUP BY statement) AS c";
+        let most = scene.number(most).await;
+        scene.outside().await.execute("TRUNCATE domicile.counted").await.unwrap();
+        usize::try_from(most).unwrap()
+    };
+    assert!(all(&roomy).await > RECORDS / 2, "where there is room, they travel together");
+    // The statement that was broken off is not among them: it ended with its connection.
+    let most = all(&narrow).await;
+    assert!((1..=(1 << 20) / BYTES + 1).contains(&most), "{most} at a time");
+    assert!(all(&narrow).await <= most, "it is known now what they find");
+}
+
 #[tokio::test]
 async fn old_idempotency_keys_are_forgotten_however_many_they_are() {
     let scene = Scene::new().await;
@@ -249,4 +299,65 @@ async fn a_search_between_two_times_finds_what_is_a_little_out_of_order() {
         let found = log.decisions(filter).await.unwrap();
         assert_eq!(found.iter().map(|row| row.seq.to_string()).collect::<Vec<_>>(), expected, "{from} to {to}");
     }
+}
+
+#[tokio::test]
+async fn whoever_commits_does_not_wait_until_a_history_is_blank() {
+    let scene = Scene::new().await;
+    let (store, other) = (scene.open(), RegionStore::open(scene.settings(2)));
+    let (anna, bert) = (subject("anna"), subject("bert"));
+    let withdraw = || Change::DeleteAttribute { attribute: attribute("colour"), when: Precondition::None };
+    for who in [&anna, &bert] {
+        for value in ["1", "2"] {
+            done(&store, who, declare("colour", value)).await;
+        }
+    }
+    up(&other).await;
+    let mut holder = scene.outside().await;
+    holder.execute("BEGIN").await.unwrap();
+    holder.execute("SELECT FROM domicile.zero_party_history WHERE version = 1 FOR UPDATE").await.unwrap();
+    let withdrawing = tokio::spawn({
+        let (store, anna) = (store.clone(), anna.clone());
+        async move { commit(&store, &anna, withdraw()).await }
+    });
+    eventually("the history waits", async || scene.waiting_for_locks().await == 1).await;
+    let others = done(&other, &bert, put("k", "1", Precondition::None));
+    timeout(PATIENCE / 4, others).await.expect("the log is free");
+    holder.execute("ROLLBACK").await.unwrap();
+    withdrawing.await.unwrap().unwrap();
+    let values = "SELECT count(*) FROM domicile.zero_party_history WHERE value IS NOT NULL";
+    assert_eq!(scene.number(values).await, 2, "hers are gone, his are there");
+    // Declared and taken back in one batch, and declared again: what lies between is not kept either.
+    let changes = [declare("colour", "3"), withdraw(), declare("colour", "4"), declare("colour", "5")];
+    let all = join_all(changes.into_iter().map(|change| commit(&store, &anna, change))).await;
+    assert!(all.iter().all(Result::is_ok), "{all:?}");
+    assert_eq!(scene.number(values).await, 4, "his two, and what was declared since");
+}
+
+#[tokio::test]
+async fn a_release_that_does_not_blank_the_history_first_has_it_blanked_by_the_trigger() {
+    let scene = Scene::new().await;
+    let (store, anna, bert) = (scene.open(), subject("anna"), subject("bert"));
+    for who in [&anna, &bert] {
+        done(&store, who, declare("colour", "1")).await;
+    }
+    done(&store, &bert, Change::DeleteAttribute { attribute: attribute("colour"), when: Precondition::None }).await;
+    let values = "SELECT count(*) FROM domicile.zero_party_history WHERE value IS NOT NULL";
+    assert_eq!(scene.number(values).await, 1);
+    // His withdrawal once more, as hers and behind everything: on a connection that had a mark before.
+    let as_before = "INSERT INTO domicile.outbox (seq, channel, topic, key, key_id, event_type, event_id, source, time, \
+                                                  datacontenttype, data) \
+                     SELECT o.seq + 1000, o.channel, o.topic, s.digest, o.key_id, o.event_type, o.event_id, o.source, \
+                            o.time, o.datacontenttype, o.data \
+                     FROM domicile.outbox AS o, domicile.subjects AS s \
+                     WHERE convert_from(o.data, 'UTF8')::jsonb @> '{\"deleted\": true}' AND s.subject = 'subject-anna'";
+    let mut outside = scene.outside().await;
+    outside.execute("BEGIN").await.unwrap();
+    outside.execute("SELECT domicile.blank_history('{}', '{}')").await.unwrap();
+    let mark = "SELECT (current_setting('domicile.history_blank_below')::bigint = size)::text FROM domicile.head";
+    let marked: String = sqlx::query_scalar(mark).fetch_one(&mut outside).await.unwrap();
+    assert_eq!(marked, "true", "the mark outlives the function that leaves it");
+    outside.execute("COMMIT").await.unwrap();
+    assert_eq!(outside.execute(as_before).await.unwrap().rows_affected(), 1);
+    assert_eq!(scene.number(values).await, 0);
 }

@@ -1,25 +1,9 @@
 //! Erasing a subject: what goes, what stays, and who is refused afterwards.
 
-use residency::{Operation, PinState, Purpose, Read};
-use storage::{Change, Channel, Consent, Effect, Error, Extent, Found, Idempotency, Lookup, Precondition};
+use residency::{Operation, PinState, Read};
+use storage::{Change, Channel, Effect, Error, Extent, Found, Idempotency, Lookup, Precondition};
 
-use crate::scene::{Scene, attribute, commit, done, event, eventually, json, look_up, permit, put, subject, up};
-
-fn declare(name: &str, value: &str) -> Change {
-    let consents = vec![Consent {
-        purpose: Purpose::new("recommendations").unwrap(),
-        granted: true,
-        notice_version: None,
-        given_at_us: 0,
-    }];
-    Change::PutAttribute {
-        attribute: attribute(name),
-        value: json(value),
-        consents,
-        source: "preference-centre".to_owned(),
-        when: Precondition::None,
-    }
-}
+use crate::scene::{Scene, commit, declare, done, event, eventually, look_up, permit, put, subject, up};
 
 fn publish(id: &str, data: &str) -> Change {
     let mut event = event(id);

@@ -1,12 +1,14 @@
 //! What happens when the database is away, slow, or full of work.
 
 use std::collections::BTreeMap;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Wake};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use storage::{Effect, Error, Health, Limits, Precondition, RegionStore};
+use storage::{AuditReads, Effect, Error, Health, Limits, Precondition, RegionStore};
 
 use crate::scene::{Scene, commit, denial, done, eventually, put, record, subject, up};
 use crate::support::patient;
@@ -122,9 +124,7 @@ async fn a_write_that_was_given_up_is_not_done_later_besides() {
         async move { commit(&store, &anna, put("a", "2", Precondition::None)).await }
     });
     // Both the one that was given up and the one that followed it wait for the record.
-    let waiting =
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("it is tried again", async || scene.number(waiting).await >= 2).await;
+    eventually("it is tried again", async || scene.waiting_for_locks().await >= 2).await;
     sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
     assert_eq!(writing.await.unwrap().unwrap().value, Effect::Replaced { version: 2 });
     done(&store, &anna, put("b", "1", Precondition::None)).await;
@@ -272,4 +272,104 @@ async fn a_closing_store_finishes_what_it_took() {
     assert_eq!(scene.number("SELECT count(*) FROM domicile.records").await, i64::try_from(done).unwrap());
     let late = commit(&store, &anna, put("late", "1", Precondition::None)).await;
     assert!(matches!(late, Err(Error::Unavailable { .. })));
+}
+
+/// Wakes nobody, and says so loudly.
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("whoever is woken here panics, on purpose");
+    }
+}
+
+/// Lets something begin to wait, by the one who panics when it is woken.
+fn wait_to_panic<T>(waiting: Pin<&mut impl Future<Output = T>>) {
+    assert!(waiting.poll(&mut Context::from_waker(&Arc::new(Panics).into())).is_pending());
+}
+
+/// The counts of the gateway's leaves that are missing below its highest, and those that are there twice.
+async fn miscounted(scene: &Scene) -> (i64, i64) {
+    let counts = "FROM (SELECT (line::jsonb ->> 'gseq')::bigint AS n FROM domicile.leaves) AS c WHERE n IS NOT NULL";
+    let missing = scene.strings_of(&format!("SELECT (max(n) - count(DISTINCT n))::text {counts}")).await;
+    let repeated = scene.strings_of(&format!("SELECT (count(*) - count(DISTINCT n))::text {counts}")).await;
+    (missing[0].parse().unwrap(), repeated[0].parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_panic_of_whoever_is_answered_costs_nobody_else_the_answer() {
+    let scene = Scene::new().await;
+    let mut settings = scene.settings(1);
+    (settings.reader_connections, settings.committer_connections) = (1, 1);
+    let durable = RegionStore::open(settings.clone());
+    let buffered = RegionStore::open(storage::RegionSettings {
+        audit_reads: AuditReads::Buffered,
+        gateway: leaf::GatewayId::new("test", 2).unwrap(),
+        ..settings
+    });
+    let subjects: Vec<_> = (0..4).map(subject).collect();
+    for subject in &subjects {
+        done(&durable, subject, put("a", "1", Precondition::None)).await;
+    }
+    up(&buffered).await;
+    let mut first = pin!(commit(&durable, &subjects[0], put("a", "2", Precondition::None)));
+    wait_to_panic(first.as_mut());
+    let others = subjects[1..].iter().map(|subject| commit(&durable, subject, put("a", "2", Precondition::None)));
+    for outcome in join_all(others).await {
+        assert_eq!(outcome.unwrap().value, Effect::Replaced { version: 2 });
+    }
+    // A reader answers by itself where its leaf follows; it must still be there afterwards.
+    for store in [&durable, &buffered] {
+        let mut first = pin!(record(store, &subjects[0], "a"));
+        wait_to_panic(first.as_mut());
+        for found in join_all(subjects[1..].iter().map(|subject| record(store, subject, "a"))).await {
+            assert_eq!(found.unwrap().version, 2);
+        }
+    }
+    assert_eq!(record(&buffered, &subjects[0], "a").await.unwrap().version, 2);
+}
+
+#[tokio::test]
+async fn a_panic_behind_a_commit_is_cleared_up_and_leaves_no_count_missing_or_twice() {
+    let scene = Scene::new().await;
+    let (store, anna) = (scene.open(), subject("anna"));
+    done(&store, &anna, put("a", "1", Precondition::None)).await;
+    let mut follower = store.log().wakeups();
+    follower.mark_unchanged();
+    let mut following = Box::pin(follower.changed());
+    wait_to_panic(following.as_mut());
+    let outcome = commit(&store, &anna, put("a", "2", Precondition::None)).await;
+    assert!(matches!(outcome, Err(Error::OutcomeUnknown { .. })), "{outcome:?}");
+    drop(following);
+    assert_eq!(done(&store, &anna, put("a", "3", Precondition::None)).await.value, Effect::Replaced { version: 3 });
+    assert_eq!(miscounted(&scene).await, (0, 0));
+}
+
+#[tokio::test]
+async fn a_commit_that_nobody_could_look_for_in_time_is_looked_for_later_and_no_count_is_missing() {
+    let scene = Scene::apart().await;
+    let mut settings = scene.settings(1);
+    settings.limits = Limits { answer_timeout: Duration::from_secs(4), ..patient() };
+    let (store, anna) = (RegionStore::open(settings), subject("anna"));
+    eventually("it is served", async || commit(&store, &anna, put("a", "1", Precondition::None)).await.is_ok()).await;
+    // Its one statement waits for the record when the server dies, and nobody can ask before it is back.
+    let mut holder = scene.outside().await;
+    sqlx::raw_sql("BEGIN; SELECT FROM domicile.records FOR UPDATE").execute(&mut holder).await.unwrap();
+    let writing = tokio::spawn({
+        let (store, anna) = (store.clone(), anna.clone());
+        async move { commit(&store, &anna, put("a", "2", Precondition::None)).await }
+    });
+    eventually("it waits", async || scene.waiting_for_locks().await == 1).await;
+    scene.cluster.kill();
+    let outcome = writing.await.unwrap();
+    assert!(matches!(outcome, Err(Error::OutcomeUnknown { .. })), "{outcome:?}");
+    // The committer has given up by then, too, and says so to those who still come.
+    let refused = async || {
+        matches!(commit(&store, &anna, put("a", "2", Precondition::None)).await, Err(Error::Unavailable { .. }))
+    };
+    eventually("nobody is at it any more", refused).await;
+    scene.cluster.start();
+    eventually("it is served again", async || commit(&store, &anna, put("a", "3", Precondition::None)).await.is_ok())
+        .await;
+    eventually("every count is there", async || miscounted(&scene).await == (0, 0)).await;
 }

@@ -8,15 +8,15 @@ use leaf::GatewayId;
 use residency::presets::{JURISDICTIONS, LOCATIONS, SHIPPED_POLICY};
 use residency::{
     Access, Actor, Attribute, Collection, Decision, DecisionId, Denial, DenialReason, Epoch, EvidenceList,
-    Jurisdiction, Operation, Permit, Pin, PinState, Policy, Read, RecordKey, Region, RuleId, SubjectId, Unresolved,
-    Write,
+    Jurisdiction, Operation, Permit, Pin, PinState, Policy, Purpose, Read, RecordKey, Region, RuleId, SubjectId,
+    Unresolved, Write,
 };
 use secrecy::SecretString;
 use serde_json::value::RawValue;
 use sqlx::{Connection, PgConnection, Row};
 use storage::{
-    Answer, AuditReads, Change, Effect, Error, Found, Health, Lookup, OutgoingEvent, Pepper, Peppers, Precondition,
-    Record, RegionSettings, RegionStore, admin,
+    Answer, AuditReads, Change, Consent, Effect, Error, Found, Health, Lookup, OutgoingEvent, Pepper, Peppers,
+    Precondition, Record, RegionSettings, RegionStore, admin,
 };
 use uuid::Uuid;
 
@@ -99,6 +99,14 @@ impl Scene {
         sqlx::query(sql).fetch_one(&mut self.outside().await).await.unwrap().get(0)
     }
 
+    /// How many statements wait for a lock in this region's database.
+    pub(crate) async fn waiting_for_locks(&self) -> i64 {
+        self.number(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .await
+    }
+
     /// The same of a statement that is put together; there is no data of others in it.
     pub(crate) async fn strings_of(&self, sql: &str) -> Vec<String> {
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_all(&mut self.outside().await).await.unwrap()
@@ -163,6 +171,22 @@ pub(crate) fn patch(key: &str, patch: serde_json::Value, when: Precondition) -> 
 
 pub(crate) fn delete(key: &str, when: Precondition) -> Change {
     Change::DeleteRecord { collection: profile(), key: RecordKey::new(key).unwrap(), when }
+}
+
+pub(crate) fn declare(name: &str, value: &str) -> Change {
+    let consents = vec![Consent {
+        purpose: Purpose::new("recommendations").unwrap(),
+        granted: true,
+        notice_version: None,
+        given_at_us: 0,
+    }];
+    Change::PutAttribute {
+        attribute: attribute(name),
+        value: json(value),
+        consents,
+        source: "preference-centre".to_owned(),
+        when: Precondition::None,
+    }
 }
 
 pub(crate) fn profile() -> Collection {

@@ -11,7 +11,7 @@ use serde_json::json;
 use storage::RegionStore;
 use tempfile::NamedTempFile;
 
-use super::{ACTOR, bar, bound, open_region};
+use super::{ACTOR, bar, bound, open_region, tell};
 use crate::commands::Failure;
 use crate::{cli, print, rooms};
 
@@ -93,7 +93,7 @@ async fn make(args: &cli::AuditExport, store: &RegionStore) -> anyhow::Result<Ma
             recipients: None,
         },
     );
-    store.record(fact).await.context("the log could not be told of the export")?;
+    tell(store, fact).await.context("the log could not be told of the export")?;
     file.persist_noclobber(&args.out).with_context(|| format!("{} cannot be made", args.out.display()))?;
     Ok(made)
 }

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use leaf::Fact;
 use residency::Region;
 use storage::{Log, RegionStore};
 use time::OffsetDateTime;
@@ -24,7 +25,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Failure, load};
 use crate::config::Config;
-use crate::{cli, rooms};
+use crate::{cli, print, rooms};
 
 /// Who the log says has done what a command did: whoever may run it has the region's own database.
 const ACTOR: &str = "operator:cli";
@@ -66,6 +67,16 @@ fn open_region(config: &cli::ConfigFile, region: &str) -> Result<RegionStore, Fa
 fn open_served(config: &Config, region: &str) -> Result<RegionStore, Failure> {
     let region = Region::new(region).map_err(anyhow::Error::from)?;
     Ok(RegionStore::open(rooms::region(config, &region, &rooms::gateway_id(config)?)?))
+}
+
+/// Tells the log what was made of it, before anybody has that. A log that has ended is told nothing: nobody would sign it.
+async fn tell(store: &RegionStore, fact: Fact) -> anyhow::Result<()> {
+    if audit::succession::has_ended(&store.log()).await? {
+        print::note("The log has ended, so no entry says that this was made.");
+        return Ok(());
+    }
+    store.record(fact).await?;
+    Ok(())
 }
 
 /// An entry's number as it is, or of the first entry at or behind a time.

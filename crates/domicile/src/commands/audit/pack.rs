@@ -9,7 +9,7 @@ use leaf::Fact;
 use serde_json::json;
 use tlog::{Checkpoint, Note};
 
-use super::{ACTOR, bar, bound, open_region, read};
+use super::{ACTOR, bar, bound, open_region, read, tell};
 use crate::commands::Failure;
 use crate::{cli, print, rooms};
 
@@ -32,10 +32,10 @@ pub(super) async fn run(args: &cli::AuditPack) -> Result<ExitCode, Failure> {
     bar.finish_and_clear();
     // The log knows of the pack before anybody has it.
     let made = match packed {
-        Ok(packed) => match store.record(made(&packed, args.recipients.len())).await {
-            Ok(_) => Ok(packed),
-            Err(error) => Err(anyhow::Error::from(error).context("the log could not be told of the pack")),
-        },
+        Ok(packed) => tell(&store, made(&packed, args.recipients.len()))
+            .await
+            .context("the log could not be told of the pack")
+            .map(|()| packed),
         Err(error) => Err(anyhow::Error::from(error)),
     };
     store.shutdown().await;
