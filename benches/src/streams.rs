@@ -121,15 +121,18 @@ async fn drain(
     let bare_rate = events as f64 / bare.as_secs_f64();
     let [producer_us, bare_broker_us] = [0, 1].map(|n| (after[n] - before[n]).as_secs_f64() * 1e6 / events as f64);
 
+    let bare_us = producer_us + bare_broker_us;
     let drained = Comparison::ratio(
         format!("{events} events drained, against a bare producer"),
         rate / bare_rate,
         Goal::AtLeast(0.8),
         format!(
             "{} against {} messages/s; each event is in the topic once. CPU a message: relay {relay_us:.1} µs, PostgreSQL \
-             {postgres_us:.1} µs, broker {broker_us:.1} µs; bare: producer {producer_us:.1} µs, broker {bare_broker_us:.1} µs",
+             {postgres_us:.1} µs, broker {broker_us:.1} µs; bare: producer {producer_us:.1} µs, broker {bare_broker_us:.1} µs. \
+             Where the cores bind, what only reads besides comes to {:.2}",
             short(rate),
-            short(bare_rate)
+            short(bare_rate),
+            bare_us / (bare_us + postgres_us)
         ),
     );
     let flat = Comparison::value(

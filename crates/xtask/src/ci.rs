@@ -17,7 +17,7 @@ const CI_MAX: Duration = Duration::from_secs(90 * 60);
 /// What the rehearsal needs where the stand-ins for the images of others have to be made first.
 const REHEARSAL_MAX: Duration = Duration::from_secs(25 * 60);
 /// What is left for whatever came before we began to count, and for the last lines.
-const MARGIN: Duration = Duration::from_secs(5 * 60);
+const MARGIN: Duration = Duration::from_secs(10 * 60);
 /// The exit code of a rehearsal that could not begin.
 pub(crate) const UNPREPARED: u8 = 3;
 
@@ -134,8 +134,9 @@ fn rehearse(cargo: &Cargo, began: Instant) -> Result<Rehearsal> {
             Rehearsal::NotRun("this machine lacks what it needs: see the last lines of it above".into())
         }
         Done::Ended(code) => Rehearsal::Failed(format!("with exit code {code}: see above")),
-        Done::Late => Rehearsal::Failed(format!(
-            "since it took longer than {}, which was all that was left; `docker ps` may show what it left behind",
+        // A slow machine is no failure of what was rehearsed.
+        Done::Late => Rehearsal::NotRun(format!(
+            "it was ended after {}, which was all that was left; `docker ps` may show what it left behind",
             run::seconds(rehearsal_began.elapsed())
         )),
     })
@@ -180,10 +181,10 @@ mod tests {
     #[test]
     fn the_rehearsal_is_begun_only_when_it_can_end() {
         let minutes = |count: u64| Duration::from_secs(count * 60);
-        assert_eq!(time_left(minutes(30)), Ok(minutes(55)));
-        assert_eq!(time_left(minutes(60)), Ok(minutes(25)));
-        let why = time_left(minutes(61)).expect_err("too late");
-        assert!(why.contains("61 min 0 s of 90 min 0 s"), "{why}");
+        assert_eq!(time_left(minutes(30)), Ok(minutes(50)));
+        assert_eq!(time_left(minutes(55)), Ok(minutes(25)));
+        let why = time_left(minutes(56)).expect_err("too late");
+        assert!(why.contains("56 min 0 s of 90 min 0 s"), "{why}");
         assert!(time_left(minutes(1_000)).is_err());
     }
 
