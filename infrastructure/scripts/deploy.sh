@@ -29,7 +29,7 @@ for word; do
     last=$word
 done
 [ -z "$named" ] || DOMICILE_ENV_FILE=${named#,}
-export DOMICILE_ENV_FILE="${DOMICILE_ENV_FILE:-}"
+if [ -n "${DOMICILE_ENV_FILE:-}" ]; then export DOMICILE_ENV_FILE; else unset DOMICILE_ENV_FILE; fi
 
 [ -z "${DOMICILE_BIN:-}" ] || exec "$DOMICILE_BIN" ops "$@"
 
@@ -92,7 +92,7 @@ esac
 compose() { if docker compose version >/dev/null 2>&1; then docker compose "$@"; else docker-compose "$@"; fi; }
 [ -t 0 ] && [ -t 1 ] || no_terminal=-T
 # Every cell, whatever became of the one before it; the last failure is the exit code.
-code=0 rest=$DOMICILE_ENV_FILE,
+code=0 rest=${DOMICILE_ENV_FILE:-},
 while [ -n "$rest" ]; do
     file=${rest%%,*} rest=${rest#*,}
     compose ${file:+--env-file "$file"} run --rm --no-deps ${no_terminal:+"$no_terminal"} "$service" ops "$@" || code=$?

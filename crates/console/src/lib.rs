@@ -22,7 +22,7 @@ use axum::routing::get;
 use residency::Policy;
 use storage::RegionStore;
 
-pub use page::CONTENT_SECURITY_POLICY;
+pub use page::{CONTENT_SECURITY_POLICY, REFERRER};
 
 /// What the pages are made from. Cheap to clone.
 #[derive(Clone)]
@@ -66,7 +66,7 @@ pub fn doorstep() -> Router {
 }
 
 /// The login page, with a sentence about what went wrong, if anything did. Answer it with the headers that
-/// [`doorstep`] sets, in any case with [`CONTENT_SECURITY_POLICY`].
+/// [`doorstep`] sets, in any case with [`CONTENT_SECURITY_POLICY`] and [`REFERRER`].
 pub fn login_page(error: Option<&str>) -> Html<String> {
     page::login(error)
 }

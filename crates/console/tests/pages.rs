@@ -62,7 +62,7 @@ async fn every_page_forbids_scripts_frames_and_caches() {
         let says = |name| head.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         assert_eq!(says(header::CONTENT_SECURITY_POLICY), CONTENT_SECURITY_POLICY, "{address}");
         assert_eq!(says(header::X_CONTENT_TYPE_OPTIONS), "nosniff", "{address}");
-        assert_eq!(says(header::REFERRER_POLICY), "no-referrer", "{address}");
+        assert_eq!(says(header::REFERRER_POLICY), "same-origin", "{address}: a form says where it comes from");
         assert_eq!(says(header::CACHE_CONTROL), "no-store", "{address}");
         for foreign in ["<script", " style=", " on", "http://", "https://", "<style", "<iframe"] {
             let markup = html.split("<pre").next().expect("markup");

@@ -28,7 +28,7 @@ impl Scene {
             ".domicile/bin/current",
             &format!(
                 "#!/bin/sh\n[ \"$1\" = --version ] && echo domicile 0.1.0 && exit\n\
-                 echo \"host $* [$DOMICILE_ENV_FILE]\" >>'{called}'\n"
+                 echo \"host $* [${{DOMICILE_ENV_FILE-none}}]\" >>'{called}'\n"
             ),
         );
         scene
@@ -65,8 +65,8 @@ impl Scene {
 fn what_is_done_to_containers_runs_here_and_what_needs_a_database_in_its_container() {
     let scene = Scene::new();
     for (words, expected) in [
-        (&["deploy", "--yes"][..], "host ops deploy --yes []"),
-        (&["drill", "rollback"], "host ops drill rollback []"),
+        (&["deploy", "--yes"][..], "host ops deploy --yes [none]"),
+        (&["drill", "rollback"], "host ops drill rollback [none]"),
         (&["backup", "create"], "compose run --rm --no-deps -T migrate ops backup create"),
         (&["backup", "check"], "compose run --rm --no-deps -T migrate ops backup check"),
         (

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::backup::{BACKUP_HELP, Backup};
@@ -97,7 +98,9 @@ pub(crate) struct Cell {
     #[arg(long, value_name = "FOLDER", default_value = ".", env = "DOMICILE_CELL_FOLDER")]
     pub folder: PathBuf,
     /// The cell's variables, COMPOSE_PROJECT_NAME among them; several times for several cells, one after the other
-    #[arg(long = "env-file", value_name = "FILE", env = "DOMICILE_ENV_FILE", value_delimiter = ',')]
+    // A variable that is there and empty is the same as none.
+    #[arg(long = "env-file", value_name = "FILE", env = "DOMICILE_ENV_FILE", value_delimiter = ',',
+          value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub env_files: Vec<PathBuf>,
     /// Where releases run
     #[arg(long, value_enum, default_value = "compose", env = "DOMICILE_RUNTIME")]

@@ -114,11 +114,16 @@ async fn for_page(app: &App, request: &Parts) -> Result<Caller, Error> {
 /// [`Error::CrossSite`].
 pub(crate) fn same_site(headers: &HeaderMap, uri: &Uri) -> Result<(), Error> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let site = text("sec-fetch-site").is_none_or(|site| matches!(site, "same-origin" | "none"));
+    let (told, site) = match text("sec-fetch-site") {
+        Some(site) => (true, matches!(site, "same-origin" | "none")),
+        None => (false, true),
+    };
     // HTTP/2 names the host beside the path, HTTP/1.1 in a header.
     let host = uri.authority().map(Authority::as_str).or_else(|| text("host"));
     let origin = match (text("origin"), host) {
         (None, _) => true,
+        // Of a page that is to tell nothing of itself: then the browser's own word counts, which no page can make up.
+        (Some("null"), _) => told,
         (Some(origin), Some(host)) => origin.split_once("://").is_some_and(|(_, of)| of.eq_ignore_ascii_case(host)),
         (Some(_), None) => false,
     };

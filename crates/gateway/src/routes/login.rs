@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Form, RequestExt as _};
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, SET_COOKIE};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, REFERRER_POLICY, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use http_body_util::Limited;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -92,6 +92,10 @@ fn set_cookie(app: &App, response: &mut Response, value: &str, seconds: u64) {
     }
 }
 
-fn page_headers() -> [(http::HeaderName, &'static str); 2] {
-    [(CONTENT_SECURITY_POLICY, console::CONTENT_SECURITY_POLICY), (CACHE_CONTROL, "no-store")]
+fn page_headers() -> [(http::HeaderName, &'static str); 3] {
+    [
+        (CONTENT_SECURITY_POLICY, console::CONTENT_SECURITY_POLICY),
+        (REFERRER_POLICY, console::REFERRER),
+        (CACHE_CONTROL, "no-store"),
+    ]
 }

@@ -86,6 +86,22 @@ async fn forms_come_from_our_own_pages() {
     assert_eq!(with_cookie(&scene, "POST", "/console", &cookie, &evil).await.code(), "cross_site");
     let ours = [("origin", "http://gateway.example"), ("sec-fetch-site", "same-origin")];
     assert_eq!(with_cookie(&scene, "POST", "/console", &cookie, &ours).await.status, 200);
+    // An origin that is kept back is nobody's, unless the browser itself says that it is ours.
+    let kept_back = [("origin", "null")];
+    assert_eq!(with_cookie(&scene, "POST", "/console", &cookie, &kept_back).await.code(), "cross_site");
+    let framed = [("origin", "null"), ("sec-fetch-site", "cross-site")];
+    assert_eq!(with_cookie(&scene, "POST", "/console", &cookie, &framed).await.code(), "cross_site");
+    let told = [("origin", "null"), ("sec-fetch-site", "same-origin")];
+    assert_eq!(with_cookie(&scene, "POST", "/console", &cookie, &told).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_page_with_a_form_lets_the_browser_say_where_the_form_comes_from() {
+    let scene = Scene::new();
+    for answer in [with_cookie(&scene, "GET", "/console/login", "", &[]).await, login(&scene, "dom_none_x").await] {
+        assert!(String::from_utf8_lossy(&answer.body).contains("<form"));
+        assert_eq!(answer.headers["referrer-policy"], "same-origin", "or Chromium sends `Origin: null`");
+    }
 }
 
 #[tokio::test]
