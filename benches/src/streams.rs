@@ -21,6 +21,7 @@ use crate::plan::Plan;
 use crate::process::{cpu_of, cpu_of_cluster};
 use crate::progress::Progress;
 use crate::report::{Comparison, Goal, short};
+use crate::scene::POSTGRES;
 
 const REGION: &str = "eu-central";
 const TOPIC: &str = "eu-central.shop.order-placed.v1";
@@ -37,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Measures both.
 pub(crate) async fn relay(plan: &Plan, progress: &Progress) -> Result<Vec<Comparison>> {
     progress.now("starting a region with a broker");
-    let world = World::with_regions([REGION])
+    let mut builder = World::with_regions([REGION])
         .gateway("writer", [REGION])
         .role("writer", "gateway")
         .gateway("api", [REGION])
@@ -47,9 +48,11 @@ pub(crate) async fn relay(plan: &Plan, progress: &Progress) -> Result<Vec<Compar
         .without_snowflakes()
         .brokers_in_memory()
         .setting("gateway.limits.caller_requests_per_s_max", 0)
-        .setting("telemetry.filter", "error")
-        .start()
-        .await?;
+        .setting("telemetry.filter", "error");
+    for (name, value) in POSTGRES {
+        builder = builder.postgres_setting(name, value);
+    }
+    let world = builder.start().await?;
     let region = world.region(REGION);
     let broker = region.broker.as_ref().context("the region has a broker")?;
     ensure!(broker.mock().is_none(), "this bench needs the broker nisshi: run `cargo xtask tools`");
@@ -73,7 +76,16 @@ async fn drain(
     relay.terminate().await?;
     world.gateway("api").terminate().await?;
     progress.now(format!("committing {events} events"));
-    publish_backlog(&world.client_of(world.gateway("writer"))?, events).await?;
+    let writer = world.client_of(world.gateway("writer"))?;
+    publish_backlog(&writer, events).await?;
+    progress.now("indexing what was committed");
+    // Whoever searches has the indexes filled: their work is not what is measured, on either side.
+    let auditor = writer.with_key(&world.keys().compliance);
+    let began = Instant::now();
+    while auditor.send(auditor.request(Method::GET, ["v1", "audit", "decisions"])).await?.status != 200 {
+        ensure!(began.elapsed() < PATIENCE, "the indexes do not catch up");
+    }
+    region.sql("CHECKPOINT").await?;
     let last: u64 =
         region.sql("SELECT max(seq)::text FROM domicile.outbox").await?.first().context("events")?.parse()?;
 
@@ -161,6 +173,8 @@ async fn steady(
     world.gateway("api").start_again().await?;
     progress.now(format!("an event's way at {STEADY_PER_S} events/s"));
     let client = world.client_of(world.gateway("api"))?;
+    // The backlog's pages are on disk: their flush is not what an event waits for.
+    region.sql("CHECKPOINT").await?;
     // What comes first waits until the topic's tail has been read.
     publish(&client, "w", 0, LINES).await?;
     let warm = region.sql("SELECT max(seq)::text FROM domicile.outbox").await?;
