@@ -141,7 +141,7 @@ async fn drain(
         format!(
             "{} against {} messages/s; each event is in the topic once. CPU a message: relay {relay_us:.1} µs, PostgreSQL \
              {postgres_us:.1} µs, broker {broker_us:.1} µs; bare: producer {producer_us:.1} µs, broker {bare_broker_us:.1} µs. \
-             Where the cores bind, what only reads besides comes to {:.2}",
+             With as much of the cores, a bare producer that also reads comes to {:.2}",
             short(rate),
             short(bare_rate),
             bare_us / (bare_us + postgres_us)

@@ -92,8 +92,13 @@ impl Line {
 pub(super) struct Batch {
     pub(super) entries: Vec<Entry>,
     subjects: Vec<u64>,
-    /// Whether it is one of nothing but leaves.
-    of_leaves: bool,
+}
+
+impl Batch {
+    /// Whether it was made of nothing but leaves: every deed keeps a subject busy.
+    fn is_of_leaves(&self) -> bool {
+        self.subjects.is_empty()
+    }
 }
 
 /// What came of waiting for a batch.
@@ -175,7 +180,6 @@ impl Collector {
         let mut own = HashSet::new();
         let (mut bytes, mut full) = (0, false);
         let mut left = VecDeque::new();
-        batch.of_leaves = true;
         for entry in line.waiting.drain(..) {
             let Some(entry) = entry.in_its_turn() else { continue };
             // Once one did not fit, nobody behind it overtakes.
@@ -191,7 +195,6 @@ impl Collector {
                     left.push_back(entry);
                     continue;
                 }
-                batch.of_leaves = false;
                 if own.insert(subject) {
                     batch.subjects.push(subject);
                 }
@@ -200,8 +203,9 @@ impl Collector {
             batch.entries.push(entry);
         }
         busy.subjects.extend(&batch.subjects);
-        batch.of_leaves &= !batch.entries.is_empty();
-        busy.of_leaves += usize::from(batch.of_leaves);
+        if !batch.entries.is_empty() {
+            busy.of_leaves += usize::from(batch.is_of_leaves());
+        }
         line.deeds = left.iter().filter(|entry| is_deed(entry)).count();
         line.waiting = left;
         batch
@@ -216,12 +220,12 @@ impl Collector {
     }
 
     /// The batch is no longer under way: its subjects are free again.
-    pub(super) fn done(&self, batch: &mut Batch) {
+    pub(super) fn done(&self, batch: Batch) {
         let mut busy = self.busy();
-        for subject in batch.subjects.drain(..) {
+        busy.of_leaves -= usize::from(batch.is_of_leaves());
+        for subject in batch.subjects {
             busy.subjects.remove(&subject);
         }
-        busy.of_leaves -= usize::from(std::mem::take(&mut batch.of_leaves));
         drop(busy);
         self.freed.notify_one();
     }
@@ -278,11 +282,11 @@ mod tests {
         let (_open, mut closing) = watch::channel(false);
         let collector = Collector::new(arrivals, &Limits::default());
         queue.send(vec![leaf()]).unwrap();
-        let mut first = next(&collector, &mut closing).await.unwrap();
+        let first = next(&collector, &mut closing).await.unwrap();
         queue.send(vec![leaf()]).unwrap();
         queue.send(vec![leaf()]).unwrap();
         assert!(next(&collector, &mut closing).await.is_none(), "the first is under way");
-        collector.done(&mut first);
+        collector.done(first);
         let second = next(&collector, &mut closing).await.unwrap();
         assert_eq!(second.entries.len(), 2, "together");
     }
@@ -299,7 +303,7 @@ mod tests {
         let committing = async {
             tokio::task::yield_now().await;
             collector.put_back(std::mem::take(&mut first.entries));
-            collector.done(&mut first);
+            collector.done(first);
         };
         let begun = tokio::time::Instant::now();
         let (Next::Batch(second), ()) = tokio::join!(waiting, committing) else { panic!("a batch was due") };

@@ -106,7 +106,7 @@ impl Committer {
                         left = parts.len();
                     }
                     self.used_at = Instant::now();
-                    committers.collector.done(&mut batch);
+                    committers.collector.done(batch);
                 }
                 Next::Idle if *closing.borrow() => {
                     self.clear_up().await;

@@ -99,9 +99,9 @@ impl ComposeRuntime {
     fn edge_began_at(&self) -> Option<OffsetDateTime> {
         let edge = HaProxy::in_folder(self.folder.join(".domicile").join(self.project()).join(EDGE));
         let info = edge.say("show info").ok()?;
-        let uptime_s: i64 = info.lines().find_map(|line| line.strip_prefix("Uptime_sec: "))?.trim().parse().ok()?;
-        // Whole seconds, rounded down: it may have begun almost a second earlier than this says.
-        Some(now() - time::Duration::seconds(uptime_s + 1))
+        // Whole seconds, rounded down: it may have begun almost a second later than this says.
+        let began_s: i64 = info.lines().find_map(|line| line.strip_prefix("Start_time_sec: "))?.trim().parse().ok()?;
+        OffsetDateTime::from_unix_timestamp(began_s).ok()
     }
 
     fn remake_command(&self, service: &str) -> String {
@@ -114,11 +114,6 @@ impl ComposeRuntime {
 fn reload_command(container: &Value) -> String {
     let id = container["Id"].as_str().and_then(|id| id.get(..12)).unwrap_or("<its container>");
     format!("docker kill -s USR2 {id}")
-}
-
-#[expect(clippy::disallowed_methods, reason = "held against the times that files and containers have")]
-fn now() -> OffsetDateTime {
-    OffsetDateTime::now_utc()
 }
 
 fn moment(told: &Value) -> Option<OffsetDateTime> {
