@@ -46,7 +46,7 @@ impl Holder {
 /// The lock, until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
     note: PathBuf,
 }
 
@@ -69,13 +69,19 @@ impl Lock {
             return Err(Trouble::of(Exit::Locked, format!("{who}. {advice}")));
         }
         write_whole(&note, &serde_json::to_vec_pretty(holder)?)?;
-        Ok(Self { _file: file, note })
+        Ok(Self { file, note })
     }
 
     /// Who has it now; `None` when it is free.
     #[must_use]
     pub fn status(store: &Store) -> Option<Holder> {
-        let taken = open(store).is_ok_and(|file| file.try_lock().is_err());
+        let taken = open(store).is_ok_and(|file| {
+            let taken = file.try_lock().is_err();
+            if !taken {
+                free(&file);
+            }
+            taken
+        });
         taken.then(|| Self::holder(store)).flatten()
     }
 
@@ -87,7 +93,14 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.note);
+        free(&self.file);
     }
+}
+
+/// Gives the lock back by name. Closing the file would not do: a child that another thread is starting has a copy of
+/// the descriptor between fork and exec, and the lock would live as long as the last copy.
+fn free(file: &File) {
+    let _ = file.unlock();
 }
 
 fn open(store: &Store) -> Result<File, Trouble> {
@@ -112,5 +125,18 @@ mod tests {
         assert!(refused.what.contains("at work here since 2026-01-01"), "{}", refused.what);
         drop(lock);
         Lock::take(&store, &holder).expect("it is free again");
+    }
+
+    #[test]
+    fn a_copy_of_the_descriptor_in_a_child_that_is_being_started_does_not_keep_the_lock() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).expect("a store");
+        let holder = Holder::this_process("deploy", "2026-01-01T00:00:00Z".into());
+        let lock = Lock::take(&store, &holder).expect("it is free");
+        let copy = lock.file.try_clone().expect("another descriptor of the same open file");
+        drop(lock);
+        assert_eq!(Lock::status(&store), None);
+        Lock::take(&store, &holder).expect("it is free again");
+        drop(copy);
     }
 }
