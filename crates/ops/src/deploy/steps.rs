@@ -224,6 +224,9 @@ impl Deployer<'_> {
     fn roles(&self, begun: &Begun) -> Result<(), Trouble> {
         for role in self.runtime.roles() {
             self.replace_role(role, &begun.tag, &begun.settings)?;
+            let mut playing = self.runtime.instances(role)?;
+            playing.retain(|instance| instance.tag == begun.tag);
+            self.wait_healthy(role.name(), &playing, &begun.settings)?;
         }
         // Meanwhile nobody has looked at the gateways, and after this the old ones go.
         self.wait_healthy("roles", &self.instances_of(&begun.tag)?, &begun.settings)
