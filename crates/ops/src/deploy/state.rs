@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::attendants::InForce;
+use super::plan::Kind;
 use super::release::{Release, ReleaseId, Serving};
 use crate::exit::Trouble;
 
@@ -53,6 +54,17 @@ pub struct Deed {
     pub why: Option<String>,
     /// SHA-256 of the line before; empty for the first.
     pub previous: String,
+}
+
+/// What served when a release was deployed, what served when that one was, and so on. Each is below the one before it.
+pub(super) fn ancestors(history: &[Deed], release: ReleaseId) -> impl Iterator<Item = ReleaseId> {
+    let before = |release: &ReleaseId| {
+        let deployed =
+            |deed: &&Deed| deed.release == *release && deed.kind == Kind::Deploy.name() && deed.outcome == "committed";
+        let from = history.iter().rev().find(deployed).and_then(|deed| deed.from);
+        from.filter(|from| from < release)
+    };
+    std::iter::successors(before(&release), before)
 }
 
 /// The folder.

@@ -236,6 +236,23 @@ fn a_rollback_leads_to_the_release_below_and_then_to_the_one_below_that() {
 }
 
 #[test]
+fn a_rollback_does_not_lead_to_a_release_that_was_rolled_back_from() {
+    let (model, settings) = served(3);
+    assert_eq!(model.rollback(None, &settings).expect("rel-3 was bad"), ReleaseId(2));
+    model.build("myapp:prod", "mended", None);
+    assert_eq!(model.deploy(&settings).expect("it serves"), ReleaseId(4));
+    assert_eq!(model.rollback(None, &settings).expect("it serves"), ReleaseId(2));
+    assert_eq!(model.rollback(None, &settings).expect("it serves"), ReleaseId(1));
+    // Where the better ones are gone, one that is there is better than none.
+    model.rollback(Some(ReleaseId(4)), &settings).expect("forward again");
+    model.lose(ReleaseId(2));
+    model.lose(ReleaseId(1));
+    let plan = model.deployer().plan_rollback(None, &settings).expect("one is there");
+    assert_eq!(plan.to, Some(ReleaseId(3)));
+    assert_eq!(model.assert_exactly_one_serves("forward"), ReleaseId(4));
+}
+
+#[test]
 fn a_warm_release_comes_back_without_being_started() {
     let (model, settings) = served(1);
     model.build("myapp:prod", "second", None);
