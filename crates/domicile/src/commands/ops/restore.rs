@@ -154,7 +154,10 @@ fn say_opened(found: &Findings, database: &str) {
     ));
     match (&found.lost, &found.new_origin) {
         (None, _) => {
-            print::line(format!("The log of {} continues what was signed: nothing of it was lost.", found.origin));
+            print::line(format!(
+                "The log of {} continues what was signed, and nobody saw more of it than its {} entries: it goes on behind them.",
+                found.origin, found.restored_size
+            ));
         }
         (Some(lost), new) => {
             print::line(format!(
