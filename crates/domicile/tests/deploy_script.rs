@@ -84,6 +84,21 @@ fn what_is_done_to_containers_runs_here_and_what_needs_a_database_in_its_contain
 }
 
 #[test]
+fn a_cell_that_is_named_by_nothing_is_no_other_cell() {
+    let scene = Scene::new();
+    for words in [
+        &["rollback", "--env-file"][..],
+        &["rollback", "--env-file", ""],
+        &["rollback", "--env-file="],
+        &["rollback", "--env-file", "--yes"],
+        &["--env-file", "", "backup", "create"],
+        &["rollback", "--env-file", "eu.env", "--env-file"],
+    ] {
+        assert_eq!(scene.typed(words, Some("us.env")), (Vec::new(), 2), "{words:?}");
+    }
+}
+
+#[test]
 fn a_cell_is_named_anywhere_in_the_line_or_by_the_variable_for_every_command() {
     let scene = Scene::new();
     let host = |file: &str| (vec![format!("host ops deploy --yes [{file}]")], 0);
