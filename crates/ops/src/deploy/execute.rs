@@ -47,7 +47,7 @@ impl Deployer<'_> {
             },
             _ => {
                 let release = self.store.next_release()?;
-                (release, tag_of(&plan.reference, release, &plan.image_id))
+                (release, tag_of(self.project, &plan.reference, release, &plan.image_id))
             }
         };
         let at = self.pace.wall();

@@ -322,6 +322,22 @@ fn old_releases_are_removed_and_rollback_targets_stay() {
 }
 
 #[test]
+fn an_old_release_that_cannot_be_removed_keeps_no_other_one_from_going() {
+    let model = Model::new();
+    let settings = Settings { releases_kept: 2, ..Settings::default() };
+    for number in 1..=5 {
+        model.build("myapp:prod", &format!("content{number}"), None);
+        model.deploy(&settings).expect("it serves");
+        if number == 1 {
+            model.use_elsewhere(ReleaseId(1));
+        }
+    }
+    let kept: Vec<u64> = model.store.releases().expect("read").iter().map(|release| release.release.0).collect();
+    assert_eq!(kept, [1, 4, 5]);
+    assert_eq!(model.assert_exactly_one_serves("pruned as far as possible"), ReleaseId(5));
+}
+
+#[test]
 fn what_takes_something_away_waits_until_the_release_has_proven_itself_and_nobody_could_want_an_older_one_back() {
     let (model, settings) = served(1);
     model.build("myapp:prod", "older", None);

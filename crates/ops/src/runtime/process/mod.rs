@@ -324,7 +324,7 @@ mod tests {
         let reference = program(folder.path(), r#"echo '{"version":"7","levels":{"region":9}}'"#);
         let image = runtime.image(&reference).expect("an image");
         assert_eq!(image.abilities.levels["region"], 9);
-        let tag = crate::deploy::tag_of(&reference, crate::deploy::ReleaseId(1), &image.id);
+        let tag = crate::deploy::tag_of("eu", &reference, crate::deploy::ReleaseId(1), &image.id);
         runtime.pin(&reference, &image.id, &tag).expect("pinned");
         program(folder.path(), "exit 1");
         assert_eq!(runtime.image(&tag).expect("it is kept"), image);

@@ -219,6 +219,12 @@ impl Model {
         }
     }
 
+    /// Somebody else runs a container from a release's tag.
+    pub(super) fn use_elsewhere(&self, release: ReleaseId) {
+        let tag = self.store.release(release).expect("read").expect("it is kept").tag;
+        self.inner.borrow_mut().used_elsewhere = Some(tag);
+    }
+
     /// Somebody removes an image by hand.
     pub(super) fn lose(&self, release: ReleaseId) {
         let tag = self.store.release(release).expect("read").expect("it is kept").tag;

@@ -61,6 +61,9 @@ impl Runtime for Model {
     }
 
     fn unpin(&self, tag: &str) -> Result<(), Trouble> {
+        if self.inner.borrow().used_elsewhere.as_deref() == Some(tag) {
+            return Err(Trouble::new("conflict: the image is being used"));
+        }
         self.effect(|inner| inner.images.remove(tag));
         Ok(())
     }
@@ -116,10 +119,10 @@ impl Runtime for Model {
         Ok(match (alive, self.flaw(&instance.tag)) {
             (false, _) => Condition::Ended("it is gone".into()),
             (true, Some(Flaw::NeverReady)) => Condition::Starting,
+            (true, Some(Flaw::RolesNeverReady)) if !instance.id.starts_with("web") => Condition::Starting,
             (true, Some(Flaw::SickFrom(step))) if self.has_come_to(step) => Condition::Unhealthy("it is sick".into()),
             (true, Some(Flaw::EndsFrom(step))) if self.has_come_to(step) => {
                 Condition::Ended("it has had enough".into())
-            (true, Some(Flaw::RolesNeverReady)) if !instance.id.starts_with("web") => Condition::Starting,
             }
             (true, _) => Condition::Healthy,
         })
