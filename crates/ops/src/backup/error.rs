@@ -76,7 +76,9 @@ pub enum Error {
     #[error("there is no backup {0} of this database; `domicile ops backup list` shows what there is")]
     NoSuchBackup(BackupId),
     /// There is none at all.
-    #[error("there is no backup of this database yet; `domicile ops backup create` makes one")]
+    #[error(
+        "there is no backup of this database that is believed; `domicile ops backup list` shows what there is, `create` makes one"
+    )]
     NoBackup,
 }
 

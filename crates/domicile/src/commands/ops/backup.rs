@@ -195,6 +195,9 @@ fn reason(one: &Backup) -> Option<String> {
     }
     match one.verdicts.last().map(|verdict| &verdict.outcome) {
         Some(backup::Outcome::Refused { sentence, .. }) => Some(sentence.clone()),
+        _ if one.standing() == Standing::Ahead => Some(
+            "its time is later than now: a clock was wrong then, or is now; it is restored by its --id only".into(),
+        ),
         _ => None,
     }
 }
