@@ -21,6 +21,7 @@ named='' last=''
 for word; do
     shift
     case $last,$word in
+        --env-file, | --env-file,-* | *,--env-file=) last=--env-file; break ;;
         --env-file,*) named=$named,$word word='' ;;
         *,--env-file) ;;
         *,--env-file=*) named=$named,${word#*=} ;;
@@ -28,6 +29,7 @@ for word; do
     esac
     last=$word
 done
+[ "$last" != --env-file ] || { echo "deploy.sh: --env-file names no file" >&2; exit 2; }
 [ -z "$named" ] || DOMICILE_ENV_FILE=${named#,}
 if [ -n "${DOMICILE_ENV_FILE:-}" ]; then export DOMICILE_ENV_FILE; else unset DOMICILE_ENV_FILE; fi
 
@@ -37,8 +39,7 @@ fail() { printf 'deploy.sh: %s\nServing now: not known. Data: unchanged. Next: %
 command -v docker >/dev/null 2>&1 || fail "docker is not installed" \
     "install docker; or, without containers, name the binary: DOMICILE_BIN=/path/to/domicile"
 
-source_image=${DOMICILE_SOURCE:-myapp:prod}
-kept=.domicile/bin
+source_image=${DOMICILE_SOURCE:-myapp:prod} kept=.domicile/bin part=.domicile/bin/.part.$$ # this run's own
 mkdir -p "$kept"
 chmod 700 .domicile
 
@@ -48,13 +49,12 @@ if id=$(docker image inspect --format '{{.Id}}' "$source_image" 2>/dev/null); th
     if [ ! -x "$file" ]; then
         container=$(docker create "$source_image") || fail "no container can be made of $source_image" \
             "mend the engine (docker info), then try again"
-        trap 'docker rm -f "$container" >/dev/null 2>&1 || true' EXIT INT TERM
-        docker cp -q "$container:/usr/local/bin/domicile" "$file.part" 2>/dev/null \
-            || docker cp "$container:/usr/local/bin/domicile" "$file.part"
+        trap 'rm -f "$part"; docker rm -f "$container" >/dev/null 2>&1 || true' EXIT INT TERM
+        docker cp -q "$container:/usr/local/bin/domicile" "$part" 2>/dev/null || docker cp "$container:/usr/local/bin/domicile" "$part"
         docker rm -f "$container" >/dev/null
         trap - EXIT INT TERM
-        chmod 755 "$file.part"
-        mv -f "$file.part" "$file"
+        chmod 755 "$part"
+        mv -f "$part" "$file"
     fi
     candidate=$file
 fi
@@ -68,8 +68,8 @@ best=$(
 [ -n "$best" ] || fail "there is no image $source_image and no deployer from an earlier one" \
     "docker build -t $source_image ."
 if [ "$best" != "$kept/current" ]; then
-    cp -f "$best" "$kept/current.part"
-    mv -f "$kept/current.part" "$kept/current"
+    cp -f "$best" "$part"
+    mv -f "$part" "$kept/current"
     find "$kept" -name 'domicile-*' ! -name "${best##*/}" -exec rm -f {} +
 fi
 

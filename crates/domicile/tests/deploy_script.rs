@@ -2,9 +2,9 @@
 //! were called.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 struct Scene {
     folder: tempfile::TempDir,
@@ -38,11 +38,16 @@ impl Scene {
         self.folder.path().join(name)
     }
 
+    /// A child writes it: of a descriptor of ours, whatever another thread starts would have a copy for a moment, and
+    /// nobody may run what is open for writing.
     fn program(&self, name: &str, text: &str) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        fs::write(&path, text).expect("written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("made a program");
+        let mut sh = Command::new("sh");
+        sh.args(["-c", r#"cat >"$1" && chmod 755 "$1""#, "sh"]).arg(&path).stdin(Stdio::piped());
+        let mut child = sh.spawn().expect("sh runs");
+        child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("handed over");
+        assert!(child.wait().expect("it ends").success(), "{name} is written");
     }
 
     /// What was called for these words, and the exit code.
@@ -75,6 +80,21 @@ fn what_is_done_to_containers_runs_here_and_what_needs_a_database_in_its_contain
         ),
     ] {
         assert_eq!(scene.typed(words, None), (vec![expected.to_owned()], 0), "{words:?}");
+    }
+}
+
+#[test]
+fn a_cell_that_is_named_by_nothing_is_no_other_cell() {
+    let scene = Scene::new();
+    for words in [
+        &["rollback", "--env-file"][..],
+        &["rollback", "--env-file", ""],
+        &["rollback", "--env-file="],
+        &["rollback", "--env-file", "--yes"],
+        &["--env-file", "", "backup", "create"],
+        &["rollback", "--env-file", "eu.env", "--env-file"],
+    ] {
+        assert_eq!(scene.typed(words, Some("us.env")), (Vec::new(), 2), "{words:?}");
     }
 }
 

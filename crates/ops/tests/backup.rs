@@ -105,6 +105,10 @@ fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
 
+fn tomorrow() -> OffsetDateTime {
+    now() + time::Duration::days(1)
+}
+
 fn identities(key: &Identity) -> Identities {
     Identities::parse(&key.to_string()).expect("an identity")
 }
@@ -396,4 +400,23 @@ async fn a_place_is_tried_by_writing_and_nothing_of_it_stays() {
     let source = Source { target: Arc::new(Folder::at(blocked)), ..scene.source.clone() };
     let error = check(&source).await.expect_err("it is no folder");
     assert!(ops::backup::fix(&error).contains("folder"), "{error}: {}", ops::backup::fix(&error));
+}
+
+#[tokio::test]
+async fn a_backup_of_tomorrow_proves_nothing_and_is_restored_by_its_name_only() {
+    let mut scene = Scene::new().await;
+    let before = scene.back_up(true).await;
+    scene.source.clock = tomorrow;
+    let ahead = scene.back_up(true).await;
+    scene.source.clock = now;
+    let catalog = Catalog::read(&scene.source).await.expect("a catalogue");
+    let standings: Vec<Standing> = catalog.backups.iter().map(|one| one.standing()).collect();
+    assert_eq!(standings, [Standing::Verified, Standing::Ahead]);
+    assert_eq!(catalog.choose(None).expect("one is believed").0, &before);
+    assert_eq!(catalog.choose(Some(&ahead)).expect("it is meant").0, &ahead);
+    let latest = now() + time::Duration::minutes(5);
+    assert!(catalog.taken_at().is_some_and(|at| at < latest) && catalog.verified_at().is_some_and(|at| at < latest));
+    scene.source.clock = tomorrow;
+    let catalog = Catalog::read(&scene.source).await.expect("a catalogue");
+    assert_eq!(catalog.choose(None).expect("its time has come").0, &ahead);
 }

@@ -318,9 +318,34 @@ async fn a_log_that_lost_nothing_keeps_its_name_and_one_of_another_history_is_re
     told.signed = Some((10, [1; 32]));
     assert_eq!(refusal(open(&scene.source, &told, false).await), Some("log_rewritten"));
     told.signed = Some((10, root));
+    let unknown = open(&scene.source, &told, true).await.expect_err("a signer that stood still would say the same");
+    assert!(unknown.to_string().contains("10 entries were signed, and 10 are here"), "{unknown}");
+    assert!(unknown.to_string().contains("--seen"), "{unknown}");
+    assert_eq!(refusal(open(&scene.source, &told, false).await), Some("unknown_loss"));
+    scene.served(&restored, ORIGIN).await.expect_err("it stays closed");
+    told.seen = Some(9);
     let found = open(&scene.source, &told, false).await.expect("it opens");
     assert_eq!((found.lost, found.opened.map(|opened| opened.size)), (None, Some(10)));
     scene.served(&restored, ORIGIN).await.expect("it is served under its name");
+}
+
+#[tokio::test]
+async fn what_was_written_while_the_signer_stood_still_is_lost_and_its_positions_are_not_used_again() {
+    let scene = Scene::new().await;
+    let signed = scene.grow_log(5);
+    scene.grow_log(10);
+    scene.back_up().await;
+    scene.grow_log(25);
+    let restored = scene.restore().await;
+    let directory = scene.cluster.dsn(&scene.directory).into();
+    let mut told = opening(&scene, &restored, &directory);
+    told.signed = Some((5, signed));
+    assert_eq!(refusal(open(&scene.source, &told, false).await), Some("unknown_loss"));
+    told.seen = Some(24);
+    assert_eq!(refusal(open(&scene.source, &told, false).await), Some("log_lost"));
+    told.log_origin = Some("log.example/eu-central-2");
+    let found = open(&scene.source, &told, false).await.expect("it opens");
+    assert_eq!((found.lost, found.opened.map(|opened| opened.size)), (Some(10..25), Some(25)));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A cell without containers in a world of its own: releases are little programs that run the real one.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -146,10 +146,16 @@ impl Cell {
         )
     }
 
+    /// A child writes it: of a descriptor of ours, whatever another thread starts would have a copy for a moment, and
+    /// nobody may run what is open for writing.
     fn program(&self, name: &str, lines: &str) -> PathBuf {
         let path = self.folder.path().join(name);
-        fs::write(&path, format!("#!/bin/sh\n# {name}\n{lines}\n")).expect("written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+        let mut sh = std::process::Command::new("sh");
+        sh.args(["-c", r#"cat >"$1" && chmod 755 "$1""#, "sh"]).arg(&path).stdin(Stdio::piped());
+        let mut child = sh.spawn().expect("sh runs");
+        let text = format!("#!/bin/sh\n# {name}\n{lines}\n");
+        child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("handed over");
+        assert!(child.wait().expect("it ends").success(), "{name} is written");
         path
     }
 

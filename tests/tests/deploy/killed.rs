@@ -10,7 +10,8 @@ use crate::cell::{Cell, quickly};
 /// The journals of a cell.
 fn journals(cell: &Cell) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(cell.state().join("journal")).expect("a folder");
-    entries.flatten().map(|entry| entry.path()).collect()
+    let paths = entries.flatten().map(|entry| entry.path());
+    paths.filter(|path| path.extension().is_some_and(|ending| ending == "jsonl")).collect()
 }
 
 fn lines(path: &PathBuf) -> usize {

@@ -120,7 +120,8 @@ pub(super) const BACKUP_RESTORE_HELP: &str = "\
 A restored database is closed: every gateway refuses it until `--open` has replayed what happened since the backup was
 taken. That is: subjects that were erased or have moved since are taken out again (by the directory's tombstones), and
 the region log is reconciled with what was signed and streamed. A log that lost entries goes on under a new name
-(--log-origin): the old key must never sign two histories.
+(--log-origin): the old key must never sign two histories. Where the signer had not signed more than was restored, or its
+memory is not at hand, nothing but --seen tells whether entries were lost.
 A restored directory is closed, too, until every region has said who is at home there and who was erased. Where regions
 are reached from different cells, `--region directory --open` is said in each; the last one opens it.
 
@@ -150,7 +151,8 @@ pub(crate) struct BackupRestore {
     /// The private key, an age identity file: file:… or env:NAME
     #[arg(long, value_name = "REFERENCE", required_unless_present = "open")]
     pub identity: Option<String>,
-    /// With --open: the highest log position that anybody has seen (topics, Snowflake, receipts), as well as is known
+    /// With --open: the highest log position that anybody has seen (topics, Snowflake, receipts), as well as is known;
+    /// needed unless the signer had signed more than was restored
     #[arg(long, value_name = "SEQ", requires = "open")]
     pub seen: Option<u64>,
     /// With --open: how far the relay had come, as the topics show: what lies before is not sent again

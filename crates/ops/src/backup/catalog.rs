@@ -1,12 +1,15 @@
 //! What backups there are, how old they are, and what was ever proven about each.
 
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
 
 use super::create::MANIFEST;
 use super::manifest::{Manifest, Verdict};
 use super::target::Object;
 use super::{BackupId, Error, Refusal, Source};
+
+/// How far the clocks of those who take backups may be apart.
+const AHEAD_MAX: Duration = Duration::minutes(5);
 
 /// A backup as it is listed.
 #[derive(Debug, Clone)]
@@ -19,6 +22,8 @@ pub struct Backup {
     pub verdicts: Vec<Verdict>,
     /// The bytes of the encrypted file as they are found.
     pub cipher_bytes: Option<u64>,
+    /// When it was looked at.
+    pub seen_at: OffsetDateTime,
 }
 
 /// What is known of a backup.
@@ -26,6 +31,9 @@ pub struct Backup {
 pub enum Standing {
     /// It must not be believed: its manifest, its file or its last verification says so.
     Refused,
+    /// It says that it was taken later than now: a clock went wrong, and nobody knows how old it is. It proves nothing and
+    /// is chosen by name only, and hides no other one.
+    Ahead,
     /// Nobody has restored it yet.
     Unverified,
     /// It was restored and compared.
@@ -38,6 +46,7 @@ impl Standing {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Refused => "refused",
+            Self::Ahead => "ahead",
             Self::Unverified => "unverified",
             Self::Verified => "verified",
         }
@@ -53,10 +62,16 @@ impl Backup {
             return Standing::Refused;
         }
         match self.verdicts.last() {
+            Some(verdict) if !verdict.is_good() => Standing::Refused,
+            _ if self.is_ahead() => Standing::Ahead,
             None => Standing::Unverified,
-            Some(verdict) if verdict.is_good() => Standing::Verified,
-            Some(_) => Standing::Refused,
+            Some(_) => Standing::Verified,
         }
+    }
+
+    fn is_ahead(&self) -> bool {
+        let latest = self.seen_at + AHEAD_MAX;
+        self.taken_at().or_else(|| self.id.taken_at()).is_some_and(|at| at > latest)
     }
 
     /// When its snapshot was taken.
@@ -65,11 +80,19 @@ impl Backup {
         read_instant(&self.manifest.as_ref().ok()?.snapshot_at)
     }
 
-    /// When it was last proven.
+    /// When it was last proven, by a clock that was not ahead.
     #[must_use]
     pub fn verified_at(&self) -> Option<OffsetDateTime> {
-        let good = self.verdicts.iter().rfind(|verdict| verdict.is_good())?;
-        read_instant(&good.at)
+        if self.is_ahead() {
+            return None;
+        }
+        let good = self.verdicts.iter().filter(|verdict| verdict.is_good());
+        good.filter_map(|verdict| read_instant(&verdict.at)).filter(|at| *at <= self.seen_at + AHEAD_MAX).max()
+    }
+
+    /// Whether it is one to choose where none is named.
+    fn is_a_choice(&self) -> bool {
+        matches!(self.standing(), Standing::Unverified | Standing::Verified)
     }
 }
 
@@ -87,18 +110,19 @@ impl Catalog {
     /// When the target cannot be read. What is there and not believed is no error: it is listed with the reason.
     pub async fn read(source: &Source) -> Result<Self, Error> {
         let objects = source.target.list(&source.prefix()).await?;
+        let seen_at = (source.clock)();
         let mut backups = Vec::new();
         for id in ids(&objects, &source.prefix()) {
             let manifest = read_manifest(source, &id).await?;
             let cipher = manifest.as_ref().ok().map(|manifest| source.object(&id, &manifest.cipher.name));
             let size = |name: &String| objects.iter().find(|object| object.name == *name).map(|object| object.bytes);
             let verdicts = read_verdicts(source, &id, manifest.as_ref().ok(), &objects).await?;
-            backups.push(Backup { cipher_bytes: cipher.as_ref().and_then(size), id, manifest, verdicts });
+            backups.push(Backup { cipher_bytes: cipher.as_ref().and_then(size), id, manifest, verdicts, seen_at });
         }
         Ok(Self { backups })
     }
 
-    /// The one of this name, or the newest that is not refused.
+    /// The one of this name, or the newest that is not refused and not of a later time than now.
     ///
     /// # Errors
     /// [`Error::NoSuchBackup`], [`Error::NoBackup`]; [`Error::Refused`] when the named one's manifest is not believed.
@@ -106,7 +130,7 @@ impl Catalog {
         let backup = match id {
             Some(id) => self.backups.iter().find(|one| one.id == *id).ok_or_else(|| Error::NoSuchBackup(id.clone()))?,
             None => {
-                let newest = self.backups.iter().rfind(|one| one.standing() != Standing::Refused);
+                let newest = self.backups.iter().rfind(|one| one.is_a_choice());
                 newest.ok_or(Error::NoBackup)?
             }
         };
@@ -122,10 +146,10 @@ impl Catalog {
         self.backups.iter().filter_map(Backup::verified_at).max()
     }
 
-    /// When the newest was taken that is not refused.
+    /// When the newest was taken that is not refused and not of a later time than now.
     #[must_use]
     pub fn taken_at(&self) -> Option<OffsetDateTime> {
-        self.backups.iter().filter(|one| one.standing() != Standing::Refused).filter_map(Backup::taken_at).max()
+        self.backups.iter().filter(|one| one.is_a_choice()).filter_map(Backup::taken_at).max()
     }
 }
 

@@ -76,7 +76,9 @@ pub enum Error {
     #[error("there is no backup {0} of this database; `domicile ops backup list` shows what there is")]
     NoSuchBackup(BackupId),
     /// There is none at all.
-    #[error("there is no backup of this database yet; `domicile ops backup create` makes one")]
+    #[error(
+        "there is no backup of this database that is believed; `domicile ops backup list` shows what there is, `create` makes one"
+    )]
     NoBackup,
 }
 
@@ -215,9 +217,12 @@ pub enum Refusal {
     },
     /// Nobody can say what was lost.
     #[error(
-        "nothing says how long the log was: the signer's memory is not at hand. Look at the newest `domicile_seq` of the          topics and of the receipts, and give it with --seen; 0 when nobody ever saw an entry"
+        "nothing says how long the log was when it was lost: {memory}. Look at the newest `domicile_seq` of the          topics and of the receipts, and give it with --seen; 0 when nobody ever saw an entry"
     )]
-    UnknownLoss,
+    UnknownLoss {
+        /// What the signer remembers.
+        memory: String,
+    },
     /// The log lost entries that were seen.
     #[error(
         "the restored log of {origin} has {restored} entries; {signed} were signed, and up to {seen} may have been seen. Its          key must not sign two histories: give the log a new name with --log-origin, and a new key"
@@ -275,7 +280,7 @@ impl Refusal {
             Self::DatabaseName { .. } => "database_name",
             Self::NotRestored { .. } => "not_restored",
             Self::Contradicted { .. } => "contradicted",
-            Self::UnknownLoss => "unknown_loss",
+            Self::UnknownLoss { .. } => "unknown_loss",
             Self::LogLost { .. } => "log_lost",
             Self::LogRewritten { .. } => "log_rewritten",
             Self::OtherDatabase { .. } => "other_database",

@@ -73,6 +73,8 @@ pub enum Kept {
     Monthly,
     /// It is not believed: a person should look at it before it goes.
     Refused,
+    /// It was taken by a clock that was ahead.
+    Ahead,
 }
 
 impl Fate {
@@ -89,6 +91,7 @@ impl Fate {
             Self::Keep(Kept::Weekly) => "kept: stands for its week",
             Self::Keep(Kept::Monthly) => "kept: stands for its month",
             Self::Keep(Kept::Refused) => "kept: it is not believed, and somebody should look at it",
+            Self::Keep(Kept::Ahead) => "kept: it was taken by a clock that was ahead, and somebody should look at it",
             Self::Surplus => "goes: no rule keeps it",
             Self::TooOld => "goes: older than the maximum age",
         }
@@ -101,7 +104,13 @@ impl Fate {
     }
 }
 
-/// Decides about every backup. A refused one takes nobody's place, and is itself kept until it is too old.
+/// Those of which a person has to say what they are worth.
+const fn is_doubtful(standing: Standing) -> bool {
+    matches!(standing, Standing::Refused | Standing::Ahead)
+}
+
+/// Decides about every backup. A refused one takes nobody's place, and is itself kept until it is too old; so is one whose
+/// time is ahead of the clock, whatever that was.
 #[must_use]
 pub fn fates(rows: &[Row], retention: &Retention, now: OffsetDateTime) -> Vec<(BackupId, Fate)> {
     let age_max = Duration::days(i64::from(retention.age_days_max));
@@ -115,7 +124,7 @@ pub fn fates(rows: &[Row], retention: &Retention, now: OffsetDateTime) -> Vec<(B
         .map(|row| {
             let too_old = row.taken_at.is_some_and(|at| now - at > age_max);
             let place = match row.taken_at {
-                Some(at) if row.standing != Standing::Refused && !too_old => places.take(at),
+                Some(at) if !is_doubtful(row.standing) && !too_old => places.take(at),
                 _ => None,
             };
             let fate = match (sacred.contains(&row.id), too_old, row.standing) {
@@ -123,6 +132,7 @@ pub fn fates(rows: &[Row], retention: &Retention, now: OffsetDateTime) -> Vec<(B
                 (true, false, _) => Fate::Keep(Kept::Verified),
                 (false, true, _) => Fate::TooOld,
                 (false, false, Standing::Refused) => Fate::Keep(Kept::Refused),
+                (false, false, Standing::Ahead) => Fate::Keep(Kept::Ahead),
                 (false, false, _) => place.map_or(Fate::Surplus, Fate::Keep),
             };
             (row.id.clone(), fate)
@@ -259,6 +269,15 @@ mod tests {
     }
 
     #[test]
+    fn one_of_tomorrow_takes_nobodys_place_either() {
+        let one = Retention { last: 1, daily: 0, weekly: 0, monthly: 0, age_days_max: 30 };
+        let rows =
+            [row(2, Standing::Verified, now()), row(1, Standing::Verified, now()), row(-1, Standing::Ahead, now())];
+        let fates: Vec<Fate> = fates(&rows, &one, now()).into_iter().map(|(_, fate)| fate).collect();
+        assert_eq!(fates, [Fate::Keep(Kept::Verified), Fate::Keep(Kept::Verified), Fate::Keep(Kept::Ahead)]);
+    }
+
+    #[test]
     fn days_weeks_and_months_each_keep_their_newest() {
         let rules = Retention { last: 2, daily: 3, weekly: 4, monthly: 3, age_days_max: 180 };
         let rows: Vec<Row> = (0..200).rev().map(|days| row(days, Standing::Unverified, now())).collect();
@@ -275,11 +294,11 @@ mod tests {
     #[test]
     fn nothing_that_stays_is_too_old_but_the_last_proofs() {
         for seed in 0..200_u64 {
-            let standings = [Standing::Refused, Standing::Unverified, Standing::Verified];
+            let standings = [Standing::Refused, Standing::Ahead, Standing::Unverified, Standing::Verified];
             let rows: Vec<Row> = (0..40)
                 .map(|n| {
                     let mixed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(n * 1_442_695_040_888_963);
-                    row(i64::try_from(mixed >> 55).expect("small"), standings[(mixed >> 20) as usize % 3], now())
+                    row(i64::try_from(mixed >> 55).expect("small"), standings[(mixed >> 20) as usize % 4], now())
                 })
                 .collect();
             let rules = Retention::default();

@@ -64,8 +64,8 @@ impl Deployer<'_> {
     /// passes the gate like any candidate: nothing else tells whether they ever did.
     pub(super) fn running(&self, serving: &Serving, settings: &Settings) -> Result<Vec<Instance>, Trouble> {
         let wanted = serving.instances.len().max(1);
-        let ends = |instance: &Instance| matches!(self.runtime.condition(instance), Ok(Condition::Ended(_)));
-        let (ended, mut alive): (Vec<_>, Vec<_>) = self.instances_of(&serving.tag)?.into_iter().partition(ends);
+        let (ended, mut alive): (Vec<_>, Vec<_>) =
+            self.instances_of(&serving.tag)?.into_iter().partition(|instance| self.has_ended(instance));
         if alive.len() < wanted {
             self.close_stale_slots()?;
             for instance in &ended {
@@ -83,6 +83,10 @@ impl Deployer<'_> {
             self.prove_fit("converge", &serving.tag, instance, settings)?;
         }
         Ok(alive)
+    }
+
+    fn has_ended(&self, instance: &Instance) -> bool {
+        matches!(self.runtime.condition(instance), Ok(Condition::Ended(_)))
     }
 
     /// The instances of `web` from a tag.
@@ -109,7 +113,7 @@ impl Deployer<'_> {
     /// next, and that one would get requests before its gate.
     pub(super) fn close_stale_slots(&self) -> Result<(), Trouble> {
         let mut alive = self.runtime.instances(Service::Web)?;
-        alive.retain(|instance| !matches!(self.runtime.condition(instance), Ok(Condition::Ended(_))));
+        alive.retain(|instance| !self.has_ended(instance));
         for slot in self.edge.slots()? {
             if slot.admission != Admission::Maintenance && !alive.iter().any(|instance| slot.is_of(instance)) {
                 self.note(format!("{} led to {}:{}, where nobody is", slot.name, slot.address, slot.port));
@@ -144,15 +148,23 @@ impl Deployer<'_> {
         Ok(())
     }
 
-    /// Has a role played by this release, and by no other one. They hand over by lease.
+    /// Has a role played by this release, and by no other one. They hand over by lease. One that is there may have been
+    /// started by a deployer that died before it had seen it ready: it is asked before another one ends.
     pub(super) fn replace_role(&self, role: Service, tag: &str, settings: &Settings) -> Result<(), Trouble> {
         let (mine, others): (Vec<_>, Vec<_>) =
             self.runtime.instances(role)?.into_iter().partition(|instance| instance.tag == tag);
-        if mine.is_empty() {
+        let (ended, mut mine): (Vec<_>, Vec<_>) = mine.into_iter().partition(|instance| self.has_ended(instance));
+        for instance in &ended {
+            self.runtime.stop(instance, Duration::ZERO)?;
+        }
+        let missing = mine.is_empty();
+        if missing {
             self.runtime.start(role, tag, 1)?;
-            let mut started = self.runtime.instances(role)?;
-            started.retain(|instance| instance.tag == tag);
-            self.wait_healthy(role.name(), &started, settings)?;
+            mine = self.runtime.instances(role)?;
+            mine.retain(|instance| instance.tag == tag);
+        }
+        if missing || !others.is_empty() {
+            self.wait_healthy(role.name(), &mine, settings)?;
         }
         for instance in others {
             self.runtime.stop(&instance, Duration::from_secs(settings.drain_s_max))?;

@@ -47,7 +47,7 @@ impl Deployer<'_> {
             },
             _ => {
                 let release = self.store.next_release()?;
-                (release, tag_of(&plan.reference, release, &plan.image_id))
+                (release, tag_of(self.project, &plan.reference, release, &plan.image_id))
             }
         };
         let at = self.pace.wall();
@@ -145,7 +145,8 @@ impl Deployer<'_> {
         self.teller.tell(Event::TurnsBack { why: why.clone() });
         // A journal that cannot be written must not keep the old release from coming back.
         let written = journal.write(&Entry::Turned { why: why.clone() });
-        let undone = self.put_back(begun).and(written);
+        let put_back = if at.is_before_start() { Ok(()) } else { self.put_back(begun) };
+        let undone = put_back.and(written);
         if let Err(worse) = undone {
             return self.stuck(begun, &Trouble::new(format!("{why}\nPutting it back failed, too: {worse}")));
         }

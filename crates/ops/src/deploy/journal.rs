@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::Kind;
 use super::release::{Abilities, ReleaseId, Serving};
-use super::state::{Store, append};
+use super::state::{Store, append, write_whole};
 use super::step::Step;
 use crate::exit::Trouble;
 
@@ -103,13 +103,15 @@ impl Told {
 }
 
 impl Journal {
-    /// Begins the journal of an operation.
+    /// Begins the journal of an operation. It is there with its first line or not at all: whoever only looks holds no lock.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn begin(store: &Store, begun: &Begun) -> Result<Self, Trouble> {
         let journal = Self::of(store, &begun.op);
-        journal.write(&Entry::Began(Box::new(begun.clone())))?;
+        let line = serde_json::to_string(&Entry::Began(Box::new(begun.clone())))?;
+        let written = write_whole(&journal.path, format!("{line}\n").as_bytes());
+        written.map_err(|error| Trouble::from(error).while_doing("beginning the journal"))?;
         Ok(journal)
     }
 
@@ -127,12 +129,16 @@ impl Journal {
         append(&self.path, &serde_json::to_string(entry)?).map_err(|trouble| trouble.while_doing("writing the journal"))
     }
 
-    /// Reads it. `None` when not even its first line is whole: then nothing had begun.
+    /// Reads it. `None` when it is not there, or not even its first line is whole: then nothing had begun.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn read(&self) -> Result<Option<Told>, Trouble> {
-        let text = fs::read_to_string(&self.path)?;
+        let text = match fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
         // The last line may have been torn by the crash; then what it says had not begun.
         let mut entries = text.lines().filter_map(|line| serde_json::from_str(line).ok());
         let Some(Entry::Began(begun)) = entries.next() else { return Ok(None) };
@@ -153,18 +159,56 @@ impl Journal {
     }
 }
 
-/// The operation that has not ended, if there is one. A journal without a first line is swept away.
+/// The operation that has not ended, if there is one. Changes nothing.
 ///
 /// # Errors
 /// When a journal cannot be read.
 pub fn unfinished(store: &Store) -> Result<Option<Told>, Trouble> {
     for op in store.journals()?.into_iter().rev() {
-        let journal = Journal::of(store, &op);
-        match journal.read()? {
-            Some(told) if told.ended.is_none() => return Ok(Some(told)),
-            Some(_) => {}
-            None => fs::remove_file(&journal.path)?,
+        if let Some(told) = Journal::of(store, &op).read()?.filter(|told| told.ended.is_none()) {
+            return Ok(Some(told));
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::Settings;
+    use super::*;
+
+    fn begun() -> Begun {
+        Begun {
+            op: "20260101T000000Z-deploy-rel-1".into(),
+            kind: Kind::Deploy,
+            release: ReleaseId(1),
+            reference: "myapp:prod".into(),
+            image_id: "sha256:aa".into(),
+            tag: "myapp:rel-1-aa".into(),
+            abilities: Abilities::default(),
+            from: None,
+            warm: None,
+            instances: 1,
+            steps: Step::DEPLOY.to_vec(),
+            settings: Settings::default(),
+            at: "2026-01-01T00:00:00Z".into(),
+            by: "anna".into(),
+        }
+    }
+
+    #[test]
+    fn a_journal_begins_whole_and_whoever_only_looks_removes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).expect("a store");
+        // What an older deployer left that died while it wrote its first line.
+        let torn = store.root().join("journal/20251231T000000Z-deploy-rel-1.jsonl");
+        fs::write(&torn, "{\"entry\":\"beg").expect("written");
+        assert_eq!(unfinished(&store).expect("readable"), None);
+        assert!(torn.exists(), "whoever looks holds no lock");
+        let journal = Journal::begin(&store, &begun()).expect("written");
+        journal.write(&Entry::Begin { step: Step::Pin }).expect("written");
+        let told = unfinished(&store).expect("readable").expect("one has not ended");
+        assert_eq!((told.begun, told.under_way), (begun(), Some(Step::Pin)));
+        assert_eq!(Journal::of(&store, "gone").read().expect("no trouble"), None);
+    }
 }

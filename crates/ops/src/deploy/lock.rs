@@ -4,11 +4,16 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::state::{Store, write_whole};
 use crate::exit::{Exit, Trouble};
+
+/// How often the lock is tried.
+const TRIES_MAX: u32 = 20;
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// `lock.json`: who has it. For people; nothing is decided by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +63,7 @@ impl Lock {
     pub fn take(store: &Store, holder: &Holder) -> Result<Self, Trouble> {
         let file = open(store)?;
         let note = store.root().join("lock.json");
-        if file.try_lock().is_err() {
+        if !taken_soon(&file) {
             let who = match Self::holder(store) {
                 Some(one) => {
                     format!("{} (process {}) is at work here since {}: {}", one.by(), one.pid, one.since, one.command)
@@ -76,7 +81,7 @@ impl Lock {
     #[must_use]
     pub fn status(store: &Store) -> Option<Holder> {
         let taken = open(store).is_ok_and(|file| {
-            let taken = file.try_lock().is_err();
+            let taken = file.try_lock_shared().is_err();
             if !taken {
                 free(&file);
             }
@@ -95,6 +100,16 @@ impl Drop for Lock {
         let _ = fs::remove_file(&self.note);
         free(&self.file);
     }
+}
+
+/// Whoever asks for the status has it for a moment.
+fn taken_soon(file: &File) -> bool {
+    (0..TRIES_MAX).any(|tried| {
+        if tried > 0 {
+            std::thread::sleep(TRY_AGAIN_AFTER);
+        }
+        file.try_lock().is_ok()
+    })
 }
 
 /// Gives the lock back by name. Closing the file would not do: a child that another thread is starting has a copy of
@@ -125,6 +140,22 @@ mod tests {
         assert!(refused.what.contains("at work here since 2026-01-01"), "{}", refused.what);
         drop(lock);
         Lock::take(&store, &holder).expect("it is free again");
+    }
+
+    #[test]
+    fn whoever_only_looks_keeps_nobody_from_the_lock() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).expect("a store");
+        let looking = open(&store).expect("a file");
+        looking.try_lock_shared().expect("it is free");
+        assert_eq!(Lock::status(&store), None, "two may look at once");
+        let done = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(30));
+            free(&looking);
+        });
+        let holder = Holder::this_process("deploy", "2026-01-01T00:00:00Z".into());
+        Lock::take(&store, &holder).expect("it is waited for");
+        done.join().expect("it ends");
     }
 
     #[test]

@@ -44,8 +44,8 @@ pub use plan::{DatabaseState, Kind, Pending, Plan, Settings, TableLock};
 pub use prune::prunable;
 pub use recover::Recovered;
 pub use release::{Abilities, Instance, Release, ReleaseId, Serving, tag_of};
-pub(crate) use state::write_whole;
 pub use state::{Deed, State, Store};
+pub(crate) use state::{rewrite_whole, write_whole};
 pub use step::Step;
 
 use crate::edge::Edge;

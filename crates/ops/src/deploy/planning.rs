@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::plan::{DatabaseState, Kind, Plan, Settings};
 use super::release::{Release, ReleaseId};
-use super::state::State;
+use super::state::{State, ancestors};
 use super::step::Step;
 use super::{Deployer, LOOK_MAX, unfinished};
 use crate::exit::{Exit, Trouble};
@@ -195,12 +195,20 @@ impl Deployer<'_> {
         }
     }
 
-    /// The release that a rollback leads to when none is named: by number, never by time, the last one below what serves
-    /// whose image is there. Before it, why each one above it cannot come back.
+    /// The release that a rollback leads to when none is named, whose image is there: the one that served when this one was
+    /// deployed, the one before that, and so on, so that one that was rolled back from is passed by; then by number, never
+    /// by time, those below what serves. With it, why each one before it cannot come back.
     pub(super) fn default_target(&self, state: &State) -> Result<(Option<Release>, Vec<String>), Trouble> {
-        let serving = state.serving.as_ref().map(|serving| serving.release);
+        let Some(serving) = state.serving.as_ref().map(|serving| serving.release) else {
+            return Ok((None, Vec::new()));
+        };
+        let line: Vec<ReleaseId> = ancestors(&self.store.history()?, serving).collect();
+        let mut targets = self.targets(state)?;
+        targets.retain(|release| release.release < serving);
+        // The sort is stable: whoever is not in the line stays in the order of numbers, behind it.
+        targets.sort_by_key(|target| line.iter().position(|one| *one == target.release).unwrap_or(usize::MAX));
         let mut gone = Vec::new();
-        for release in self.targets(state)?.into_iter().filter(|release| Some(release.release) < serving) {
+        for release in targets {
             match self.lacks_image(&release)? {
                 Some(why) => gone.push(why),
                 None => return Ok((Some(release), gone)),

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use super::release::{Release, ReleaseId};
-use super::state::{Deed, State};
+use super::state::{Deed, State, ancestors};
 
-/// The releases that may go: not among the newest `kept` that ever served, not named in the state. One that never
-/// served goes as soon as a later one does.
+/// The releases that may go: not among the newest `kept` that ever served, not named in the state, and not what a rollback
+/// of what serves leads to. One that never served goes as soon as a later one does.
 #[must_use]
 pub fn prunable(releases: &[Release], history: &[Deed], state: &State, kept: usize) -> Vec<ReleaseId> {
-    let named: BTreeSet<ReleaseId> = state.serving.iter().chain(&state.warm).map(|one| one.release).collect();
+    let serving = state.serving.as_ref().map(|serving| serving.release);
+    let before = serving.and_then(|serving| ancestors(history, serving).next());
+    let named: BTreeSet<ReleaseId> = state.warm.iter().map(|one| one.release).chain(serving).chain(before).collect();
     let served: BTreeSet<ReleaseId> =
         history.iter().filter(|deed| deed.outcome == "committed").map(|deed| deed.release).collect();
     let newest: BTreeSet<ReleaseId> = served.iter().rev().take(kept).copied().collect();
@@ -80,6 +82,15 @@ mod tests {
                 prop_assert!(!gone.contains(&ReleaseId(*wanted)), "rel-{wanted} is a rollback's target");
             }
         }
+    }
+
+    #[test]
+    fn what_served_before_stays_however_many_bad_ones_came_between() {
+        let releases: Vec<Release> = (1..=5).map(release).collect();
+        let after_1 = |number| Deed { from: Some(ReleaseId(1)), ..deed(number, "committed") };
+        let history = [deed(1, "committed"), after_1(2), after_1(3), after_1(4), after_1(5)];
+        let state = State { serving: Some(serving(5)), ..State::default() };
+        assert_eq!(prunable(&releases, &history, &state, 2), [ReleaseId(2), ReleaseId(3)]);
     }
 
     #[test]

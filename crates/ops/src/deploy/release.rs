@@ -57,7 +57,7 @@ pub struct Release {
     pub image_id: String,
     /// What it was called when it was deployed, e.g. `myapp:prod`.
     pub reference: String,
-    /// The tag that keeps it, e.g. `myapp:rel-7-3e9d61c4`.
+    /// The tag that keeps it, e.g. `myapp:rel-7-3e9d61c4-domicile`; without the cell where an older deployer made it.
     pub tag: String,
     /// What the program in it can do.
     pub abilities: Abilities,
@@ -65,9 +65,12 @@ pub struct Release {
     pub pinned_at: String,
 }
 
-/// The tag that keeps an image for a release: never moved, never reused.
+/// What of a cell's name a tag holds, in letters: a tag has at most 128.
+const CELL_LETTERS_MAX: usize = 64;
+
+/// The tag that keeps an image for a release of a cell: never moved, never reused, and no other cell's on this host.
 #[must_use]
-pub fn tag_of(reference: &str, release: ReleaseId, image_id: &str) -> String {
+pub fn tag_of(project: &str, reference: &str, release: ReleaseId, image_id: &str) -> String {
     // A colon before the last slash is a registry's port.
     let repository = match reference.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => repository,
@@ -75,7 +78,9 @@ pub fn tag_of(reference: &str, release: ReleaseId, image_id: &str) -> String {
     };
     let digest = image_id.rsplit(':').next().unwrap_or(image_id);
     let short = digest.get(..8).unwrap_or(digest);
-    format!("{repository}:{release}-{short}")
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '-' };
+    let cell: String = project.chars().map(plain).take(CELL_LETTERS_MAX).collect();
+    format!("{repository}:{release}-{short}-{cell}")
 }
 
 /// A process or container that runs a release.
@@ -109,11 +114,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_names_release_and_image_and_keeps_the_registry() {
+    fn a_tag_names_release_image_and_cell_and_keeps_the_registry() {
         let id = "sha256:3e9d61c4aa";
-        assert_eq!(tag_of("myapp:prod", ReleaseId(42), id), "myapp:rel-42-3e9d61c4");
-        assert_eq!(tag_of("myapp", ReleaseId(1), "abc"), "myapp:rel-1-abc");
-        assert_eq!(tag_of("host:5000/team/myapp", ReleaseId(2), id), "host:5000/team/myapp:rel-2-3e9d61c4");
+        assert_eq!(tag_of("eu", "myapp:prod", ReleaseId(42), id), "myapp:rel-42-3e9d61c4-eu");
+        assert_eq!(tag_of("a cell", "myapp", ReleaseId(1), "abc"), "myapp:rel-1-abc-a-cell");
+        assert_eq!(tag_of("eu", "host:5000/team/myapp", ReleaseId(2), id), "host:5000/team/myapp:rel-2-3e9d61c4-eu");
     }
 
     #[test]

@@ -61,6 +61,13 @@ impl Step {
     pub const ROLLBACK: [Self; 7] =
         [Self::Start, Self::Gate, Self::Switch, Self::Bake, Self::Roles, Self::Drain, Self::Commit];
 
+    /// Whether the step comes before the first that touches an instance or a slot of the edge: when it fails, nothing has
+    /// to be put back, and before the first release there may be no edge yet that could be asked.
+    #[must_use]
+    pub const fn is_before_start(self) -> bool {
+        matches!(self, Self::Pin | Self::Stores | Self::Backup | Self::Expand | Self::OldSmoke)
+    }
+
     /// Whether the step comes after the point at which the new release has been proven: from here on a failure does not
     /// turn back by itself.
     #[must_use]

@@ -224,6 +224,9 @@ impl Deployer<'_> {
     fn roles(&self, begun: &Begun) -> Result<(), Trouble> {
         for role in self.runtime.roles() {
             self.replace_role(role, &begun.tag, &begun.settings)?;
+            let mut playing = self.runtime.instances(role)?;
+            playing.retain(|instance| instance.tag == begun.tag);
+            self.wait_healthy(role.name(), &playing, &begun.settings)?;
         }
         // Meanwhile nobody has looked at the gateways, and after this the old ones go.
         self.wait_healthy("roles", &self.instances_of(&begun.tag)?, &begun.settings)
@@ -283,15 +286,16 @@ impl Deployer<'_> {
             let names = prunable(&releases, &history, &state, begun.settings.releases_kept);
             Ok(releases.into_iter().filter(|release| names.contains(&release.release)).collect())
         };
-        let removed = gone().and_then(|gone| {
-            for release in gone {
-                self.runtime.unpin(&release.tag)?;
-                self.store.forget_release(release.release)?;
-            }
-            Ok(())
-        });
-        if let Err(trouble) = removed {
+        let gone = gone().unwrap_or_else(|trouble| {
             self.note(format!("old releases were not removed: {trouble}"));
+            Vec::new()
+        });
+        // Each for itself: an image that somebody still uses keeps no other one.
+        for release in gone {
+            let removed = self.runtime.unpin(&release.tag).and_then(|()| self.store.forget_release(release.release));
+            if let Err(trouble) = removed {
+                self.note(format!("{} was not removed: {trouble}", release.release));
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Each has a process group of its own: who presses Ctrl-C asks the deployer to stop, and it is the deployer that ends the
 //! step under way and turns back. In the terminal's own group the program of that step would die instead, and its lease.
 
-use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 
 use super::{Held, Ran};
@@ -23,11 +24,28 @@ const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(3);
 /// How long a lease may take to be given.
 const LEASE_MAX: Duration = Duration::from_secs(60);
 
+/// How long a program that somebody still has open for writing may stay so.
+const BUSY_MAX: Duration = Duration::from_secs(5);
+
+/// Starts a program. One that was written a moment ago is tried again for a while: a child that another thread is
+/// starting has a copy of the descriptor it was written by, between fork and exec, and so long nobody may run it.
+pub(super) fn spawn(command: &mut Command) -> io::Result<Child> {
+    let begun = Instant::now();
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && begun.elapsed() < BUSY_MAX => {
+                thread::sleep(POLL);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Runs a program to its end.
 pub(super) fn run(mut command: Command, patience: Duration) -> Result<Ran, Trouble> {
     let name = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let mut child = command.spawn().map_err(|e| Trouble::new(format!("{name} cannot be run: {e}")))?;
+    let mut child = spawn(&mut command).map_err(|e| Trouble::new(format!("{name} cannot be run: {e}")))?;
     let (out, err) = (reader(child.stdout.take()), reader(child.stderr.take()));
     let begun = Instant::now();
     let status = loop {
@@ -35,8 +53,7 @@ pub(super) fn run(mut command: Command, patience: Duration) -> Result<Ran, Troub
             break status;
         }
         if begun.elapsed() > patience {
-            let _ = child.kill();
-            let _ = child.wait();
+            end_group(&mut child);
             return Err(Trouble::of(Exit::Unreachable, format!("{name} did not end within {} s", patience.as_secs())));
         }
         thread::sleep(POLL);
@@ -44,6 +61,15 @@ pub(super) fn run(mut command: Command, patience: Duration) -> Result<Ran, Troub
     let text = |reader: JoinHandle<String>| reader.join().unwrap_or_default();
     let signal = std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0);
     Ok(Ran { code: status.code().unwrap_or(128 + signal), stdout: text(out), stderr: text(err) })
+}
+
+/// Ends a program and everything that it started: its group is its own.
+fn end_group(child: &mut Child) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 fn reader(stream: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
@@ -77,7 +103,7 @@ struct Keeper {
 /// Starts `ops lease` and waits for its first word.
 pub(super) fn hold(mut command: Command) -> Result<Box<dyn Held>, Trouble> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
-    let mut child = command.spawn()?;
+    let mut child = spawn(&mut command)?;
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = Arc::clone(&stop);
@@ -149,13 +175,15 @@ impl Drop for Keeper {
             }
             thread::sleep(POLL);
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        end_group(&mut self.child);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
     use super::*;
 
     fn shell(script: &str) -> Command {
@@ -173,9 +201,42 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_is_still_open_for_writing_is_run_as_soon_as_it_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("program");
+        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o755).open(&path).expect("new");
+        file.write_all(b"#!/bin/sh\necho ran\n").expect("written");
+        let closing = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(100));
+            drop(file);
+        });
+        let ran = run(Command::new(&path), Duration::from_secs(60)).expect("it runs");
+        assert_eq!(ran.stdout.trim(), "ran");
+        closing.join().expect("closed");
+    }
+
+    #[test]
     fn a_program_that_does_not_end_is_ended() {
         let late = run(shell("exec sleep 600"), Duration::from_millis(50)).expect_err("it is late");
         assert_eq!(late.exit, Exit::Unreachable);
+    }
+
+    #[test]
+    fn what_a_program_that_does_not_end_has_started_ends_with_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pid = folder.path().join("pid");
+        let script = format!("sleep 600 & echo $! >{}; wait", pid.display());
+        run(shell(&script), Duration::from_millis(300)).expect_err("it is late");
+        let pid = std::fs::read_to_string(pid).expect("it began");
+        let begun = Instant::now();
+        let runs = || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+        };
+        while runs() && begun.elapsed() < Duration::from_secs(60) {
+            thread::sleep(POLL);
+        }
+        assert!(!runs(), "nobody would wait for it");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::files::{compose_api, condition, services, with_variable};
 pub use super::files::{project_of, variables};
 use super::{Attendant, Condition, Held, Image, Ran, Runtime, Service, child};
-use crate::deploy::{Abilities, Instance, write_whole};
+use crate::deploy::{Abilities, Instance, rewrite_whole};
 use crate::exit::{Exit, Trouble};
 
 /// How long a Docker command may take that only looks.
@@ -369,7 +369,7 @@ impl Runtime for ComposeRuntime {
         };
         let changed = with_variable(&text, "DOMICILE_IMAGE", tag);
         if changed != text {
-            write_whole(&self.env_file, changed.as_bytes())?;
+            rewrite_whole(&self.env_file, changed.as_bytes())?;
         }
         Ok(())
     }

@@ -73,6 +73,10 @@ async fn create_all(args: &cli::BackupCreate) -> Result<ExitCode, Failure> {
     let order = Order { kind, release, verify_inline: !args.no_verify };
     let watch = Watch::new();
     let (mut worst, mut rows) = (Worst::Nothing, Vec::new());
+    // Before anything can go wrong: a database whose backups never succeed is one that an alert has to see.
+    for source in &sources {
+        note_proofs(&config, source).await;
+    }
     // One after the other: what a backup costs a region, it costs it alone.
     for source in &sources {
         let made = create(source, &order, &|name, step| watch.step(name, &step)).await;
@@ -191,6 +195,9 @@ fn reason(one: &Backup) -> Option<String> {
     }
     match one.verdicts.last().map(|verdict| &verdict.outcome) {
         Some(backup::Outcome::Refused { sentence, .. }) => Some(sentence.clone()),
+        _ if one.standing() == Standing::Ahead => Some(
+            "its time is later than now: a clock was wrong then, or is now; it is restored by its --id only".into(),
+        ),
         _ => None,
     }
 }
@@ -323,12 +330,17 @@ async fn rekey(args: &cli::BackupRekey) -> Result<ExitCode, Failure> {
 /// Notes what is proven now, for the metrics. Best effort: the backups themselves say it, too.
 async fn note_proofs(config: &Config, source: &Source) {
     let state = &super::drill::state_folder(config);
-    let Ok(catalog) = Catalog::read(source).await else { return };
     let seconds = |at: Option<OffsetDateTime>| at.map(OffsetDateTime::unix_timestamp);
-    let (taken, verified) = (seconds(catalog.taken_at()), seconds(catalog.verified_at()));
+    // A place that cannot be read shows nothing, and what was noted before stays.
+    let catalog = Catalog::read(source).await.ok();
+    let shown = catalog.map(|catalog| (seconds(catalog.taken_at()), seconds(catalog.verified_at())));
+    let (taken, verified) = shown.unwrap_or_default();
     let noted = Proofs::change(state, |proofs| proofs.note_backups(&source.database.to_string(), taken, verified));
-    if let Err(error) = noted {
-        print::note(format!("{}: what was proven cannot be noted in {}: {error}", source.database, state.display()));
+    match noted {
+        Ok(damage) => damage.into_iter().for_each(print::note),
+        Err(error) => {
+            print::note(format!("{}: what was proven cannot be noted in {}: {error}", source.database, state.display()))
+        }
     }
 }
 

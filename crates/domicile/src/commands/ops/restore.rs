@@ -49,7 +49,7 @@ async fn restore_one(source: &Source, args: &cli::BackupRestore) -> anyhow::Resu
         return Err(anyhow!("say where to: --to DATABASE, or --to-scratch"));
     }
     let plan = restore::plan(source, id.as_ref(), args.to.as_deref()).await?;
-    // A scratch copy is closed, beside everything and soon gone: nothing needs to be thought over.
+    // A scratch copy is closed and beside everything: nothing needs to be thought over but that somebody drops it.
     let done = args.yes || args.to_scratch;
     if done {
         let watch = Watch::new();
@@ -63,12 +63,12 @@ async fn restore_one(source: &Source, args: &cli::BackupRestore) -> anyhow::Resu
             "rows": plan.manifest.rows(), "restored": done }),
         )?;
     } else {
-        say(source, &plan, done);
+        say(source, &plan, done, args.to_scratch);
     }
     Ok(())
 }
 
-fn say(source: &Source, plan: &Plan, done: bool) {
+fn say(source: &Source, plan: &Plan, done: bool, scratch: bool) {
     let Plan { id, manifest, database } = plan;
     let verb = if done { "Restored" } else { "Would restore" };
     let age = id.taken_at().map_or_else(|| "of unknown age".into(), |at| format!("{} old", words(clock() - at)));
@@ -79,6 +79,12 @@ fn say(source: &Source, plan: &Plan, done: bool) {
         manifest.tables.len(),
         if done { "; every count and sum is the same" } else { "" },
     ));
+    if done && scratch {
+        print::line(format!(
+            "It is closed, holds personal data, and stays until it is dropped: DROP DATABASE {database} on the region's server."
+        ));
+        return;
+    }
     match (done, &source.database) {
         (false, _) => print::line("Nothing was done: add --yes."),
         (true, DatabaseName::Region(region)) => print::line(format!(
@@ -154,7 +160,10 @@ fn say_opened(found: &Findings, database: &str) {
     ));
     match (&found.lost, &found.new_origin) {
         (None, _) => {
-            print::line(format!("The log of {} continues what was signed: nothing of it was lost.", found.origin));
+            print::line(format!(
+                "The log of {} continues what was signed, and nobody saw more of it than its {} entries: it goes on behind them.",
+                found.origin, found.restored_size
+            ));
         }
         (Some(lost), new) => {
             print::line(format!(

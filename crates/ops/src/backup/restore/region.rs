@@ -113,20 +113,21 @@ pub async fn open(source: &Source, opening: &Opening<'_>, dry_run: bool) -> Resu
 /// The positions of the log that others have seen, or may have, and the restored database does not have.
 async fn lost(dsn: &SecretString, size: u64, opening: &Opening<'_>) -> Result<Option<std::ops::Range<u64>>, Error> {
     let seen_end = opening.seen.map(|seq| seq.saturating_add(1));
-    let Some((signed, root)) = opening.signed else {
-        // Nothing was ever signed, so nobody but the operator can say how long the log was.
-        let end = seen_end.ok_or(Refusal::UnknownLoss)?;
+    if let Some((signed, root)) = opening.signed.filter(|(signed, _)| *signed <= size)
+        && admin::log_root_at(dsn, signed).await? != Some(root)
+    {
+        return Err(Refusal::LogRewritten { size: signed }.into());
+    }
+    let Some((signed, _)) = opening.signed.filter(|(signed, _)| *signed > size) else {
+        // Nothing was ever signed, or no more than is here: a signer that stood still remembers nothing of what was
+        // written and seen meanwhile. Nobody but the operator can say how long the log was.
+        let memory = match opening.signed {
+            None => "the signer's memory is not at hand".to_owned(),
+            Some((signed, _)) => format!("{signed} entries were signed, and {size} are here"),
+        };
+        let end = seen_end.ok_or(Refusal::UnknownLoss { memory })?;
         return Ok((end > size).then_some(size..end));
     };
-    if signed <= size {
-        let continues = admin::log_root_at(dsn, signed).await? == Some(root);
-        // As long as it was signed, and nobody saw more: nothing is lost but what nobody knows of.
-        return match (continues, seen_end.unwrap_or(0) > size) {
-            (true, false) => Ok(None),
-            (true, true) => Ok(Some(size..seen_end.unwrap_or(size + 1))),
-            (false, _) => Err(Refusal::LogRewritten { size: signed }.into()),
-        };
-    }
     // Between the last signature and the end a gateway may have answered more.
     let end = seen_end.unwrap_or(0).max(signed.saturating_add(opening.unsigned_margin));
     Ok(Some(size..end))

@@ -74,7 +74,7 @@ fn a_deployment_that_dies_anywhere_is_finished_or_put_back_to_exactly_one_servin
 
 #[test]
 fn a_bad_release_whose_undoing_dies_anywhere_is_undone_in_the_end() {
-    for flaw in [Flaw::NeverReady, Flaw::FivePercent, Flaw::Leaks, Flaw::BadMigration] {
+    for flaw in [Flaw::NeverReady, Flaw::RolesNeverReady, Flaw::FivePercent, Flaw::Leaks, Flaw::BadMigration] {
         dying_everywhere(
             &format!("{flaw:?}"),
             || cell(Some(flaw), 1, false),
@@ -109,8 +109,12 @@ fn a_first_release_that_dies_anywhere_leads_to_it_or_to_nothing() {
             if model.dying_at(effect, || model.deploy(&settings).is_ok()).is_some() {
                 break;
             }
-            let _ = model.recover(forward);
-            let serving = model.deployer().serving_now().expect("the edge answers");
+            if let Err(failure) = model.recover(forward) {
+                assert_ne!(failure.exit, Exit::NeedsHuman, "dead at effect {effect}: {failure}");
+            }
+            assert!(unfinished(&model.store).expect("journals").is_none(), "dead at effect {effect}: it has ended");
+            // Before its stores there is no edge that could lead anywhere.
+            let serving = model.deployer().serving_now().unwrap_or_default();
             let written = model.store.state().expect("a state").serving.map(|serving| serving.release);
             assert_eq!(serving, written.into_iter().collect::<Vec<_>>(), "dead at effect {effect}");
             assert_eq!(model.complaints(), Vec::<String>::new(), "dead at effect {effect}");

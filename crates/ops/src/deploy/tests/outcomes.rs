@@ -31,7 +31,8 @@ fn deployments_follow_each_other_without_a_gap_and_without_an_unproven_target() 
 fn a_bad_release_is_undone_by_itself_with_a_code_and_a_last_line_that_tell_so() {
     // While the roles are replaced the old gateways still run, and nobody but the last look sees how the new ones are.
     let late = [Flaw::SickFrom(Step::Roles), Flaw::EndsFrom(Step::Roles)];
-    let early = [Flaw::NeverReady, Flaw::FivePercent, Flaw::Dies, Flaw::Leaks, Flaw::BadMigration];
+    let early =
+        [Flaw::NeverReady, Flaw::RolesNeverReady, Flaw::FivePercent, Flaw::Dies, Flaw::Leaks, Flaw::BadMigration];
     for flaw in early.into_iter().chain(late) {
         let (model, settings) = served(1);
         if flaw == Flaw::Dies {
@@ -76,6 +77,43 @@ fn a_release_that_fails_while_the_old_one_is_to_go_waits_for_somebody_who_may_ha
         model.build("myapp:prod", "good", None);
         assert_eq!(model.deploy(&settings).expect("it serves"), ReleaseId(3));
     }
+}
+
+#[test]
+fn a_first_release_that_fails_before_there_is_an_edge_ends_and_the_next_attempt_serves() {
+    for step in [Step::Pin, Step::Stores] {
+        let model = Model::new();
+        let settings = Settings::default();
+        model.build("myapp:prod", "first", None);
+        model.obstruct(Some(step));
+        let failure = model.deploy(&settings).expect_err("a port is taken");
+        assert_eq!((failure.exit, failure.data.as_str()), (Exit::Unchanged, "unchanged"), "{step}: {failure}");
+        assert!(failure.what.contains("port 8080 is taken") && failure.serving.starts_with("nothing"), "{failure}");
+        assert_eq!(model.recover(true).expect("it has ended"), Recovered::Nothing, "{step}");
+        // A deployer that died there leaves no dead end either.
+        assert!(model.dying_at(1, || model.deploy(&settings).is_ok()).is_none_or(|served| !served));
+        if let Err(failure) = model.recover(false) {
+            assert_eq!(failure.exit, Exit::Aborted, "{step}: {failure}");
+        }
+        model.obstruct(None);
+        model.deploy(&settings).expect("it serves");
+        model.assert_exactly_one_serves("the cause is mended");
+    }
+}
+
+#[test]
+fn a_role_that_has_ended_plays_no_part_and_is_started_again() {
+    let (model, settings) = served(2);
+    let deployer = model.deployer();
+    deployer.runtime.crash("relay").expect("killed");
+    assert_eq!(model.running(Service::Relay), Vec::<String>::new());
+    let lock = Lock::take(&model.store, &deployer.holder).expect("nobody is at work");
+    deployer.reconcile(&lock).expect("it works");
+    drop(lock);
+    model.assert_exactly_one_serves("reconciled");
+    deployer.runtime.crash("relay").expect("killed");
+    model.rollback(None, &settings).expect("it serves");
+    assert_eq!(model.assert_exactly_one_serves("rolled back"), ReleaseId(1));
 }
 
 #[test]
@@ -198,6 +236,23 @@ fn a_rollback_leads_to_the_release_below_and_then_to_the_one_below_that() {
 }
 
 #[test]
+fn a_rollback_does_not_lead_to_a_release_that_was_rolled_back_from() {
+    let (model, settings) = served(3);
+    assert_eq!(model.rollback(None, &settings).expect("rel-3 was bad"), ReleaseId(2));
+    model.build("myapp:prod", "mended", None);
+    assert_eq!(model.deploy(&settings).expect("it serves"), ReleaseId(4));
+    assert_eq!(model.rollback(None, &settings).expect("it serves"), ReleaseId(2));
+    assert_eq!(model.rollback(None, &settings).expect("it serves"), ReleaseId(1));
+    // Where the better ones are gone, one that is there is better than none.
+    model.rollback(Some(ReleaseId(4)), &settings).expect("forward again");
+    model.lose(ReleaseId(2));
+    model.lose(ReleaseId(1));
+    let plan = model.deployer().plan_rollback(None, &settings).expect("one is there");
+    assert_eq!(plan.to, Some(ReleaseId(3)));
+    assert_eq!(model.assert_exactly_one_serves("forward"), ReleaseId(4));
+}
+
+#[test]
 fn a_warm_release_comes_back_without_being_started() {
     let (model, settings) = served(1);
     model.build("myapp:prod", "second", None);
@@ -264,6 +319,22 @@ fn old_releases_are_removed_and_rollback_targets_stay() {
     let kept: Vec<u64> = model.store.releases().expect("read").iter().map(|release| release.release.0).collect();
     assert_eq!(kept, [4, 5]);
     assert_eq!(model.rollback(None, &settings).expect("it serves"), ReleaseId(4));
+}
+
+#[test]
+fn an_old_release_that_cannot_be_removed_keeps_no_other_one_from_going() {
+    let model = Model::new();
+    let settings = Settings { releases_kept: 2, ..Settings::default() };
+    for number in 1..=5 {
+        model.build("myapp:prod", &format!("content{number}"), None);
+        model.deploy(&settings).expect("it serves");
+        if number == 1 {
+            model.use_elsewhere(ReleaseId(1));
+        }
+    }
+    let kept: Vec<u64> = model.store.releases().expect("read").iter().map(|release| release.release.0).collect();
+    assert_eq!(kept, [1, 4, 5]);
+    assert_eq!(model.assert_exactly_one_serves("pruned as far as possible"), ReleaseId(5));
 }
 
 #[test]

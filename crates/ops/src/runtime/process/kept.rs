@@ -2,6 +2,7 @@
 //! a number that was given to somebody else since is not mistaken for ours.
 
 use std::fs::{self, OpenOptions};
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -69,17 +70,25 @@ impl ProcessRuntime {
         self.root.join("logs").join(format!("{id}.log"))
     }
 
-    /// Starts a program that goes on when we end.
-    pub(super) fn launch(&self, mut command: Command, service: &str, instance: Instance) -> Result<(), Trouble> {
+    /// Starts a program that goes on when we end. It waits for a word before it begins, as the very process that is written
+    /// down meanwhile: whoever dies here leaves none behind that nobody knows of.
+    pub(super) fn launch(&self, program: &Command, service: &str, instance: Instance) -> Result<(), Trouble> {
         self.folder("logs")?;
         let log = OpenOptions::new().create(true).append(true).open(self.log(&instance.id))?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
-        let child = command.spawn().map_err(|e| Trouble::new(format!("{} cannot be started: {e}", instance.tag)))?;
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"read -r go && exec "$@" </dev/null"#, "sh"]);
+        command.arg(program.get_program()).args(program.get_args());
+        command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        let cannot = |e: std::io::Error| Trouble::new(format!("{} cannot be started: {e}", instance.tag));
+        let mut child = command.spawn().map_err(cannot)?;
         let pid = i32::try_from(child.id()).unwrap_or(0);
         let started = started(pid).unwrap_or(0);
-        let id = instance.id.clone();
-        let kept = Kept { service: service.to_owned(), instance, pid, started };
-        Ok(write_whole(&self.file(&id), &serde_json::to_vec_pretty(&kept)?)?)
+        let file = self.file(&instance.id);
+        let kept = Kept { service: service.to_owned(), instance: instance.clone(), pid, started };
+        write_whole(&file, &serde_json::to_vec_pretty(&kept)?)?;
+        let told = child.stdin.take().map(|mut word| word.write_all(b"go\n"));
+        told.unwrap_or(Ok(())).map_err(cannot)
     }
 
     pub(super) fn next_id(&self, service: &str) -> Result<String, Trouble> {

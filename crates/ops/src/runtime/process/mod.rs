@@ -149,7 +149,7 @@ impl Runtime for ProcessRuntime {
             command.env("EDGE_LISTEN", &self.edge_listen).env("EDGE_DIR", self.root.join("edge"));
             let instance =
                 Instance { id: "edge".into(), tag: "haproxy".into(), address: HOST.into(), port: 0, admin_port: 0 };
-            self.launch(command, "edge", instance)?;
+            self.launch(&command, "edge", instance)?;
         }
         let begun = Instant::now();
         while edge.say("show info").is_err() {
@@ -183,9 +183,9 @@ impl Runtime for ProcessRuntime {
     fn start(&self, service: Service, tag: &str, count: u32) -> Result<(), Trouble> {
         for _ in 0..count {
             let id = self.next_id(service.name())?;
-            let (port, admin_port) = (free_port()?, free_port()?);
+            let (port, admin_port) = free_ports()?;
             let instance = Instance { id, tag: tag.to_owned(), address: HOST.into(), port, admin_port };
-            self.launch(self.serving(service.name(), &instance), service.name(), instance)?;
+            self.launch(&self.serving(service.name(), &instance), service.name(), instance)?;
         }
         Ok(())
     }
@@ -249,7 +249,7 @@ impl Runtime for ProcessRuntime {
 
     fn revive(&self, service: &str) -> Result<(), Trouble> {
         for kept in self.kept()?.into_iter().filter(|kept| kept.service == service && !kept.is_alive()) {
-            self.launch(self.serving(&kept.service, &kept.instance), service, kept.instance)?;
+            self.launch(&self.serving(&kept.service, &kept.instance), service, kept.instance)?;
         }
         Ok(())
     }
@@ -259,8 +259,10 @@ impl Runtime for ProcessRuntime {
     }
 }
 
-fn free_port() -> Result<u16, Trouble> {
-    Ok(TcpListener::bind((HOST, 0))?.local_addr()?.port())
+/// Two ports that nobody has: both are held until both are known, so that they are two.
+fn free_ports() -> Result<(u16, u16), Trouble> {
+    let (one, other) = (TcpListener::bind((HOST, 0))?, TcpListener::bind((HOST, 0))?);
+    Ok((one.local_addr()?.port(), other.local_addr()?.port()))
 }
 
 /// The last lines of a log.
@@ -304,10 +306,14 @@ mod tests {
         }
     }
 
+    /// A child writes it: of a descriptor of ours, whatever another thread starts would have a copy for a moment, and
+    /// nobody may run what is open for writing.
     fn program(folder: &Path, script: &str) -> String {
         let path = folder.join("program");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+        let mut sh = Command::new("sh");
+        sh.args(["-c", r##"printf '#!/bin/sh\n%s\n' "$2" >"$1" && chmod 755 "$1""##, "sh"]).arg(&path).arg(script);
+        let ran = child::run(sh, Duration::from_secs(60)).expect("sh runs");
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
         path.to_string_lossy().into_owned()
     }
 
@@ -318,13 +324,33 @@ mod tests {
         let reference = program(folder.path(), r#"echo '{"version":"7","levels":{"region":9}}'"#);
         let image = runtime.image(&reference).expect("an image");
         assert_eq!(image.abilities.levels["region"], 9);
-        let tag = crate::deploy::tag_of(&reference, crate::deploy::ReleaseId(1), &image.id);
+        let tag = crate::deploy::tag_of("eu", &reference, crate::deploy::ReleaseId(1), &image.id);
         runtime.pin(&reference, &image.id, &tag).expect("pinned");
         program(folder.path(), "exit 1");
         assert_eq!(runtime.image(&tag).expect("it is kept"), image);
         assert!(runtime.pin(&reference, &image.id, &tag).is_err(), "the original is another one by now");
         runtime.unpin(&tag).expect("let go");
         runtime.unpin(&tag).expect("twice is fine");
+    }
+
+    #[test]
+    fn whoever_cannot_write_down_what_is_started_starts_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let runtime = runtime(folder.path());
+        let ran = folder.path().join("ran");
+        let tag = program(folder.path(), &format!("touch {}", ran.display()));
+        let instance = Instance { id: "web-1".into(), tag: tag.clone(), address: HOST.into(), port: 0, admin_port: 0 };
+        let folder_is_missing = runtime.launch(&Command::new(&tag), "web", instance.clone());
+        assert!(folder_is_missing.is_err());
+        sleep(Duration::from_millis(200));
+        assert!(!ran.exists(), "it heard no word");
+        runtime.folder("processes").expect("made");
+        runtime.launch(&Command::new(&tag), "web", instance).expect("started");
+        let begun = Instant::now();
+        while !ran.exists() && begun.elapsed() < Duration::from_secs(60) {
+            sleep(POLL);
+        }
+        assert!(ran.exists(), "it is written down, and runs");
     }
 
     #[test]

@@ -83,7 +83,7 @@ async fn named(args: &cli::DrillBreak, url: &str) -> anyhow::Result<Option<Repor
 fn guarded(config: &Config, region: &str, args: &cli::DrillBreak) -> anyhow::Result<()> {
     let aborts = args.mend_by.as_deref().unwrap_or("there is none: it has to mend itself, or give --mend");
     let proven = Proofs::read(&state_folder(config)).context("what was proven cannot be read").map(|proofs| {
-        let verified = proofs.verified.get(region);
+        let verified = proofs.verified.get(region).filter(|at| **at > 0);
         verified.map(|at| clock().unix_timestamp() - at)
     });
     let cli::DrillVictim { production, confirm, .. } = &args.victim;

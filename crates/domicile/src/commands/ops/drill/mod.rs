@@ -60,6 +60,8 @@ async fn of_backups(kind: Kind, args: &cli::DrillBackups, probe: Option<&str>) -
     let targets = targets(&args.targets, drill::usual_targets());
     let watch = Watch::new();
     let (mut worst, mut reports) = (Worst::Nothing, Vec::new());
+    let databases: Vec<String> = sources.iter().map(|source| source.database.to_string()).collect();
+    note_due(&config, kind, &databases)?;
     for source in &sources {
         let done = match kind {
             Kind::Tamper => {
@@ -98,6 +100,24 @@ async fn of_backups(kind: Kind, args: &cli::DrillBackups, probe: Option<&str>) -
     Ok(if worst == Worst::Nothing { code(&reports) } else { worst.code() })
 }
 
+/// Notes of each database when this drill last passed, before anything can go wrong: one that never passed is one that an
+/// alert has to see.
+fn note_due(config: &Config, kind: Kind, databases: &[String]) -> anyhow::Result<()> {
+    let state = state_folder(config);
+    let reports = Reports::below(&state).read().context("the reports cannot be read")?;
+    let noted = Proofs::change(&state, |proofs| {
+        for database in databases {
+            let of_it = |report: &&Report| {
+                report.region == *database && report.kind == kind.name() && report.verdict == Verdict::Pass
+            };
+            let passed = reports.iter().filter(of_it).filter_map(Report::taken_at).max();
+            proofs.note_drill_due(database, kind.name(), passed.map(time::OffsetDateTime::unix_timestamp));
+        }
+    });
+    noted.context("what was proven cannot be noted")?.into_iter().for_each(print::note);
+    Ok(())
+}
+
 /// The folder of a database's backups.
 fn backup_folder<'a>(config: &'a Config, database: &ops::DatabaseName) -> Option<&'a Path> {
     let backup = match database {
@@ -114,7 +134,7 @@ fn keep(config: &Config, report: &Report) -> anyhow::Result<()> {
     if report.verdict == Verdict::Pass {
         let at_s = report.taken_at().map_or(0, time::OffsetDateTime::unix_timestamp);
         let noted = Proofs::change(&state, |proofs| proofs.note_drill(&report.region, &report.kind, at_s));
-        noted.context("what was proven cannot be noted")?;
+        noted.context("what was proven cannot be noted")?.into_iter().for_each(print::note);
     }
     print::note(format!("The report is {}", path.display()));
     Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Flaw, Inner, Model};
 use crate::deploy::{Instance, Pace};
 use crate::edge::{Admission, Edge, Slot};
-use crate::exit::Trouble;
+use crate::exit::{Exit, Trouble};
 
 impl Pace for Model {
     fn elapsed(&self) -> Duration {
@@ -40,7 +40,8 @@ impl Pace for Model {
 
 impl Edge for Model {
     fn slots(&self) -> Result<Vec<Slot>, Trouble> {
-        Ok(self.inner.borrow().slots.clone())
+        let inner = self.inner.borrow();
+        if inner.edge_runs { Ok(inner.slots.clone()) } else { Err(absent()) }
     }
 
     fn assign(&self, slot: &str, instance: &Instance, weight: u32) -> Result<(), Trouble> {
@@ -59,17 +60,24 @@ impl Edge for Model {
     }
 
     fn remember(&self) -> Result<(), Trouble> {
-        self.effect(|_| Ok(()))
+        self.effect(|inner| if inner.edge_runs { Ok(()) } else { Err(absent()) })
     }
+}
+
+fn absent() -> Trouble {
+    Trouble::of(Exit::Unreachable, "the edge does not answer on its socket")
 }
 
 impl Model {
     fn change(&self, name: &str, change: impl FnOnce(&mut Slot)) -> Result<(), Trouble> {
         self.effect(|inner| {
+            if !inner.edge_runs {
+                return Err(absent());
+            }
             if let Some(slot) = inner.slots.iter_mut().find(|slot| slot.name == name) {
                 change(slot);
             }
-        });
-        Ok(())
+            Ok(())
+        })
     }
 }

@@ -31,6 +31,8 @@ pub(super) enum Flaw {
     BadMigration,
     /// It passes its gate, and is not ready any more from this step on.
     SickFrom(Step),
+    /// Its gateway is well, and no other role of it ever becomes ready.
+    RolesNeverReady,
     /// It passes its gate, and has ended from this step on, however often it is started.
     EndsFrom(Step),
 }
@@ -48,6 +50,12 @@ struct Inner {
     flaws: BTreeMap<String, Flaw>,
     processes: Vec<Process>,
     slots: Vec<Slot>,
+    /// It comes up with the stores.
+    edge_runs: bool,
+    /// A tag that a container of somebody else runs from.
+    used_elsewhere: Option<String>,
+    /// The step in which what is outside does not do as it is told.
+    obstructed: Option<Step>,
     /// Addresses that have passed the smoke test.
     proven: BTreeSet<String>,
     started: u32,
@@ -157,6 +165,11 @@ impl Model {
         }
     }
 
+    /// From now on what is outside does not do as it is told in this step: a registry, an engine, a port that is taken.
+    pub(super) fn obstruct(&self, step: Option<Step>) {
+        self.inner.borrow_mut().obstructed = step;
+    }
+
     /// From now on a gap in service is a complaint.
     pub(super) fn watch(&self) {
         self.inner.borrow_mut().watched = true;
@@ -204,6 +217,12 @@ impl Model {
         if let Some(slot) = inner.slots.last_mut() {
             (slot.address, slot.alive, slot.admission) = (address, true, Admission::Ready);
         }
+    }
+
+    /// Somebody else runs a container from a release's tag.
+    pub(super) fn use_elsewhere(&self, release: ReleaseId) {
+        let tag = self.store.release(release).expect("read").expect("it is kept").tag;
+        self.inner.borrow_mut().used_elsewhere = Some(tag);
     }
 
     /// Somebody removes an image by hand.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Flaw, Model, Process};
-use crate::deploy::{Abilities, Instance};
+use crate::deploy::{Abilities, Instance, Step};
 use crate::exit::{Exit, Trouble};
 use crate::runtime::{Attendant, Condition, Held, Image, Ran, Runtime, Service};
 
@@ -20,6 +20,15 @@ impl Held for Lease {
 
     fn is_whole(&self) -> bool {
         true
+    }
+}
+
+impl Model {
+    fn obeys(&self, step: Step) -> Result<(), Trouble> {
+        match self.inner.borrow().obstructed {
+            Some(obstructed) if obstructed == step => Err(Trouble::new("port 8080 is taken")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -46,17 +55,23 @@ impl Runtime for Model {
     }
 
     fn pin(&self, _reference: &str, image_id: &str, tag: &str) -> Result<(), Trouble> {
+        self.obeys(Step::Pin)?;
         self.effect(|inner| inner.images.insert(tag.into(), image_id.into()));
         Ok(())
     }
 
     fn unpin(&self, tag: &str) -> Result<(), Trouble> {
+        if self.inner.borrow().used_elsewhere.as_deref() == Some(tag) {
+            return Err(Trouble::new("conflict: the image is being used"));
+        }
         self.effect(|inner| inner.images.remove(tag));
         Ok(())
     }
 
     fn ensure_stores(&self, _tag: &str, _patience: Duration) -> Result<(), Trouble> {
-        self.effect(|_| Ok(()))
+        self.obeys(Step::Stores)?;
+        self.effect(|inner| inner.edge_runs = true);
+        Ok(())
     }
 
     fn attendants(&self) -> Result<Vec<Attendant>, Trouble> {
@@ -104,6 +119,7 @@ impl Runtime for Model {
         Ok(match (alive, self.flaw(&instance.tag)) {
             (false, _) => Condition::Ended("it is gone".into()),
             (true, Some(Flaw::NeverReady)) => Condition::Starting,
+            (true, Some(Flaw::RolesNeverReady)) if !instance.id.starts_with("web") => Condition::Starting,
             (true, Some(Flaw::SickFrom(step))) if self.has_come_to(step) => Condition::Unhealthy("it is sick".into()),
             (true, Some(Flaw::EndsFrom(step))) if self.has_come_to(step) => {
                 Condition::Ended("it has had enough".into())
