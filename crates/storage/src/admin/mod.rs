@@ -44,8 +44,8 @@ pub use migrate::{
 pub use prune::{LogPartition, full_partitions, hindrances, prune};
 pub use restored::{
     LogRecovery, Opened, Repinned, Replayed, close_directory, close_restored, directory_restored_from, ensure_groups,
-    let_in, log_root_at, open_directory, open_restored, repin, replay_departures, restored_from, unreconciled,
-    whereabouts,
+    former_origins, let_in, log_root_at, open_directory, open_restored, repin, replay_departures, restored_from,
+    unreconciled, whereabouts,
 };
 pub use retire::{Retired, retire_key};
 pub use scratch::{Scratch, drop_leftovers};

@@ -162,7 +162,7 @@ pub(super) async fn append(
     };
     let records = if locked || early { &[] } else { page.records };
     if let Some((erasing, behind)) = page.erasing {
-        within(shared.limits.erasure_timeout, erasures::erase(connection, erasing, behind)).await?;
+        within(shared.limits.erasure_timeout, erasures::erase(connection, erasing, &shared.origin, behind)).await?;
     }
     loop {
         shared.head.saw(&tip);

@@ -34,6 +34,7 @@ mod lists;
 mod log;
 mod lookups;
 mod numbers;
+pub(crate) mod origins;
 mod outbox;
 mod pace;
 mod page;

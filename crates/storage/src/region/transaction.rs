@@ -185,7 +185,7 @@ async fn erase(
     let patience = shared.limits.erasure_timeout;
     within(shared.address.patience(), erasures::take_time(connection, patience)).await?;
     let size = within(shared.address.patience(), head::read(connection)).await?.size();
-    let extent = within(patience, erasures::erase(connection, erasing, 0)).await?;
+    let extent = within(patience, erasures::erase(connection, erasing, &shared.origin, 0)).await?;
     // It waited for whoever erased the same subject at another gateway. Then this one comes too late, and begins anew in
     // order to say so.
     if within(shared.address.patience(), erasures::came_first(connection, erasing)).await? {

@@ -11,6 +11,7 @@ mod log;
 mod merges;
 mod reads;
 mod scene;
+mod renamed;
 #[path = "../support/mod.rs"]
 mod support;
 mod tiles;
