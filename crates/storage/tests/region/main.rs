@@ -9,6 +9,7 @@ mod failures;
 mod identity;
 mod log;
 mod merges;
+mod passing;
 mod reads;
 mod scene;
 mod renamed;
