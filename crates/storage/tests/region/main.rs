@@ -11,8 +11,9 @@ mod log;
 mod merges;
 mod passing;
 mod reads;
-mod scene;
 mod renamed;
+mod scene;
+mod standby;
 #[path = "../support/mod.rs"]
 mod support;
 mod tiles;
