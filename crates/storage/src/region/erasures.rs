@@ -1,8 +1,8 @@
 //! Erasing a subject, and the table `erasures`: what remains of it, a digest and a time.
 //!
-//! An erasure is a batch of its own. What rests about the subject goes in the transaction that writes its leaf: first
-//! everything that is there, while others commit; then, under the head's lock, what they committed meanwhile; and the
-//! fence moves, so that whoever read the subject's state before looks again and finds it erased.
+//! An erasure is a batch of its own (`collector`). What rests about the subject goes in the transaction that writes its
+//! leaf: first everything that is there, while others commit; then, under the head's lock, what they committed meanwhile;
+//! and the fence moves, so that whoever read the subject's state before looks again and finds it erased.
 //!
 //! Nothing of the subject survives that, whatever other gateways do meanwhile and whatever they remember. A write of theirs
 //! is committed before the erasure has the head's lock, or it is not yet.
@@ -79,27 +79,6 @@ pub(super) fn erases(deed: &Deed) -> bool {
     matches!(deed.change, Change::EraseSubject)
 }
 
-/// Cuts a batch where an erasure stands in it, so that each comes alone; the order stays.
-pub(super) fn apart(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
-    let mut parts: Vec<Vec<Entry>> = vec![Vec::new()];
-    let mut alone = false;
-    for entry in entries {
-        let erasure = matches!(&entry, Entry::Deed(deed) if erases(deed));
-        if alone || erasure {
-            parts.push(Vec::new());
-        }
-        alone = erasure;
-        if let Some(part) = parts.last_mut() {
-            part.push(entry);
-    origin: &str,
-        }
-    }
-    // Events are found by the tags when everything goes; behind a position they are found by reading.
-    let tags = if behind == 0 { origins::tags_of(connection, erasing.subject, origin).await? } else { Vec::new() };
-    parts.retain(|part| !part.is_empty());
-    parts
-}
-
 /// Gives the statements of this transaction the time that a large subject needs.
 pub(super) async fn take_time(connection: &mut PgConnection, patience: Duration) -> Result<(), Trouble> {
     // A number of milliseconds: there is nothing in it to be escaped, and SET takes no parameters.
@@ -112,8 +91,11 @@ pub(super) async fn take_time(connection: &mut PgConnection, patience: Duration)
 pub(super) async fn erase(
     connection: &mut PgConnection,
     erasing: &Erasing<'_>,
+    origin: &str,
     behind: u64,
 ) -> Result<Extent, Trouble> {
+    // Events are found by the tags when everything goes; behind a position they are found by reading.
+    let tags = if behind == 0 { origins::tags_of(connection, erasing.subject, origin).await? } else { Vec::new() };
     let row = sqlx::query(
         "SELECT records_gone, attributes_gone, history_gone, keys_gone, events_blanked \
          FROM domicile.erase_subject($1, $2, $3, $4, $5, $6, $7, $8)",
