@@ -33,7 +33,7 @@ pub use header::Phase;
 pub use lease::{Lease, LeaseError};
 pub use leftovers::clear_index_leftovers;
 pub use level::{SchemaLevel, holds_subject, record_keys, schema_level};
-pub(crate) use level::{read as level_of, too_new};
+pub(crate) use level::{admit, read as level_of};
 pub use libpq::{libpq_environment, with_database};
 pub use lint::{Finding, lint};
 pub use locks::{LockMode, Locks};
