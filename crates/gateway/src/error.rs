@@ -320,7 +320,7 @@ fn region_said(region: &Region, missing: Missing, source: &storage::Error) -> Pr
             reason: Some(message.clone()),
             ..problem(Code::ValueRefused, "the region's database refused the content".to_owned())
         },
-        Said::TooLarge { .. } => problem(Code::BodyTooLarge, says),
+        Said::TooLarge { .. } | Said::GrownTooLarge { .. } => problem(Code::BodyTooLarge, says),
         Said::LeaseLost | Said::Internal(_) => {
             problem(Code::Internal, "the region could not make sense of it".to_owned())
         }
@@ -343,6 +343,7 @@ fn directory(source: &storage::Error, says: String) -> Problem {
         | Said::IdempotencyReused
         | Said::RefusedByDatabase { .. }
         | Said::TooLarge { .. }
+        | Said::GrownTooLarge { .. }
         | Said::LeaseLost
         | Said::Internal(_) => Problem::new(Code::Internal, says),
     }

@@ -82,7 +82,9 @@ impl Scene {
                 "INSERT INTO domicile.subjects (subject, digest, key_id, state, epoch, secret, registered_at) \
                  VALUES ('{subject}', '\\x{digest}', 1, 'active', 1, sha256('{subject}'), now()); \
                  INSERT INTO domicile.records (region, subject, collection, key, version, body, updated_at) \
-                 VALUES ('eu-central', '{subject}', 'address', 'home', 1, '{{\"of\": \"{subject}\"}}', now())"
+                 VALUES ('eu-central', '{subject}', 'address', 'home', 1, '{{\"of\": \"{subject}\"}}', now()); \
+                 INSERT INTO domicile.details (seq, subject, nonce, sealed) \
+                 SELECT count(*), '{subject}', decode(repeat('00', 12), 'hex'), 'sealed' FROM domicile.details"
             ),
         );
         self.cluster.sql(
@@ -150,7 +152,8 @@ impl Scene {
             committer_connections: 1,
             limits: Limits::default(),
         });
-        let verified = store.verify().await.map(drop).map_err(|error| error.to_string());
+        let because = |error: &dyn std::error::Error| error.source().map(ToString::to_string).unwrap_or_default();
+        let verified = store.verify().await.map(drop).map_err(|error| format!("{error}: {}", because(&error)));
         store.shutdown().await;
         verified
     }
@@ -161,6 +164,10 @@ impl Scene {
 
     fn records(&self, database: &str) -> Vec<String> {
         self.cluster.sql(database, "SELECT subject FROM domicile.records ORDER BY 1")
+    }
+
+    fn details(&self, database: &str) -> Vec<String> {
+        self.cluster.sql(database, "SELECT subject FROM domicile.details ORDER BY 1")
     }
 }
 
@@ -234,6 +241,7 @@ async fn a_subject_erased_after_the_backup_stays_erased_after_the_restore() {
     let found = open(&scene.source, &told, false).await.expect("it opens");
     assert!(found.opened.is_some());
     assert_eq!(scene.records(&restored), ["cleo"]);
+    assert_eq!(scene.details(&restored), ["cleo"]);
     assert_eq!(scene.subjects(&restored), ["bert departed", "cleo active"]);
     let remembered = "SELECT encode(digest, 'hex') FROM domicile.erasures ORDER BY 1";
     let mut erased = vec![anna, dora];
@@ -305,6 +313,14 @@ async fn a_log_that_lost_entries_goes_on_under_a_new_name_behind_everything_that
     scene.served(&restored, new).await.expect("it is served under the new name");
     let old = scene.served(&restored, ORIGIN).await.expect_err("and under no other");
     assert!(old.contains("origin"), "{old}");
+    assert_eq!(admin::former_origins(&dsn).await.expect("names"), [ORIGIN], "the name before is remembered");
+    // Restored a second time, it goes on under neither of its names.
+    admin::close_restored(&dsn, "another backup").await.expect("closed");
+    for used in [new, ORIGIN] {
+        let told =
+            Opening { signed: Some((700, root)), log_origin: Some(used), ..opening(&scene, &restored, &directory) };
+        assert_eq!(refusal(open(&scene.source, &told, false).await), Some("log_lost"), "{used}");
+    }
 }
 
 #[tokio::test]

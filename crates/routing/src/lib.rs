@@ -243,6 +243,7 @@ const fn logged(source: &storage::Error) -> bool {
         | Said::NotAtHome { .. }
         | Said::IdempotencyReused
         | Said::RefusedByDatabase { .. }
+        | Said::GrownTooLarge { .. }
         | Said::OutcomeUnknown { .. } => true,
         Said::Unavailable { .. }
         | Said::Overloaded { .. }
@@ -255,4 +256,15 @@ const fn logged(source: &storage::Error) -> bool {
 
 fn answered<T>(store: &RegionStore, decision: DecisionId, answer: Answer<T>) -> Answered<T> {
     Answered { region: store.region().clone(), decision, position: answer.position, value: answer.value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_would_grow_too_large_has_a_leaf_and_a_deed_that_is_too_large_has_none() {
+        assert!(logged(&storage::Error::GrownTooLarge { max_bytes: 1 }));
+        assert!(!logged(&storage::Error::TooLarge { max_bytes: 1 }));
+    }
 }

@@ -87,6 +87,12 @@ pub enum Error {
         /// The bound.
         max_bytes: usize,
     },
+    /// A record would become larger than one may be, by its patch.
+    #[error("with the patch the record would have more than {max_bytes} bytes")]
+    GrownTooLarge {
+        /// The bound.
+        max_bytes: usize,
+    },
     /// The lease on a cursor has gone to somebody else.
     #[error("the lease on the cursor was lost")]
     LeaseLost,

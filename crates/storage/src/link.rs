@@ -16,7 +16,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{ConnectOptions, Connection, Executor, Row};
 use tokio::time::{sleep, timeout};
 
-use crate::admin::{SchemaLevel, Set, level_of, too_new};
+use crate::admin::{SchemaLevel, Set, admit, level_of};
 use crate::error::{Cause, Trouble};
 use crate::health::HealthCell;
 use crate::limits::Limits;
@@ -103,12 +103,10 @@ impl Address {
         .await?;
         if let Some(expected) = &self.expected {
             let identity = identify(&mut connection).await?;
-            identity.compare(expected).map_err(Trouble::Misplaced)?;
+            identity.compare(expected)?;
         }
         let set = if self.expected.is_some() { Set::Region } else { Set::Directory };
-        if let Some(reason) = too_new(&mut connection, set).await? {
-            return Err(Trouble::Misplaced(reason));
-        }
+        admit(&mut connection, set).await?;
         Ok(connection)
     }
 }
@@ -152,25 +150,27 @@ pub struct Identity {
 }
 
 impl Identity {
-    fn compare(&self, expected: &Expected) -> Result<(), String> {
-        let differs =
-            |what: &str, is: &str, should: &str| Err(format!("its {what} is {is:?} and should be {should:?}"));
+    fn compare(&self, expected: &Expected) -> Result<(), Trouble> {
+        let differs = |what: &str, is: &str, should: &str| {
+            Err(Trouble::Misplaced(format!("its {what} is {is:?} and should be {should:?}")))
+        };
         if self.region != expected.region.as_str() {
             differs("region", &self.region, expected.region.as_str())
         } else if self.jurisdiction != expected.jurisdiction.as_str() {
             differs("jurisdiction", &self.jurisdiction, expected.jurisdiction.as_str())
-        } else if self.origin != expected.origin {
-            differs("log's origin", &self.origin, &expected.origin)
         } else if let Some(backup) = &self.restoring {
-            Err(format!(
+            // Not another database than it should be, but one that will be it: by another name of its log, perhaps.
+            Err(Trouble::Lost(Cause::new(format!(
                 "it was restored from the backup {backup} and is not open yet: `domicile ops backup restore --open` \
                  replays what was erased since, and opens it"
-            ))
+            ))))
+        } else if self.origin != expected.origin {
+            differs("log's origin", &self.origin, &expected.origin)
         } else if self.founded_on != self.found_on {
-            Err(format!(
+            Err(Trouble::Misplaced(format!(
                 "it was founded on the cluster {} and is now on the cluster {}: a copy",
                 self.founded_on, self.found_on
-            ))
+            )))
         } else {
             Ok(())
         }

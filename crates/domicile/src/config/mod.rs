@@ -39,6 +39,8 @@ pub(crate) struct Config {
     pub gateway: Gateway,
     /// The policy, parsed and proven consistent with the regions below.
     pub policy: Arc<Policy>,
+    /// What it was read from: the table, its jurisdictions, its locations.
+    pub policy_texts: [String; 3],
     /// The GeoIP database, if addresses are to be evidence.
     pub geoip: Option<GeoIp>,
     /// The directory of pins.
@@ -399,29 +401,6 @@ fn read(file: &Path) -> Result<String, Mistakes> {
             fix: format!("Name it with --config or DOMICILE_CONFIG; {DEFAULT_PATH} in the sources is an example."),
         }])
     })
-}
-
-/// The texts of the policy that a configuration names: the table, its jurisdictions, its locations.
-///
-/// # Errors
-/// The mistakes of shape, or a file that cannot be read.
-pub(crate) fn policy_texts(file: &Path) -> anyhow::Result<[String; 3]> {
-    use anyhow::Context as _;
-    use residency::presets;
-    let settings = effective(file)?.policy;
-    let folder = file.parent().unwrap_or(Path::new(""));
-    let text = |path: &Option<PathBuf>, shipped: &str| match path {
-        None => Ok(shipped.to_owned()),
-        Some(path) => {
-            let path = folder.join(path);
-            std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))
-        }
-    };
-    Ok([
-        text(&settings.file, presets::SHIPPED_POLICY)?,
-        text(&settings.jurisdictions, presets::JURISDICTIONS)?,
-        text(&settings.locations, presets::LOCATIONS)?,
-    ])
 }
 
 /// Reads a secret that a command line names, `file:…` (relative to the working folder) or `env:NAME`.

@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
 use geoip::GeoIp;
 use routing::{Parts, Routing, SystemClock};
 use storage::{Directory, RegionStore};
@@ -25,6 +24,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::policy::Policies;
 pub(crate) use self::signals::stop_token;
 
 use crate::cli::{self, Role};
@@ -99,9 +99,9 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
     }
     if does(Role::Gateway) {
         let geoip = load_geoip(config).await?;
-        let policy = Arc::new(ArcSwap::new(Arc::clone(&config.policy)));
+        let policies = Arc::new(Policies::new(config, stores.iter().map(RegionStore::region)));
         let routing = Routing::new(Parts {
-            policy: Arc::clone(&policy),
+            policy: Arc::clone(policies.current()),
             geoip: geoip.clone(),
             directory: Directory::open(rooms::directory(config)?),
             regions: stores.clone(),
@@ -111,11 +111,11 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
             clock: Arc::new(SystemClock),
         })?;
         tasks.geoip(config, geoip);
-        tasks.hearts(config, &policy, &stores);
+        tasks.hearts(config, policies.current(), &stores);
         tasks.tellers(config, &stores, &gateway);
         tasks.erasures(&routing, &stores);
-        tasks.policy_texts(&args.config.path, &policy, &stores);
-        tasks.policy(args.config.path.clone(), policy, hangups);
+        tasks.keepers(&policies, &stores);
+        tasks.policy(args.config.path.clone(), policies, hangups);
         let face = face::bind(config, routing, telemetry.metrics.clone()).await?;
         announce(config, args, &gateway);
         face.serve(stop.cancelled_owned()).await;

@@ -2,7 +2,7 @@
 //! started again after a pause; none of them can stop the gateway.
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
-use super::{heart, policy};
+use super::heart;
+use super::policy::Policies;
 use crate::config::Config;
 use crate::rooms;
 use crate::telemetry::Metrics;
@@ -28,8 +29,6 @@ use crate::telemetry::Metrics;
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// How often it is looked what was proven of backups and drills.
 const PROOFS_EVERY: Duration = Duration::from_secs(10);
-/// How often it is looked whether the policy in force is kept.
-const KEEP_EVERY: Duration = Duration::from_secs(5);
 /// How often it is looked whether the directory knows of every erasure.
 const FILE_EVERY: Duration = Duration::from_secs(5);
 /// The first pause before a task that failed is started again.
@@ -163,7 +162,7 @@ impl Tasks {
     }
 
     /// Reads the policy again at each HUP.
-    pub(super) fn policy(&mut self, file: PathBuf, current: Arc<ArcSwap<Policy>>, mut hangups: Signal) {
+    pub(super) fn policy(&mut self, file: PathBuf, policies: Arc<Policies>, mut hangups: Signal) {
         let stop = self.stop.clone();
         self.tracker.spawn(async move {
             loop {
@@ -171,8 +170,8 @@ impl Tasks {
                     () = stop.cancelled() => return,
                     _ = hangups.recv() => {}
                 }
-                let (file, current) = (file.clone(), Arc::clone(&current));
-                if tokio::task::spawn_blocking(move || policy::reload(&file, &current)).await.is_err() {
+                let (file, policies) = (file.clone(), Arc::clone(&policies));
+                if tokio::task::spawn_blocking(move || policies.reload(&file)).await.is_err() {
                     error!("Reading the policy panicked; the old one stays in force");
                 }
             }
@@ -235,29 +234,14 @@ impl Tasks {
         self.hush.cancel();
     }
 
-    /// Keeps the policy in force in each region, beside the decisions that are taken by it.
-    pub(super) fn policy_texts(&mut self, file: &Path, current: &Arc<ArcSwap<Policy>>, stores: &[RegionStore]) {
+    /// Keeps every policy that is or was in force in each region, beside the decisions that are taken by it.
+    pub(super) fn keepers(&mut self, policies: &Policies, stores: &[RegionStore]) {
         for store in stores {
-            let (file, current, store) = (file.to_owned(), Arc::clone(current), store.clone());
+            let Some(unkept) = policies.unkept(store.region()) else { continue };
+            let (unkept, store) = (Arc::clone(unkept), store.clone());
             self.supervise("policy keeper", store.region().to_string(), move |stop| {
-                let (file, current, store) = (file.clone(), Arc::clone(&current), store.clone());
-                async move {
-                    let mut kept = None;
-                    while !stop.is_cancelled() {
-                        let policy = current.load_full();
-                        let sha256 = policy.hash();
-                        if kept != Some(sha256) {
-                            match policy::keep(&file, &policy, &store).await {
-                                Ok(()) => kept = Some(sha256),
-                                Err(error) => warn!(region = %store.region(), "The policy is not kept yet: {error:#}"),
-                            }
-                        }
-                        tokio::select! {
-                            () = stop.cancelled() => {}
-                            () = sleep(KEEP_EVERY) => {}
-                        }
-                    }
-                }
+                let (unkept, store) = (Arc::clone(&unkept), store.clone());
+                async move { unkept.keep(&store, &stop).await }
             });
         }
     }

@@ -6,6 +6,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row};
 
 use super::{Error, Set, connect, connect_to, refused};
+use crate::error::{Cause, Trouble};
 
 /// The floor of a directory that was restored from a backup and is not open yet: above the level of every program.
 pub(super) const CLOSED: i64 = i64::MAX;
@@ -30,17 +31,21 @@ pub async fn schema_level(dsn: &SecretString, set: Set) -> Result<SchemaLevel, E
     Ok(level)
 }
 
-/// Why this program may not use a database, if it may not: its schema has lost what this program needs.
-pub(crate) async fn too_new(connection: &mut PgConnection, set: Set) -> Result<Option<String>, sqlx::Error> {
+/// Makes sure that this program may use a database: not when its schema has lost what this program needs, and not before
+/// it is opened.
+pub(crate) async fn admit(connection: &mut PgConnection, set: Set) -> Result<(), Trouble> {
     let SchemaLevel { floor, .. } = read(connection, set).await?;
     let ours = set.level();
     if floor == CLOSED {
         let open = "`domicile ops backup restore --region directory --open` asks the regions what happened since";
-        return Ok(Some(format!("it was restored from a backup and is not open yet: {open}")));
+        return Err(Trouble::Lost(Cause::new(format!("it was restored from a backup and is not open yet: {open}"))));
     }
-    Ok((floor > ours).then(|| {
-        format!("its schema needs a program of level {floor} or newer, and this one has level {ours}: deploy a newer release")
-    }))
+    if floor > ours {
+        return Err(Trouble::Misplaced(format!(
+            "its schema needs a program of level {floor} or newer, and this one has level {ours}: deploy a newer release"
+        )));
+    }
+    Ok(())
 }
 
 /// The same on a connection that is there.

@@ -33,7 +33,7 @@ pub use header::Phase;
 pub use lease::{Lease, LeaseError};
 pub use leftovers::clear_index_leftovers;
 pub use level::{SchemaLevel, holds_subject, record_keys, schema_level};
-pub(crate) use level::{read as level_of, too_new};
+pub(crate) use level::{admit, read as level_of};
 pub use libpq::{libpq_environment, with_database};
 pub use lint::{Finding, lint};
 pub use locks::{LockMode, Locks};
@@ -44,8 +44,8 @@ pub use migrate::{
 pub use prune::{LogPartition, full_partitions, hindrances, prune};
 pub use restored::{
     LogRecovery, Opened, Repinned, Replayed, close_directory, close_restored, directory_restored_from, ensure_groups,
-    let_in, log_root_at, open_directory, open_restored, repin, replay_departures, restored_from, unreconciled,
-    whereabouts,
+    former_origins, let_in, log_root_at, open_directory, open_restored, repin, replay_departures, restored_from,
+    unreconciled, whereabouts,
 };
 pub use retire::{Retired, retire_key};
 pub use scratch::{Scratch, drop_leftovers};

@@ -129,6 +129,9 @@ async fn append(
         at_us,
         erasing: None,
     };
+    // This connection may lead to another server than that of whoever committed last, e.g. after a failover: a log of the
+    // same length, and another one.
+    shared.head.forget().await;
     match head::append(shared, connection, &page, true).await {
         Ok(first) => Ok(first),
         Err(Stop::Not(trouble)) => {

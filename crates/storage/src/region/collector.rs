@@ -3,7 +3,8 @@
 //! An idle committer takes one deed at once, a busy one finds thousands. Only leaves that nobody waits for gather
 //! for a moment, so that they do not cost a commit for every handful. The deeds of one subject stay in
 //! their order although several committers work at a time: while some of them are under way, the next
-//! ones wait. Leaves of reads and denials wait for no deed; while others of their kind are being committed they gather,
+//! ones wait. An erasure, which may take long, is a batch of its own, so that nobody waits for it who could go with another
+//! committer. Leaves of reads and denials wait for no deed; while others of their kind are being committed they gather,
 //! since a second commit beside it would only wait for the first one's end, and with fewer of them.
 
 use std::collections::{HashSet, VecDeque};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 
 use super::entry::{Entry, number};
-use super::turns;
+use super::{erasures, turns};
 use crate::error::Error;
 use crate::limits::Limits;
 
@@ -178,13 +179,14 @@ impl Collector {
         // Held over the whole scan, so that nobody is freed between two deeds of one subject.
         let mut busy = self.busy();
         let mut own = HashSet::new();
-        let (mut bytes, mut full) = (0, false);
+        let (mut bytes, mut full, mut erasing) = (0, false, false);
         let mut left = VecDeque::new();
         for entry in line.waiting.drain(..) {
             let Some(entry) = entry.in_its_turn() else { continue };
             // Once one did not fit, nobody behind it overtakes.
-            full |= batch.entries.len() >= self.deeds_max
-                || (!batch.entries.is_empty() && bytes + entry.bytes() > self.bytes_max);
+            full |= erasing
+                || batch.entries.len() >= self.deeds_max
+                || (!batch.entries.is_empty() && (bytes + entry.bytes() > self.bytes_max || is_erasure(&entry)));
             if full {
                 left.push_back(entry);
                 continue;
@@ -200,6 +202,7 @@ impl Collector {
                 }
             }
             bytes += entry.bytes();
+            erasing = is_erasure(&entry);
             batch.entries.push(entry);
         }
         busy.subjects.extend(&batch.subjects);
@@ -250,6 +253,10 @@ impl Collector {
 
 fn is_deed(entry: &Entry) -> bool {
     matches!(entry, Entry::Deed(_))
+}
+
+fn is_erasure(entry: &Entry) -> bool {
+    matches!(entry, Entry::Deed(deed) if erasures::erases(deed))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use super::doubts::{Doubt, UnderWay};
 use super::entry::Entry;
 use super::head::Place;
 use super::transaction::{Failure, Sealed, transact};
-use super::{Shared, erasures, head};
+use super::{Shared, head};
 use crate::deeds::LogPosition;
 use crate::error::{Cause, Error, Trouble};
 use crate::link::{Work, within};
@@ -93,8 +93,7 @@ impl Committer {
             match committers.collector.next(idle, &mut closing).await {
                 Next::Batch(mut batch) => {
                     // Parts still to be done, the next one last.
-                    let mut parts = erasures::apart(std::mem::take(&mut batch.entries));
-                    parts.reverse();
+                    let mut parts = vec![std::mem::take(&mut batch.entries)];
                     // A panic that ended this task would keep the batch's subjects busy for ever.
                     let mut left = parts.len();
                     while AssertUnwindSafe(self.commit(&mut parts)).catch_unwind().await.is_err() {

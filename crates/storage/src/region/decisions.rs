@@ -5,6 +5,7 @@ use residency::{DecisionId, SubjectId};
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
+use super::origins;
 use super::records::{column, version};
 use crate::error::Trouble;
 
@@ -73,13 +74,29 @@ pub(super) async fn search(
     filter: &DecisionFilter,
     origin: &str,
 ) -> Result<Vec<DecisionRow>, Trouble> {
-    let tag = match &filter.subject {
-        None => None,
-        Some(subject) => match tag_of(connection, subject, origin).await? {
-            Some(tag) => Some(tag.to_string()),
-            None => return Ok(Vec::new()),
-        },
+    let limit = filter.limit.clamp(1, 1_000);
+    let Some(subject) = &filter.subject else {
+        return page(connection, filter, None, limit).await;
     };
+    // One name of the log after the other, as its entries lie one behind the other.
+    let mut found: Vec<DecisionRow> = Vec::new();
+    for tag in origins::tags_of(connection, subject.expose(), origin).await? {
+        let left = limit - u16::try_from(found.len()).unwrap_or(limit).min(limit);
+        if left == 0 {
+            break;
+        }
+        found.extend(page(connection, filter, Some(tag), left).await?);
+    }
+    Ok(found)
+}
+
+/// The decisions that match and have this tag, if there is one, newest first.
+async fn page(
+    connection: &mut PgConnection,
+    filter: &DecisionFilter,
+    tag: Option<SubjectTag>,
+    limit: u16,
+) -> Result<Vec<DecisionRow>, Trouble> {
     let first = match filter.from_us {
         Some(from_us) => first_at(connection, from_us.saturating_sub(DISORDER_US_MAX)).await?,
         None => None,
@@ -113,10 +130,10 @@ pub(super) async fn search(
     .bind(&filter.outcome)
     .bind(&filter.kind)
     .bind(&filter.operation)
-    .bind(tag)
+    .bind(tag.map(|tag| tag.to_string()))
     .bind(end.into_iter().chain(before).min())
     .bind(first)
-    .bind(i64::from(filter.limit.clamp(1, 1_000)))
+    .bind(i64::from(limit))
     .fetch_all(connection)
     .await?;
     rows.iter().map(row).collect()

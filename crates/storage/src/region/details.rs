@@ -67,12 +67,6 @@ pub(super) async fn write(connection: &mut PgConnection, rows: &Rows, first: u64
     Ok(())
 }
 
-/// Takes away a subject's details.
-pub(super) async fn forget(connection: &mut PgConnection, subject: &str) -> Result<(), Trouble> {
-    sqlx::query("DELETE FROM domicile.details WHERE subject = $1").bind(subject).execute(connection).await?;
-    Ok(())
-}
-
 /// A leaf with its details, opened.
 #[derive(Debug, Clone)]
 pub struct DetailedLeaf {
@@ -89,7 +83,8 @@ pub(super) async fn open(
     origin: &str,
 ) -> Result<Option<DetailedLeaf>, Trouble> {
     let found = sqlx::query(
-        "SELECT l.seq, l.hash, l.line, d.nonce, d.sealed, s.secret \
+        "SELECT l.seq, l.hash, l.line, d.nonce, d.sealed, s.secret, \
+                ARRAY(SELECT f.origin FROM domicile.former_origins AS f ORDER BY f.size DESC) \
          FROM domicile.details AS d \
          JOIN domicile.leaves AS l ON l.seq = d.seq JOIN domicile.subjects AS s ON s.subject = d.subject \
          WHERE d.seq = $1",
@@ -100,9 +95,13 @@ pub(super) async fn open(
     let Some(found) = found else { return Ok(None) };
     let leaf = row(&found)?;
     let sealed = Sealed { nonce: found.try_get(3)?, bytes: found.try_get(4)? };
-    let key = DetailKey::of(&SubjectSecret::new(found.try_get(5)?), origin);
+    let (secret, former): (_, Vec<String>) = (SubjectSecret::new(found.try_get(5)?), found.try_get(6)?);
     let broken = || Trouble::Internal(Cause::new("details do not open beside their leaf"));
     let committed = leaf::parse(leaf.line.as_bytes()).ok().and_then(|parsed| parsed.details).ok_or_else(broken)?;
-    let details = Details::open(&key, &sealed, &committed).ok_or_else(broken)?;
+    // Sealed under the name that the log had then. A key of another one opens nothing.
+    let details = std::iter::once(origin)
+        .chain(former.iter().map(String::as_str))
+        .find_map(|origin| Details::open(&DetailKey::of(&secret, origin), &sealed, &committed))
+        .ok_or_else(broken)?;
     Ok(Some(DetailedLeaf { leaf, details }))
 }

@@ -16,7 +16,7 @@ use super::entry::{Deed, Entry, Reply};
 use super::events::{Event, SUBJECT_PINNED, SubjectPinned, instant, payload};
 use super::fold::Fold;
 use super::outbox::Channel;
-use super::slot::{AttributeSlot, RecordSlot, Slot};
+use super::slot::{AttributeSlot, Became, RecordSlot, Slot};
 use super::subjects::{Fresh, Known, why};
 use super::wants::{Home, Homes, Loaded, Wants};
 use super::{Shared, erasures, idempotency, records, zero_party};
@@ -29,6 +29,10 @@ pub(super) struct Draft<'a> {
     pub(super) registered: Vec<(&'a SubjectId, Arc<Fresh>)>,
     pub(super) records: Vec<records::Written<'a>>,
     pub(super) attributes: Vec<zero_party::Written<'a>>,
+    /// What the batch creates and deletes, to be deleted behind the creation. Were neither done, nobody would notice that
+    /// another gateway has created it meanwhile.
+    pub(super) passed_records: Vec<records::Written<'a>>,
+    pub(super) passed_attributes: Vec<zero_party::Written<'a>>,
     /// Attributes that are taken back, by the digest that their subject's events are keyed by.
     pub(super) taken_back: Vec<([u8; 32], &'a str)>,
     pub(super) floors: Vec<(&'a str, u64)>,
@@ -313,30 +317,41 @@ impl<'a> Draft<'a> {
 
     fn gather_records(&mut self, wants: &Wants<'a>, slots: Vec<RecordSlot<'a>>) {
         for ((name, _), slot) in wants.records.iter().zip(slots).filter(|(_, slot)| slot.touched) {
-            let (before, updated_at) = (slot.before, slot.updated_at);
-            let after = slot.now.zip(slot.content);
-            if after.is_none() {
-                self.floors.push((name.subject, slot.highest));
+            let (updated_at, highest) = (slot.updated_at, slot.highest);
+            if slot.now.is_none() {
+                self.floors.push((name.subject, highest));
             }
-            // What was created and deleted in one batch was never there.
-            if before.is_some() || after.is_some() {
-                self.records.push(records::Written { name: *name, before, after, updated_at });
+            let written = |before, after| records::Written { name: *name, before, after, updated_at };
+            match slot.became() {
+                Became::Stands { before, after } => self.records.push(written(before, Some(after))),
+                Became::Gone { before } => self.records.push(written(before, None)),
+                Became::Passed { version, content } => {
+                    self.records.push(written(None, Some((version, content))));
+                    self.passed_records.push(written(Some(version), None));
+                }
             }
         }
         self.records.sort_unstable_by_key(|written| written.name);
+        self.passed_records.sort_unstable_by_key(|written| written.name);
     }
 
     fn gather_attributes(&mut self, wants: &Wants<'a>, slots: Vec<AttributeSlot<'a>>) {
         for (name, slot) in wants.attributes.iter().zip(slots).filter(|(_, slot)| slot.touched) {
-            let (before, updated_at) = (slot.before, slot.updated_at);
-            let after = slot.now.zip(slot.content);
-            if after.is_none() {
-                self.floors.push((name.subject, slot.highest));
+            let (updated_at, highest) = (slot.updated_at, slot.highest);
+            if slot.now.is_none() {
+                self.floors.push((name.subject, highest));
             }
-            if before.is_some() || after.is_some() {
-                self.attributes.push(zero_party::Written { name: *name, before, after, updated_at });
+            let written = |before, after| zero_party::Written { name: *name, before, after, updated_at };
+            match slot.became() {
+                Became::Stands { before, after } => self.attributes.push(written(before, Some(after))),
+                Became::Gone { before } => self.attributes.push(written(before, None)),
+                Became::Passed { version, content } => {
+                    self.attributes.push(written(None, Some((version, content))));
+                    self.passed_attributes.push(written(Some(version), None));
+                }
             }
         }
         self.attributes.sort_unstable_by_key(|written| written.name);
+        self.passed_attributes.sort_unstable_by_key(|written| written.name);
     }
 }

@@ -1,8 +1,8 @@
 //! Erasing a subject, and the table `erasures`: what remains of it, a digest and a time.
 //!
-//! An erasure is a batch of its own. What rests about the subject goes in the transaction that writes its leaf: first
-//! everything that is there, while others commit; then, under the head's lock, what they committed meanwhile; and the
-//! fence moves, so that whoever read the subject's state before looks again and finds it erased.
+//! An erasure is a batch of its own (`collector`). What rests about the subject goes in the transaction that writes its
+//! leaf: first everything that is there, while others commit; then, under the head's lock, what they committed meanwhile;
+//! and the fence moves, so that whoever read the subject's state before looks again and finds it erased.
 //!
 //! Nothing of the subject survives that, whatever other gateways do meanwhile and whatever they remember. A write of theirs
 //! is committed before the erasure has the head's lock, or it is not yet.
@@ -23,16 +23,15 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use leaf::SubjectTag;
 use residency::Epoch;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Executor, Row};
 use time::OffsetDateTime;
 
 use super::Shared;
-use super::details;
 use super::entry::{Deed, Entry};
 use super::events::{instant, microseconds};
+use super::origins;
 use super::records::{column, version};
 use super::subjects::Known;
 use super::wants::{Home, Homes};
@@ -44,8 +43,6 @@ use crate::error::{Cause, Trouble};
 #[derive(Debug)]
 pub(super) struct Erasing<'a> {
     pub(super) subject: &'a str,
-    /// `None` when the subject was never registered.
-    pub(super) tag: Option<SubjectTag>,
     /// Under every pepper in use, and the one that the events are keyed by.
     pub(super) digests: Vec<SubjectDigest>,
     pub(super) events: SubjectDigest,
@@ -61,9 +58,9 @@ impl<'a> Erasing<'a> {
             return None;
         }
         let subject = deed.permit.subject();
-        let (known, tag): (&Known, _) = match homes.get(subject.expose())? {
-            Home::Known(known) => (known, Some(known.tag)),
-            Home::Fresh(fresh) => (&fresh.known, None),
+        let known: &Known = match homes.get(subject.expose())? {
+            Home::Known(known) => known,
+            Home::Fresh(fresh) => &fresh.known,
             Home::Erased | Home::Nobody => return None,
         };
         known.admits_write(deed.permit.epoch()).ok()?;
@@ -73,31 +70,13 @@ impl<'a> Erasing<'a> {
         }
         let at = instant(deed.permit.decision().at_us);
         let (events, epoch) = (known.state.digest, known.state.epoch);
-        Some(Self { subject: subject.expose(), tag, digests, events, epoch, at })
+        Some(Self { subject: subject.expose(), digests, events, epoch, at })
     }
 }
 
 /// Whether a deed erases its subject.
 pub(super) fn erases(deed: &Deed) -> bool {
     matches!(deed.change, Change::EraseSubject)
-}
-
-/// Cuts a batch where an erasure stands in it, so that each comes alone; the order stays.
-pub(super) fn apart(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
-    let mut parts: Vec<Vec<Entry>> = vec![Vec::new()];
-    let mut alone = false;
-    for entry in entries {
-        let erasure = matches!(&entry, Entry::Deed(deed) if erases(deed));
-        if alone || erasure {
-            parts.push(Vec::new());
-        }
-        alone = erasure;
-        if let Some(part) = parts.last_mut() {
-            part.push(entry);
-        }
-    }
-    parts.retain(|part| !part.is_empty());
-    parts
 }
 
 /// Gives the statements of this transaction the time that a large subject needs.
@@ -112,14 +91,17 @@ pub(super) async fn take_time(connection: &mut PgConnection, patience: Duration)
 pub(super) async fn erase(
     connection: &mut PgConnection,
     erasing: &Erasing<'_>,
+    origin: &str,
     behind: u64,
 ) -> Result<Extent, Trouble> {
+    // Events are found by the tags when everything goes; behind a position they are found by reading.
+    let tags = if behind == 0 { origins::tags_of(connection, erasing.subject, origin).await? } else { Vec::new() };
     let row = sqlx::query(
         "SELECT records_gone, attributes_gone, history_gone, keys_gone, events_blanked \
          FROM domicile.erase_subject($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(erasing.subject)
-    .bind(erasing.tag.map(|tag| tag.to_string()))
+    .bind(tags.iter().map(ToString::to_string).collect::<Vec<_>>())
     .bind(erasing.digests.iter().map(|digest| digest.bytes).collect::<Vec<_>>())
     .bind(erasing.digests.iter().map(|digest| digest.key_id.cast_signed()).collect::<Vec<_>>())
     .bind(erasing.events.bytes)
@@ -128,12 +110,17 @@ pub(super) async fn erase(
     .bind(column(behind))
     .fetch_one(&mut *connection)
     .await?;
-    details::forget(connection, erasing.subject).await?;
     extent(&row, 0)
 }
 
 /// What an erasure would take away: the same counts, without doing it.
-pub(super) async fn measure(connection: &mut PgConnection, subject: &str, known: &Known) -> Result<Extent, Trouble> {
+pub(super) async fn measure(
+    connection: &mut PgConnection,
+    subject: &str,
+    known: &Known,
+    origin: &str,
+) -> Result<Extent, Trouble> {
+    let tags = origins::tags_of(connection, subject, origin).await?;
     let row = sqlx::query(
         "WITH indexed AS MATERIALIZED ( \
              SELECT coalesce(max(c.seq), 0) AS seq FROM domicile.cursors AS c WHERE c.name = 'index') \
@@ -141,13 +128,14 @@ pub(super) async fn measure(connection: &mut PgConnection, subject: &str, known:
                 (SELECT count(*) FROM domicile.zero_party AS z WHERE z.subject = $1), \
                 (SELECT count(*) FROM domicile.zero_party_history AS h WHERE h.digest = $3), \
                 (SELECT count(*) FROM domicile.idempotency AS i WHERE i.subject = $1), \
-                (SELECT count(*) FROM domicile.decision_index AS d JOIN domicile.outbox AS o ON o.seq = d.seq \
-                 WHERE d.subject_tag = $2 AND d.seq <= (SELECT seq FROM indexed) AND o.key = $3 AND NOT o.erased) \
+                (SELECT count(*) FROM unnest($2::text[]) AS t(tag) JOIN domicile.decision_index AS d ON d.subject_tag = t.tag \
+                     JOIN domicile.outbox AS o ON o.seq = d.seq \
+                 WHERE d.seq <= (SELECT seq FROM indexed) AND o.key = $3 AND NOT o.erased) \
                 + (SELECT count(*) FROM domicile.outbox AS o \
                    WHERE o.seq > (SELECT seq FROM indexed) AND o.key = $3 AND NOT o.erased)",
     )
     .bind(subject)
-    .bind(known.tag.to_string())
+    .bind(tags.iter().map(ToString::to_string).collect::<Vec<_>>())
     .bind(known.state.digest.bytes)
     .fetch_one(connection)
     .await?;

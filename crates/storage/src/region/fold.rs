@@ -304,7 +304,7 @@ fn bounded(merged: Box<RawValue>, before: &str, max_bytes: usize) -> Result<Box<
         let bytes = compact_len(merged.get());
         bytes > max_bytes && bytes > compact_len(before)
     };
-    if is_too_large { Err(Error::TooLarge { max_bytes }) } else { Ok(merged) }
+    if is_too_large { Err(Error::GrownTooLarge { max_bytes }) } else { Ok(merged) }
 }
 
 /// How many bytes a JSON text has without the blanks between its parts, which the database puts where it likes.

@@ -162,7 +162,7 @@ pub(super) async fn append(
     };
     let records = if locked || early { &[] } else { page.records };
     if let Some((erasing, behind)) = page.erasing {
-        within(shared.limits.erasure_timeout, erasures::erase(connection, erasing, behind)).await?;
+        within(shared.limits.erasure_timeout, erasures::erase(connection, erasing, &shared.origin, behind)).await?;
     }
     loop {
         shared.head.saw(&tip);
@@ -295,10 +295,20 @@ pub(super) async fn was_committed(
         }
     };
     let found: Option<Vec<u8>> = query.fetch_optional(&mut *connection).await?;
-    // Where another page is, the head has gone on, and nobody finds it where it was.
-    if let Some(found) = found {
-        connection.execute("ROLLBACK").await?;
-        return Ok(found == hash);
+    match found {
+        // A backend that was ended while it waited for a synchronous standby has committed here, and perhaps nowhere else. A
+        // commit of our own is behind it in the journal, and so whoever has this one has that one, too.
+        Some(found) if found == hash => {
+            connection.execute("UPDATE domicile.head SET fence = fence WHERE only_row").await?;
+            connection.execute("COMMIT").await?;
+            return Ok(true);
+        }
+        // Where another page is, the head has gone on, and nobody finds it where it was.
+        Some(_) => {
+            connection.execute("ROLLBACK").await?;
+            return Ok(false);
+        }
+        None => {}
     }
     connection.execute("UPDATE domicile.head SET fence = fence + 1 WHERE only_row").await?;
     connection.execute("COMMIT").await?;

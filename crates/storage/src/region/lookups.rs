@@ -254,7 +254,7 @@ pub(super) async fn extents(
     for ask in asked {
         let Some(known) = known.get(ask.subject) else { continue };
         let found = match known.admits_read(ask.epoch) {
-            Ok(()) => Ok(Found::Extent(erasures::measure(connection, ask.subject, known).await?)),
+            Ok(()) => Ok(Found::Extent(erasures::measure(connection, ask.subject, known, &shared.origin).await?)),
             Err(error) => Err(error),
         };
         *sights.get_mut(ask.at).ok_or_else(broken)? = Some(Sight { tag: Some(known.tag), sealer: None, found });

@@ -34,6 +34,7 @@ mod lists;
 mod log;
 mod lookups;
 mod numbers;
+pub(crate) mod origins;
 mod outbox;
 mod pace;
 mod page;
@@ -297,7 +298,8 @@ impl RegionStore {
     /// be found out, and [`Error::Internal`] when the answer was lost to a bug: the log says what was done. After any other
     /// error nothing has changed; those that come from the content or the
     /// state of the subject ([`Error::PreconditionFailed`], [`Error::NotFound`], [`Error::Moved`],
-    /// [`Error::NotAtHome`], [`Error::IdempotencyReused`], [`Error::RefusedByDatabase`]) have left a leaf.
+    /// [`Error::NotAtHome`], [`Error::IdempotencyReused`], [`Error::RefusedByDatabase`], [`Error::GrownTooLarge`]) have left
+    /// a leaf.
     pub async fn commit(
         &self,
         permitted: Permitted<Write, Change>,

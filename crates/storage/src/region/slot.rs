@@ -16,6 +16,7 @@ pub(super) struct Slot<Content> {
     pub(super) now: Option<u64>,
     /// No version is given twice: a new one is above this.
     pub(super) highest: u64,
+    /// What stands there, or, once it is deleted, stood there last.
     pub(super) content: Option<Content>,
     pub(super) touched: bool,
     pub(super) updated_at: OffsetDateTime,
@@ -56,10 +57,28 @@ impl<Content> Slot<Content> {
     pub(super) fn delete(&mut self, when: &Precondition) -> Result<u64, Error> {
         self.check(when)?;
         let gone = self.now.take().ok_or(Error::NotFound)?;
-        self.content = None;
         self.touched = true;
         Ok(gone)
     }
+
+    /// What the batch makes of it.
+    pub(super) fn became(self) -> Became<Content> {
+        match (self.before, self.now, self.content) {
+            (before, Some(version), Some(content)) => Became::Stands { before, after: (version, content) },
+            (None, _, Some(content)) => Became::Passed { version: self.highest, content },
+            (before, _, _) => Became::Gone { before },
+        }
+    }
+}
+
+/// What becomes of one key.
+pub(super) enum Became<Content> {
+    /// It has this version and content from now on.
+    Stands { before: Option<u64>, after: (u64, Content) },
+    /// It was created and deleted, both in this batch; that is what it was last.
+    Passed { version: u64, content: Content },
+    /// It is deleted.
+    Gone { before: Option<u64> },
 }
 
 /// A record's.

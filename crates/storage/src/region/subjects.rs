@@ -68,7 +68,7 @@ pub(super) fn why(error: &Error) -> &'static str {
         Error::PreconditionFailed { .. } => "precondition_failed",
         Error::NotFound => "not_found",
         Error::IdempotencyReused => "idempotency_key_reused",
-        Error::RefusedByDatabase { .. } | Error::TooLarge { .. } => "content_refused",
+        Error::RefusedByDatabase { .. } | Error::GrownTooLarge { .. } => "content_refused",
         // The only one of its kind that gets as far as a leaf: nobody waited when its turn came.
         Error::Unavailable { .. } => "abandoned",
         _ => "internal",

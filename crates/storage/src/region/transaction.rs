@@ -185,7 +185,7 @@ async fn erase(
     let patience = shared.limits.erasure_timeout;
     within(shared.address.patience(), erasures::take_time(connection, patience)).await?;
     let size = within(shared.address.patience(), head::read(connection)).await?.size();
-    let extent = within(patience, erasures::erase(connection, erasing, 0)).await?;
+    let extent = within(patience, erasures::erase(connection, erasing, &shared.origin, 0)).await?;
     // It waited for whoever erased the same subject at another gateway. Then this one comes too late, and begins anew in
     // order to say so.
     if within(shared.address.patience(), erasures::came_first(connection, erasing)).await? {
@@ -247,10 +247,12 @@ async fn write(shared: &Shared, connection: &mut PgConnection, draft: &Draft<'_>
         let done = within(patience, subjects::lift_floors(connection, &draft.floors)).await?;
         all(done, draft.floors.len(), "a subject is missing")?;
     }
-    records::change(shared, connection, &draft.records).await?;
-    if !draft.attributes.is_empty() {
-        let done = within(patience, zero_party::write(connection, region, &draft.attributes)).await?;
-        all(done, draft.attributes.len(), "an attribute was changed meanwhile")?;
+    for records in [&draft.records, &draft.passed_records] {
+        records::change(shared, connection, records).await?;
+    }
+    for attributes in [&draft.attributes, &draft.passed_attributes].into_iter().filter(|these| !these.is_empty()) {
+        let done = within(patience, zero_party::write(connection, region, attributes)).await?;
+        all(done, attributes.len(), "an attribute was changed meanwhile")?;
     }
     if !draft.taken_back.is_empty() {
         // As long as the history is, and so as long as an erasure may take. Whoever else commits does not wait for it.

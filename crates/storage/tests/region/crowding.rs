@@ -361,3 +361,28 @@ async fn a_release_that_does_not_blank_the_history_first_has_it_blanked_by_the_t
     assert_eq!(outside.execute(as_before).await.unwrap().rows_affected(), 1);
     assert_eq!(scene.number(values).await, 0);
 }
+
+#[tokio::test]
+async fn whoever_stands_in_line_with_an_erasure_does_not_wait_for_it() {
+    let scene = Scene::new().await;
+    let (store, anna, large) = (scene.open(), subject("anna"), subject("large"));
+    for subject in [&anna, &large] {
+        done(&store, subject, put("k", "1", Precondition::None)).await;
+    }
+    let mut holder = scene.outside().await;
+    holder.execute("BEGIN").await.unwrap();
+    holder.execute("SELECT FROM domicile.records WHERE subject = 'subject-large' FOR UPDATE").await.unwrap();
+    // They come at once, and so one committer finds all of them.
+    let erasing = async {
+        let erased = commit(&store, &large, Change::EraseSubject).await;
+        assert!(erased.is_ok(), "{erased:?}");
+    };
+    let others = async {
+        let writes = ["k", "l"].map(|key| commit(&store, &anna, put(key, "2", Precondition::None)));
+        let written = timeout(PATIENCE / 4, join_all(writes)).await.expect("another committer is free");
+        assert!(written.iter().all(Result::is_ok), "{written:?}");
+        assert_eq!(scene.waiting_for_locks().await, 1, "the erasure waits still");
+        holder.execute("ROLLBACK").await.unwrap();
+    };
+    tokio::join!(erasing, others);
+}

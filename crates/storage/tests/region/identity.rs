@@ -131,3 +131,21 @@ async fn a_store_acts_as_a_gateway_and_not_as_its_login() {
     let outcome = commit(&store_of("stranger"), &subject("anna"), put("a", "{}", Precondition::None)).await;
     assert!(matches!(outcome, Err(Error::Unavailable { .. })), "{outcome:?}");
 }
+
+#[tokio::test]
+async fn a_restored_database_is_down_until_it_is_opened_and_served_then_without_a_restart() {
+    let scene = Scene::new().await;
+    let dsn = secrecy::SecretString::from(scene.cluster.dsn(&scene.database));
+    storage::admin::close_restored(&dsn, "eu-central-7").await.unwrap();
+    let store = scene.open();
+    eventually(
+        "it is told why",
+        async || matches!(store.health(), Health::Down { reason, .. } if reason.contains("eu-central-7")),
+    )
+    .await;
+    let outcome = commit(&store, &subject("anna"), put("a", "{}", Precondition::None)).await;
+    assert!(matches!(outcome, Err(Error::Unavailable { .. })), "{outcome:?}");
+    storage::admin::open_restored(&dsn, None, None).await.unwrap();
+    eventually("it is up", async || store.health() == Health::Up).await;
+    done(&store, &subject("anna"), put("a", "{}", Precondition::None)).await;
+}

@@ -9,8 +9,11 @@ mod failures;
 mod identity;
 mod log;
 mod merges;
+mod passing;
 mod reads;
+mod renamed;
 mod scene;
+mod standby;
 #[path = "../support/mod.rs"]
 mod support;
 mod tiles;

@@ -32,7 +32,9 @@ async fn no_record_grows_by_merging_above_what_can_be_put() {
     done(&store, &anna, put("a", r#"{"a":"x","b":[1,2,3]}"#, Precondition::None)).await;
     done(&store, &anna, patch("a", json!({"c": "x".repeat(50)}), Precondition::None)).await;
     let outcome = commit(&store, &anna, patch("a", json!({"d": "x".repeat(50)}), Precondition::None)).await;
-    assert_eq!(outcome.unwrap_err(), Error::TooLarge { max_bytes: 100 });
+    assert_eq!(outcome.unwrap_err(), Error::GrownTooLarge { max_bytes: 100 });
+    let refused = "SELECT count(*) FROM domicile.leaves WHERE line LIKE '%content_refused%'";
+    assert_eq!(scene.number(refused).await, 1, "it was decided, and so it is in the log");
     assert_eq!(record(&store, &anna, "a").await.unwrap().version, 2);
     // One that was put under another bound may shrink, if not grow.
     done(&store, &anna, put("b", &format!(r#"{{"a":"{}"}}"#, "x".repeat(200)), Precondition::None)).await;

@@ -146,8 +146,13 @@ pub(crate) fn decision(operation: Operation) -> Decision {
 }
 
 pub(crate) fn permit<A: Access>(subject: &SubjectId, operation: Operation, epoch: u64) -> Permit<A> {
+    permit_for(subject, decision(operation), epoch)
+}
+
+/// A permit by a decision that is there.
+pub(crate) fn permit_for<A: Access>(subject: &SubjectId, decision: Decision, epoch: u64) -> Permit<A> {
     let pin = Pin { region: region(), epoch: Epoch(epoch), state: PinState::Active };
-    POLICY.permit(subject.clone(), &pin, decision(operation), true).unwrap()
+    POLICY.permit(subject.clone(), &pin, decision, true).unwrap()
 }
 
 pub(crate) fn denial() -> Denial {

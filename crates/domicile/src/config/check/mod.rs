@@ -33,7 +33,7 @@ pub(super) fn check(
     let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut check = Check { layered, file, folder, secrets: Secrets { folder, variables }, mistakes };
 
-    let policy = check.policy(&root.policy);
+    let (policy, policy_texts) = check.policy(&root.policy).unzip();
     let gateway = check.gateway(&root.gateway, root);
     let geoip = root.geoip.as_ref().map(|raw| check.geoip(raw));
     let directory = check.directory(&root.directory, policy.as_ref());
@@ -48,23 +48,30 @@ pub(super) fn check(
     if mistakes.errors().next().is_some() {
         return Err(mistakes);
     }
-    match (gateway, policy, geoip, directory, jwt, regions, telemetry) {
-        (Some(gateway), Some(policy), geoip, Some(directory), jwt, Some((served, home_urls)), Some(telemetry)) => {
-            Ok(Config {
-                gateway,
-                policy: Arc::new(policy),
-                geoip: geoip.flatten(),
-                directory,
-                jwt: jwt.flatten(),
-                served,
-                home_urls,
-                backup: check_backups(&root.backup, folder),
-                events: root.events.clone(),
-                telemetry,
-                settings: super::fingerprint::of(root),
-                warnings: mistakes,
-            })
-        }
+    match (gateway, policy.zip(policy_texts), geoip, directory, jwt, regions, telemetry) {
+        (
+            Some(gateway),
+            Some((policy, policy_texts)),
+            geoip,
+            Some(directory),
+            jwt,
+            Some((served, home_urls)),
+            Some(telemetry),
+        ) => Ok(Config {
+            gateway,
+            policy: Arc::new(policy),
+            policy_texts,
+            geoip: geoip.flatten(),
+            directory,
+            jwt: jwt.flatten(),
+            served,
+            home_urls,
+            backup: check_backups(&root.backup, folder),
+            events: root.events.clone(),
+            telemetry,
+            settings: super::fingerprint::of(root),
+            warnings: mistakes,
+        }),
         _ => {
             // A check that yields nothing has said why; should one ever forget, do not start all the same.
             mistakes.0.push(Mistake {
@@ -245,7 +252,8 @@ impl Check<'_> {
         self.folder.join(path)
     }
 
-    fn policy(&mut self, raw: &raw::Policy) -> Option<Policy> {
+    /// The policy, and the texts that it was read from.
+    fn policy(&mut self, raw: &raw::Policy) -> Option<(Policy, [String; 3])> {
         let mut text = |key: &str, file: &Option<PathBuf>, shipped: &str| match file {
             None => Some(shipped.to_owned()),
             Some(path) => std::fs::read_to_string(self.path(path))
@@ -258,7 +266,8 @@ impl Check<'_> {
         let policy = text("policy.file", &raw.file, presets::SHIPPED_POLICY);
         let jurisdictions = text("policy.jurisdictions", &raw.jurisdictions, presets::JURISDICTIONS);
         let locations = text("policy.locations", &raw.locations, presets::LOCATIONS);
-        let parsed = Policy::parse(&policy?, &jurisdictions?, &locations?);
+        let texts = [policy?, jurisdictions?, locations?];
+        let parsed = Policy::parse(&texts[0], &texts[1], &texts[2]);
         let at = match &raw.file {
             Some(path) => self.path(path).display().to_string(),
             None => "the built-in policy".to_owned(),
@@ -270,7 +279,8 @@ impl Check<'_> {
             message: problem.message,
             fix: problem.fix,
         };
-        parsed.map_err(|problems| self.mistakes.0.extend(problems.into_iter().map(mistake))).ok()
+        let policy = parsed.map_err(|problems| self.mistakes.0.extend(problems.into_iter().map(mistake))).ok()?;
+        Some((policy, texts))
     }
 
     /// Names of event types, and beginnings of them; whether everything that is accepted can be sent.

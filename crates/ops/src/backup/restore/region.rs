@@ -74,8 +74,10 @@ pub async fn open(source: &Source, opening: &Opening<'_>, dry_run: bool) -> Resu
     let log = state.region.as_ref().ok_or_else(not_restored)?;
     let (size, origin) = (log.log_size, log.origin.clone());
     let lost = lost(&dsn, size, opening).await?;
+    let used = admin::former_origins(&dsn).await?;
+    let is_new = |name: &str| name != origin && used.iter().all(|used| used != name);
     if let Some(lost) = &lost
-        && (opening.log_origin.is_none() || opening.log_origin == Some(origin.as_str()))
+        && !opening.log_origin.is_some_and(is_new)
     {
         let signed = opening.signed.map_or(0, |(size, _)| size);
         if !dry_run {

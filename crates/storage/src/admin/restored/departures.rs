@@ -8,6 +8,7 @@ use sqlx::{Connection, Row};
 use super::BATCH_MAX;
 use crate::admin::{Error, connect, refused};
 use crate::digest::{Peppers, SubjectDigest};
+use crate::region::origins;
 
 /// What the directory knows that the backup did not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,6 +38,7 @@ pub async fn replay_departures(
 ) -> Result<Replayed, Error> {
     let mut here = connect(region_dsn).await?;
     let mut directory = connect(directory_dsn).await?;
+    let origins = origins(&mut here).await?;
     let mut replayed = Replayed::default();
     let mut after = String::new();
     loop {
@@ -52,7 +54,7 @@ pub async fn replay_departures(
                 Some(pin) if pin.erased_at.is_some() => {
                     replayed.erased += 1;
                     if !dry_run {
-                        erase(&mut here, subject, pin).await?;
+                        erase(&mut here, subject, pin, &origins).await?;
                     }
                 }
                 Some(pin) if pin.region != region.as_str() => {
@@ -82,7 +84,7 @@ pub(super) struct Subject {
     /// Under every pepper in use, the current one first.
     pub(super) digests: Vec<SubjectDigest>,
     pub(super) epoch: i64,
-    tag: String,
+    secret: leaf::SubjectSecret,
 }
 
 /// What the directory says of it.
@@ -100,8 +102,7 @@ pub(super) async fn subjects_after(
 ) -> Result<Vec<Subject>, Error> {
     let read = || refused("list its subjects");
     let rows = sqlx::query(
-        "SELECT s.subject, s.digest, s.key_id, s.epoch, s.secret, i.origin \
-         FROM domicile.subjects AS s, domicile.region_identity AS i \
+        "SELECT s.subject, s.digest, s.key_id, s.epoch, s.secret FROM domicile.subjects AS s \
          WHERE s.subject > $1 AND s.state IN ('active', 'departing', 'arriving') ORDER BY s.subject LIMIT $2",
     )
     .bind(after)
@@ -115,7 +116,6 @@ pub(super) async fn subjects_after(
         let key_id = u16::try_from(row.try_get::<i16, _>(2).map_err(read())?).unwrap_or_default();
         let digest = SubjectDigest { key_id, bytes: row.try_get(1).map_err(read())? };
         let secret = leaf::SubjectSecret::new(row.try_get(4).map_err(read())?);
-        let origin: String = row.try_get(5).map_err(read())?;
         let mut digests = match SubjectId::new(&subject) {
             Ok(id) => peppers.digests(&id).collect(),
             Err(_) => Vec::new(),
@@ -123,8 +123,7 @@ pub(super) async fn subjects_after(
         if !digests.contains(&digest) {
             digests.push(digest);
         }
-        let tag = leaf::tag(&secret, &origin).to_string();
-        subjects.push(Subject { subject, digest, digests, epoch: row.try_get(3).map_err(read())?, tag });
+        subjects.push(Subject { subject, digest, digests, epoch: row.try_get(3).map_err(read())?, secret });
     }
     Ok(subjects)
 }
@@ -165,11 +164,25 @@ pub(super) async fn pins_of(directory: &mut PgConnection, subjects: &[Subject]) 
     Ok(pins)
 }
 
-/// Erases by the very function that a gateway erases with.
-async fn erase(here: &mut PgConnection, subject: &Subject, pin: &Pin) -> Result<(), Error> {
+/// The name of the log that was restored, and those that it had before.
+async fn origins(here: &mut PgConnection) -> Result<(String, Vec<String>), Error> {
+    let read = || refused("tell what its log is called");
+    let origin = sqlx::query_scalar("SELECT i.origin FROM domicile.region_identity AS i");
+    let origin = origin.fetch_one(&mut *here).await.map_err(read())?;
+    Ok((origin, origins::former(here).await.map_err(read())?))
+}
+
+/// Erases by the very function that a gateway erases with, and that takes everything.
+async fn erase(
+    here: &mut PgConnection,
+    subject: &Subject,
+    pin: &Pin,
+    (origin, former): &(String, Vec<String>),
+) -> Result<(), Error> {
+    let tags = origins::tags(&subject.secret, origin, former);
     sqlx::query("SELECT domicile.erase_subject($1, $2, $3, $4, $5, $6, $7, 0)")
         .bind(&subject.subject)
-        .bind(&subject.tag)
+        .bind(tags.iter().map(ToString::to_string).collect::<Vec<_>>())
         .bind(subject.digests.iter().map(|digest| digest.bytes).collect::<Vec<_>>())
         .bind(subject.digests.iter().map(|digest| digest.key_id.cast_signed()).collect::<Vec<_>>())
         .bind(subject.digest.bytes)
@@ -181,7 +194,8 @@ async fn erase(here: &mut PgConnection, subject: &Subject, pin: &Pin) -> Result<
     Ok(())
 }
 
-/// Takes out what rests of a subject that is at home elsewhere.
+/// Takes out what rests of a subject that is at home elsewhere. Its events stay, as its entries do: they were published
+/// here while it was at home here, those that were not sent yet are owed to whoever follows, and they leave with the log.
 async fn depart(here: &mut PgConnection, subject: &Subject, pin: &Pin) -> Result<(), Error> {
     let told = || refused("replay a move to another region");
     let mut transaction = here.begin().await.map_err(told())?;
@@ -189,6 +203,7 @@ async fn depart(here: &mut PgConnection, subject: &Subject, pin: &Pin) -> Result
         "DELETE FROM domicile.records WHERE subject = $1",
         "DELETE FROM domicile.zero_party WHERE subject = $1",
         "DELETE FROM domicile.idempotency WHERE subject = $1",
+        "DELETE FROM domicile.details WHERE subject = $1",
     ] {
         sqlx::query(statement).bind(&subject.subject).execute(&mut *transaction).await.map_err(told())?;
     }

@@ -68,6 +68,14 @@ pub async fn open_restored(
         transaction.execute(statement).await.map_err(open())?;
     }
     if let Some(recovery) = recovery {
+        // What the older entries' tags and details were made with.
+        sqlx::query(
+            "INSERT INTO domicile.former_origins (origin, size) SELECT i.origin, $1 FROM domicile.region_identity AS i",
+        )
+        .bind(i64::try_from(restored).unwrap_or(i64::MAX))
+        .execute(&mut *transaction)
+        .await
+        .map_err(open())?;
         sqlx::query("UPDATE domicile.region_identity SET origin = $1")
             .bind(&recovery.origin)
             .execute(&mut *transaction)

@@ -14,6 +14,7 @@ use sqlx::{Connection, Row};
 
 use super::databases::run;
 use super::{Error, LoginName, Membership, connect, refused};
+use crate::region::origins;
 
 pub use departures::{Replayed, replay_departures};
 pub use log::{LogRecovery, Opened, log_root_at, open_restored};
@@ -66,6 +67,17 @@ pub async fn restored_from(dsn: &SecretString) -> Result<Option<String>, Error> 
         .map_err(refused("tell what it was restored from"))?;
     drop(connection.close().await);
     Ok(backup)
+}
+
+/// What a region's log was called before it went on under its present name, the newest name first.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn former_origins(dsn: &SecretString) -> Result<Vec<String>, Error> {
+    let mut connection = connect(dsn).await?;
+    let former = origins::former(&mut connection).await.map_err(refused("tell what its log was called"))?;
+    drop(connection.close().await);
+    Ok(former)
 }
 
 /// The cluster and the database behind a connection string.
