@@ -16,6 +16,9 @@ use crate::from_wire::conditions::{Held, etag};
 use crate::from_wire::cursor;
 use crate::to_wire;
 
+/// Headers that the answer about a record has.
+const HEADERS_USUAL: usize = 16;
+
 /// An answer about a subject.
 #[derive(Debug)]
 pub(crate) struct Reply {
@@ -30,17 +33,19 @@ impl IntoResponse for Reply {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
         let headers = response.headers_mut();
+        // With what the envelope adds: a map that has to grow hashes all it holds anew.
+        headers.reserve(HEADERS_USUAL);
         if let Some(version) = self.version {
-            to_wire::set(headers, "etag", &etag(version));
+            to_wire::set(headers, "etag", etag(version));
         }
         if let Some(at_us) = self.updated_at_us {
-            to_wire::set(headers, "last-modified", &to_wire::http_date(at_us));
+            to_wire::set(headers, "last-modified", to_wire::http_date(at_us));
         }
         if let Some(body) = self.body {
             headers.insert(CONTENT_TYPE, http::HeaderValue::from_static(media::JSON));
             *response.body_mut() = Body::from(String::from(Box::<str>::from(body)));
         }
-        to_wire::tell(&self.told, response)
+        to_wire::tell(self.told, response)
     }
 }
 

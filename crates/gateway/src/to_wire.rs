@@ -1,10 +1,13 @@
 //! From domain to wire: the only place where answers get their JSON and their headers.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use api::{AttributeChangeItem, AttributeItem, AuditReceipt, ConsentItem, RecordItem, Signal, headers};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use httpdate::fmt_http_date;
 use residency::{Evidence, Finding};
 use storage::{AttributeChange, AttributeState, Consent, LogPosition, Record};
 use time::OffsetDateTime;
@@ -38,19 +41,19 @@ pub(crate) fn told<T>(app: &App, answered: &routing::Answered<T>) -> Told {
 }
 
 /// Writes that into an answer's headers.
-pub(crate) fn tell(told: &Told, mut response: Response) -> Response {
+pub(crate) fn tell(told: Told, mut response: Response) -> Response {
     let to = response.headers_mut();
-    set(to, headers::REGION, &told.region);
-    set(to, headers::DECISION, &told.decision);
+    set(to, headers::REGION, told.region);
+    set(to, headers::DECISION, told.decision);
     if let Some(audit) = &told.audit {
-        set(to, headers::AUDIT, &audit_header(audit));
+        set(to, headers::AUDIT, audit_header(audit));
     }
     response
 }
 
 /// Sets a header whose value is made of our own words.
-pub(crate) fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
+pub(crate) fn set(headers: &mut HeaderMap, name: &'static str, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(HeaderName::from_static(name), value);
     }
 }
@@ -127,15 +130,11 @@ pub(crate) fn rfc3339(at_us: i64) -> String {
         .unwrap_or_default()
 }
 
-/// Microseconds since 1970 as an HTTP date (RFC 9110, section 5.6.7).
+/// Microseconds since 1970 as an HTTP date (RFC 9110, section 5.6.7), within the years 1970 to 9999 that it has words for.
 pub(crate) fn http_date(at_us: i64) -> String {
-    let form = time::macros::format_description!(
-        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-    );
-    OffsetDateTime::from_unix_timestamp(at_us.div_euclid(1_000_000))
-        .ok()
-        .and_then(|at| at.format(form).ok())
-        .unwrap_or_default()
+    const LAST_S: u64 = 253_402_300_799;
+    let since = u64::try_from(at_us / 1_000_000).unwrap_or(0).min(LAST_S);
+    fmt_http_date(UNIX_EPOCH + Duration::from_secs(since))
 }
 
 #[cfg(test)]
@@ -146,5 +145,7 @@ mod tests {
     fn times_are_written_as_the_standards_say() {
         assert_eq!(rfc3339(1_795_000_000_123_456), "2026-11-18T11:06:40.123456Z");
         assert_eq!(http_date(784_111_777_000_000), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(http_date(i64::MIN), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(http_date(i64::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
     }
 }

@@ -27,6 +27,8 @@ pub use self::read::Pack;
 pub use self::seal::{Identities, NotARecipient, NotIdentities, RECIPIENTS_MAX, Recipient};
 pub use self::write::{NotPacked, Packed, Wanted, write_pack};
 
+/// The most entries of one pack: its manifest, which readers hold in memory, names a file for every 256.
+pub const ENTRIES_MAX: u64 = 64 << 20;
 /// What a pack calls itself.
 const FORMAT: &str = "domicile-evidence-pack/1";
 /// The verifier that an auditor can read.

@@ -8,19 +8,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use tlog::{NOTE_BYTES_MAX, TILE_WIDTH, Tile};
+use tlog::{Hash, NOTE_BYTES_MAX, TILE_WIDTH, Tile};
 use zip::ZipArchive;
 
-use super::seal::{self, Identities};
+use super::seal::{self, Hashed, Identities};
 use super::write::entries_path;
 use super::{FORMAT, Manifest, policy_files};
 use crate::bundle::BUNDLE_BYTES_MAX;
 use crate::verify::{PolicyText, Source, Unread};
 
-/// The most bytes of a manifest or a text.
-const TEXT_BYTES_MAX: usize = 64 << 20;
+/// The most bytes of a manifest: of one that names [`ENTRIES_MAX`](super::ENTRIES_MAX) entries, and some more.
+const MANIFEST_BYTES_MAX: usize = 64 << 20;
+/// The most bytes of a policy's text.
+const POLICY_BYTES_MAX: usize = 4 << 20;
 /// The most policies that are read out of a pack.
-const POLICIES_MAX: usize = 256;
+const POLICIES_MAX: usize = 4_096;
 
 /// A pack, opened for verifying.
 pub struct Pack {
@@ -57,7 +59,7 @@ impl Pack {
         let length = file.metadata().map_err(|error| no_pack(error.to_string()))?.len();
         let archive = ZipArchive::new(Window { file: Arc::new(file), at: 0, length });
         let mut archive = archive.map_err(|error| no_pack(error.to_string()))?;
-        let text = read(&mut archive, "manifest.json", TEXT_BYTES_MAX).map_err(|error| no_pack(error.to_string()))?;
+        let text = read(&mut archive, "manifest.json", MANIFEST_BYTES_MAX).map_err(|error| no_pack(error.to_string()))?;
         let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| no_pack(error.to_string()))?;
         if manifest.format != FORMAT {
             return Err(no_pack(format!("its format is not {FORMAT}")));
@@ -70,8 +72,12 @@ impl Pack {
         let content = read(&mut self.archive.clone(), path, bytes_max)?;
         match self.manifest.files.get(path) {
             Some(said) if *said == hex::encode(Sha256::digest(&content)) => Ok(content),
-            _ => Err(Unread::Missing(format!("{path} as the pack's manifest knows it"))),
+            _ => Err(Self::unknown(path)),
         }
+    }
+
+    fn unknown(path: &str) -> Unread {
+        Unread::Missing(format!("{path} as the pack's manifest knows it"))
     }
 
     fn text(&self, path: &str, bytes_max: usize) -> Result<String, Unread> {
@@ -100,16 +106,26 @@ impl Source for Pack {
                 let [text, jurisdictions, locations] = policy_files(sha256);
                 Ok(PolicyText {
                     said_sha256: Some(sha256.clone()),
-                    text: self.text(&text, TEXT_BYTES_MAX)?,
-                    jurisdictions: self.text(&jurisdictions, TEXT_BYTES_MAX)?,
-                    locations: self.text(&locations, TEXT_BYTES_MAX)?,
+                    text: self.text(&text, POLICY_BYTES_MAX)?,
+                    jurisdictions: self.text(&jurisdictions, POLICY_BYTES_MAX)?,
+                    locations: self.text(&locations, POLICY_BYTES_MAX)?,
                 })
             })
             .collect()
     }
 
-    fn list(&self, name: &str) -> Result<Option<Vec<u8>>, Unread> {
-        self.file(name, TEXT_BYTES_MAX).map(Some)
+    fn list(&self, name: &str, bytes: u64) -> Result<Option<Hash>, Unread> {
+        let gone = |_: io::Error| Unread::Missing(name.to_owned());
+        let mut archive = self.archive.clone();
+        let file = archive.by_name(name).map_err(|error| gone(error.into()))?;
+        let mut hashed = Hashed::new(io::sink());
+        io::copy(&mut file.take(bytes.saturating_add(1)), &mut hashed).map_err(gone)?;
+        let (read, hash) = hashed.finish();
+        // A longer one was not read to its end, so the manifest's hash says nothing about what was.
+        if read <= bytes && self.manifest.files.get(name) != Some(&hex::encode(hash)) {
+            return Err(Self::unknown(name));
+        }
+        Ok(Some(hash))
     }
 
     fn range(&self, _: u64) -> Range<u64> {

@@ -111,7 +111,7 @@ pub(super) enum Seal<W: Write> {
 
 impl<W: Write> Seal<W> {
     pub(super) fn new(out: W, recipients: &[Recipient]) -> io::Result<Self> {
-        let out = Hashed { out, hasher: Sha256::new(), bytes: 0 };
+        let out = Hashed::new(out);
         if recipients.is_empty() {
             return Ok(Self::Open(out));
         }
@@ -127,7 +127,7 @@ impl<W: Write> Seal<W> {
             Self::Sealed(sealed) => sealed.finish()?,
         };
         out.flush()?;
-        Ok((out.bytes, out.hasher.finalize().into()))
+        Ok(out.finish())
     }
 }
 
@@ -147,10 +147,22 @@ impl<W: Write> Write for Seal<W> {
     }
 }
 
+/// What goes through is hashed and counted.
 pub(super) struct Hashed<W> {
     out: W,
     hasher: Sha256,
     bytes: u64,
+}
+
+impl<W> Hashed<W> {
+    pub(super) fn new(out: W) -> Self {
+        Self { out, hasher: Sha256::new(), bytes: 0 }
+    }
+
+    /// How many bytes there were, and their SHA-256.
+    pub(super) fn finish(self) -> (u64, [u8; 32]) {
+        (self.bytes, self.hasher.finalize().into())
+    }
 }
 
 impl<W: Write> Write for Hashed<W> {

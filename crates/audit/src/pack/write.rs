@@ -1,7 +1,8 @@
 //! Making a pack out of a region's log.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Seek as _, Write};
 use std::ops::Range;
 
 use sha2::{Digest, Sha256};
@@ -11,8 +12,8 @@ use zip::ZipWriter;
 use zip::write::{SimpleFileOptions, StreamWriter};
 
 use super::lists::{self, DENIALS, TRANSFERS, VIOLATIONS};
-use super::seal::{Recipient, Seal};
-use super::{FORMAT, Manifest, VERIFY_PY, VERIFY_TXT, policy_files};
+use super::seal::{Hashed, Recipient, Seal};
+use super::{ENTRIES_MAX, FORMAT, Manifest, VERIFY_PY, VERIFY_TXT, policy_files};
 use crate::bundle::bundle;
 
 /// Violations that are read at once.
@@ -56,6 +57,9 @@ pub enum NotPacked {
     /// The log has no signed checkpoint, or none that reaches the range.
     #[error("the log has no signed checkpoint that reaches the range")]
     NotSigned,
+    /// The range is too long for one pack.
+    #[error("{0} entries are more than a pack holds ({ENTRIES_MAX}): make several, one after the other's range")]
+    TooMany(u64),
     /// The log lost a part of itself.
     #[error("the log does not hold what its checkpoint speaks of: {0}")]
     Incomplete(String),
@@ -97,6 +101,9 @@ pub async fn write_pack<W: Write + Send>(
     let (size, width) = (checkpoint.size, u64::from(TILE_WIDTH));
     let from = wanted.range.start / width * width;
     let to = size.min(wanted.range.end.div_ceil(width).saturating_mul(width)).max(from);
+    if to - from > ENTRIES_MAX {
+        return Err(NotPacked::TooMany(to - from));
+    }
     let out = Seal::new(out, &wanted.recipients)?;
     let mut pack = Files { zip: ZipWriter::new_stream(out), files: BTreeMap::new() };
     pack.add("checkpoint", published.note.as_bytes())?;
@@ -104,7 +111,7 @@ pub async fn write_pack<W: Write + Send>(
         let hashes = log.tile(tile).await?.ok_or(TreeError::Missing(tile))?;
         pack.add(&tile.to_string(), &hashes.concat())?;
     }
-    let (mut denials, mut transfers) = (String::new(), String::new());
+    let (mut denials, mut transfers) = (Spool::new()?, Spool::new()?);
     for index in from / width..to.div_ceil(width) {
         let Some(tile) = Tile::within(size, 0, index) else { continue };
         let rows = log.leaves(index * width, tile.width().into()).await?;
@@ -114,18 +121,16 @@ pub async fn write_pack<W: Write + Send>(
         }
         for row in &rows {
             let line = row.line.as_bytes();
-            denials.extend(lists::denial(row.seq, line).map(|line| line + "\n"));
-            transfers.extend(lists::transfer(row.seq, &row.leaf_hash, line).map(|line| line + "\n"));
+            denials.extend(lists::denial(row.seq, line))?;
+            transfers.extend(lists::transfer(row.seq, &row.leaf_hash, line))?;
         }
         pack.add(&entries_path(tile), &bundle(rows.iter().map(|row| row.line.as_bytes())))?;
         progress((index * width + u64::from(tile.width())).min(to) - from, to - from);
     }
     let violations = violations(log, from..to).await?;
-    let lists = [(DENIALS, &denials), (TRANSFERS, &transfers), (VIOLATIONS, &violations)];
-    for (name, list) in lists {
-        pack.add(name, list.as_bytes())?;
-    }
-    let [denials, transfers, violations] = lists.map(|(_, list)| list.lines().count() as u64);
+    let denials = pack.add_list(DENIALS, denials)?;
+    let transfers = pack.add_list(TRANSFERS, transfers)?;
+    let violations = pack.add_list(VIOLATIONS, violations)?;
     let mut policies = Vec::new();
     for policy in log.policies().await? {
         let sha256 = hex::encode(policy.sha256);
@@ -151,16 +156,13 @@ pub async fn write_pack<W: Write + Send>(
 }
 
 /// The register of violations, as far as it is about these entries.
-async fn violations(log: &Log, entries: Range<u64>) -> Result<String, storage::Error> {
+async fn violations(log: &Log, entries: Range<u64>) -> Result<Spool, NotPacked> {
     let mut filter =
         ViolationFilter { entries: Some(entries), limit: VIOLATIONS_AT_ONCE, ..ViolationFilter::default() };
-    let mut list = String::new();
+    let mut list = Spool::new()?;
     loop {
         let found = log.violations(&filter).await?;
-        for violation in &found {
-            list.push_str(&lists::violation(violation));
-            list.push('\n');
-        }
+        list.extend(found.iter().map(lists::violation))?;
         filter.before_id = found.last().map(|violation| violation.id);
         if found.len() < usize::from(VIOLATIONS_AT_ONCE) {
             return Ok(list);
@@ -188,6 +190,34 @@ fn tiles(size: u64, range: Range<u64>, since: Option<u64>) -> Result<BTreeSet<Ti
     Ok(tiles)
 }
 
+/// A list that grows beside the pack: in a file without a name, since the pack is written from front to back and a list may
+/// be long.
+struct Spool {
+    file: BufWriter<File>,
+    lines: u64,
+}
+
+impl Spool {
+    fn new() -> io::Result<Self> {
+        Ok(Self { file: BufWriter::new(tempfile::tempfile()?), lines: 0 })
+    }
+
+    fn extend(&mut self, lines: impl IntoIterator<Item = String>) -> io::Result<()> {
+        for line in lines {
+            writeln!(self.file, "{line}")?;
+            self.lines += 1;
+        }
+        Ok(())
+    }
+
+    /// Its content from the beginning, and how many lines that is.
+    fn read(self) -> io::Result<(File, u64)> {
+        let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.rewind()?;
+        Ok((file, self.lines))
+    }
+}
+
 struct Files<W: Write> {
     zip: ZipWriter<StreamWriter<Seal<W>>>,
     files: BTreeMap<String, String>,
@@ -205,6 +235,19 @@ impl<W: Write> Files<W> {
         self.zip.write_all(content)?;
         self.files.insert(path.to_owned(), hex::encode(Sha256::digest(content)));
         Ok(())
+    }
+
+    /// Adds a list; how many lines it has.
+    fn add_list(&mut self, path: &str, list: Spool) -> Result<u64, NotPacked> {
+        let (mut content, lines) = list.read()?;
+        let huge = content.metadata()?.len() > u64::from(u32::MAX);
+        let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+        self.zip.start_file(path, options.large_file(huge))?;
+        let mut hashed = Hashed::new(&mut self.zip);
+        io::copy(&mut content, &mut hashed)?;
+        let (_, hash) = hashed.finish();
+        self.files.insert(path.to_owned(), hex::encode(hash));
+        Ok(lines)
     }
 
     fn close(

@@ -13,7 +13,7 @@ use tlog::{Hash, TILE_WIDTH, Tile, leaf_hash};
 use super::Policies;
 use super::authentic::{Authentic, Halt};
 use super::balance::Crossed;
-use super::lists::Lists;
+use super::lists::Lines;
 use super::moulds::{Known, Moulds};
 use super::report::{Check, Finding};
 use super::source::Unread;
@@ -36,7 +36,7 @@ pub(super) struct Facts {
     pub(super) lines: Vec<Line>,
     pub(super) findings: Vec<Finding>,
     /// What the lists that come with entries must say.
-    pub(super) lists: Lists,
+    pub(super) lists: Lines,
     /// The region whose log it is.
     pub(super) home: Option<Region>,
     /// Entries that are not there.

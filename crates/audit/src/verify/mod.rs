@@ -121,7 +121,7 @@ pub fn verify(source: &dyn Source, expected: &Expected, pace: Pace<'_>) -> Resul
     };
     if whole {
         scan.run(&authentic, &policies, range.clone(), pace, &mut notebook)?;
-        scan.lists.compare(source, &mut notebook)?;
+        std::mem::take(&mut scan.lists).compare(source, &mut notebook)?;
     }
     let pruned = scan.let_go(&mut notebook);
     scan.counters.close(scan.newest_us, pruned > 0, &mut notebook);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use tlog::Tile;
+use tlog::{Hash, Tile};
 
 use super::PolicyText;
 
@@ -34,11 +34,12 @@ pub trait Source: Sync {
         Ok(Vec::new())
     }
 
-    /// A list that was drawn from the entries, for whoever reads it first; `None` when this source has none.
+    /// The SHA-256 of a list that was drawn from the entries, for whoever reads it first; `None` when this source has none.
+    /// The entries make `bytes` of it: more than one byte beyond that need not be read, since it is another list then.
     ///
     /// # Errors
     /// [`Unread`].
-    fn list(&self, _name: &str) -> Result<Option<Vec<u8>>, Unread> {
+    fn list(&self, _name: &str, _bytes: u64) -> Result<Option<Hash>, Unread> {
         Ok(None)
     }
 

@@ -2,7 +2,6 @@
 //! and the headers that every answer has.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use api::headers as names;
@@ -23,19 +22,24 @@ use crate::problem;
 /// Characters of a request id that a caller gives.
 const CHARS_MAX: usize = 64;
 
-/// Names one request: in its answer, in problems and in the logs.
+/// Names one request: in its answer, in problems and in the logs. Held as the header that it becomes; visible ASCII.
 #[derive(Debug, Clone)]
-pub(crate) struct RequestId(Arc<str>);
+pub(crate) struct RequestId(HeaderValue);
 
 impl RequestId {
+    fn of(headers: &HeaderMap, app: &App) -> Self {
+        let fresh = || HeaderValue::try_from(app.fresh_id()).unwrap_or(HeaderValue::from_static("unnamed"));
+        Self(given(headers).cloned().unwrap_or_else(fresh))
+    }
+
     /// The name as text.
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        self.0.to_str().unwrap_or_default()
     }
 
     /// The name as the `instance` of a problem.
     pub(crate) fn instance(&self) -> String {
-        format!("urn:domicile:request:{}", self.0)
+        format!("urn:domicile:request:{}", self.as_str())
     }
 }
 
@@ -68,32 +72,30 @@ impl<S: Inside> Service<Request> for Envelope<S> {
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let id = RequestId(given(request.headers()).unwrap_or_else(|| self.app.fresh_id()).into());
+        let id = RequestId::of(request.headers(), &self.app);
         request.extensions_mut().insert(id.clone());
         let answer = self.inner.call(request);
-        Box::pin(async move { Ok(seal(answer.await?, &id)) })
+        Box::pin(async move { Ok(seal(answer.await?, id)) })
     }
 }
 
 /// Writes the problem, if the answer is one, and the headers that every answer has.
-fn seal(response: Response, id: &RequestId) -> Response {
-    let mut response = problem::write(response, id);
+fn seal(response: Response, id: RequestId) -> Response {
+    let mut response = problem::write(response, &id);
     let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
-        headers.insert(names::REQUEST_ID, value);
-    }
+    headers.insert(names::REQUEST_ID, id.0);
     secure(headers);
     response
 }
 
 /// The caller's own name for the request, if it is a sober one: it will stand in our logs.
-fn given(headers: &HeaderMap) -> Option<String> {
+fn given(headers: &HeaderMap) -> Option<&HeaderValue> {
     let mut values = headers.get_all(names::REQUEST_ID).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };
     let text = value.to_str().ok()?;
     let sober = (1..=CHARS_MAX).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
-    sober.then(|| text.to_owned())
+    sober.then_some(value)
 }
 
 /// What browsers should know about every answer. Pages bring policies of their own.
@@ -122,9 +124,9 @@ mod tests {
         let with = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(names::REQUEST_ID, HeaderValue::from_str(value).unwrap());
-            given(&headers)
+            given(&headers).cloned()
         };
-        assert_eq!(with("a-B_3.4").as_deref(), Some("a-B_3.4"));
+        assert_eq!(with("a-B_3.4"), Some(HeaderValue::from_static("a-B_3.4")));
         for value in ["", "a b", "anna@example.org", "a\"b", "{}", &"x".repeat(CHARS_MAX + 1)] {
             assert_eq!(with(value), None, "{value}");
         }
