@@ -66,7 +66,7 @@ pub(crate) async fn violations(
     };
     let stores = query.stores(&app)?;
     let page = registers::violations(&stores, &filter, &query.cursor(Search::Violations)?).await;
-    account(&app, &caller, &stores, &page, "violations", query.said(&VIOLATIONS_BY)).await?;
+    account(&app, &caller, &stores, &page, "violations", query.said(&app, &VIOLATIONS_BY)).await?;
     let items = page.items.iter().map(|(region, one)| violation(region, one)).collect();
     let next = page.next.as_ref().map(|next| Search::Violations.after(next));
     reply::ok(&ViolationPage { items, regions: states(&page.regions), next })
@@ -145,7 +145,7 @@ pub(crate) async fn transfers(
     };
     let stores = query.stores(&app)?;
     let page = registers::transfers(&stores, &filter, &query.cursor(Search::Transfers)?).await;
-    account(&app, &caller, &stores, &page, "transfers", query.said(&TRANSFERS_BY)).await?;
+    account(&app, &caller, &stores, &page, "transfers", query.said(&app, &TRANSFERS_BY)).await?;
     let served: Vec<Region> = app.routing.regions().map(|store| store.region().clone()).collect();
     let other_side =
         |region: &Region, one: &TransferRow| audit::OtherSide::of(one, region, &served, app.clock.now_us());
