@@ -51,7 +51,7 @@ use crate::server::Server;
 pub use callers::{Algorithm, ClaimNames, JwksSource, JwtSettings, KeyOwner, KeyRing, NoJwks};
 pub use layers::describe_metrics;
 pub use routes::RenderMetrics;
-pub use server::NotBound;
+pub use server::{NotBound, serve_routes};
 pub use settings::{EventTypes, Limits, Settings};
 
 /// What the HTTP face is wired from.

@@ -137,6 +137,8 @@ impl Default for Limits {
             batch_bytes_in_flight_max: 8 * 1024 * 1024,
             batches_max: 32,
             caller_batches_max: 8,
+            exports_max: 8,
+            caller_exports_max: 4,
             logins_max: 64,
             head_bytes_max: 64 * 1024,
             headers_max: 100,
