@@ -70,11 +70,25 @@ pub enum Acknowledged {
     Unknown,
 }
 
+/// Why an acknowledgement did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAcknowledged {
+    /// The register could not be read; nothing was written.
+    #[error("the register could not be read")]
+    Unread(#[source] storage::Error),
+    /// The leaf was not written, or whether it was is not known if that is what the region says. The register is as it was.
+    #[error("the acknowledgement could not be written into the log")]
+    Unlogged(#[source] storage::Error),
+    /// The leaf stands, and whether the register says so is not known. Said again, it leaves another leaf.
+    #[error("the acknowledgement is in the log, and the register may not say so")]
+    Unregistered(#[source] storage::Error),
+}
+
 /// Acknowledges a violation: first the leaf, then the register, so that nothing stands in the register that the log does
 /// not know. The leaf holds the reason's hash only, with a salt that the register keeps: a reason may name somebody.
 ///
 /// # Errors
-/// When the leaf could not be written, or the database does not answer.
+/// [`NotAcknowledged`].
 pub async fn acknowledge(
     store: &RegionStore,
     id: u64,
@@ -82,18 +96,20 @@ pub async fn acknowledge(
     reason: &str,
     salt: [u8; 16],
     now_us: i64,
-) -> Result<Acknowledged, storage::Error> {
+) -> Result<Acknowledged, NotAcknowledged> {
     let log = store.log();
-    let Some(violation) = log.violation(id).await? else { return Ok(Acknowledged::Unknown) };
+    let found = log.violation(id).await.map_err(NotAcknowledged::Unread)?;
+    let Some(violation) = found else { return Ok(Acknowledged::Unknown) };
     if violation.acknowledged.is_some() {
         return Ok(Acknowledged::Before(Box::new(violation)));
     }
     let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
     let said = Acknowledgement { by: by.to_owned(), at_us: now_us, reason, salt };
     let hash = reason_hash(&said);
-    store.record(Fact::violation_acknowledge(said.at_us, by, id, &violation.rule, violation.seq, hash)).await?;
-    let mine = log.acknowledge(id, &said).await?;
-    let stands = log.violation(id).await?.unwrap_or(violation);
+    let fact = Fact::violation_acknowledge(said.at_us, by, id, &violation.rule, violation.seq, hash);
+    store.record(fact).await.map_err(NotAcknowledged::Unlogged)?;
+    let mine = log.acknowledge(id, &said).await.map_err(NotAcknowledged::Unregistered)?;
+    let stands = log.violation(id).await.map_err(NotAcknowledged::Unregistered)?.unwrap_or(violation);
     Ok(if mine { Acknowledged::Now(Box::new(stands)) } else { Acknowledged::Before(Box::new(stands)) })
 }
 

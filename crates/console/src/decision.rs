@@ -1,7 +1,8 @@
 //! One decision, explained: the sentence, the evidence as a ladder, what would change it, and the leaf verbatim.
 
 use askama::Template;
-use audit::{Entry, Explanation, Replay};
+use audit::{Answered, Entry, Explanation, Replay};
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -10,6 +11,7 @@ use uuid::Uuid;
 
 use crate::Console;
 use crate::page::{Frame, grouped, hex, message, render};
+use crate::visitor::{Asked, Unlogged, Visitor};
 
 #[derive(Template)]
 #[template(path = "decision.html")]
@@ -55,25 +57,23 @@ struct Rung {
     sentence: String,
 }
 
-pub(crate) async fn show(State(console): State<Console>, Path(id): Path<String>) -> Response {
+pub(crate) async fn show(
+    State(console): State<Console>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<String>,
+) -> Result<Response, Unlogged> {
     let policy = console.policy();
     let frame = Frame::new("decisions", &policy);
     let Ok(id) = id.parse::<Uuid>() else {
-        return message(StatusCode::NOT_FOUND, frame, "No decision", "A decision's id is a UUID, and this is none.");
+        let sentence = "A decision's id is a UUID, and this is none.";
+        return Ok(message(StatusCode::NOT_FOUND, frame, "No decision", sentence));
     };
     let (entry, regions) = audit::find(&console.regions, DecisionId(id)).await;
-    let Some(entry) = entry else {
-        let silent: Vec<_> = regions.iter().filter(|r| r.error.is_some()).map(|r| r.region.as_str()).collect();
-        return if silent.is_empty() {
-            let sentence =
-                "No region served here has a decision of this id. It may take a second to become searchable.";
-            message(StatusCode::NOT_FOUND, frame, "No decision", sentence)
-        } else {
-            let sentence = format!("It is in no log that could be asked. No answer from: {}.", silent.join(", "));
-            message(StatusCode::SERVICE_UNAVAILABLE, frame, "Not found so far", &sentence)
-        };
-    };
-    match audit::explain(entry.line.as_bytes(), Some(&policy)) {
+    let Some(entry) = entry else { return Ok(not_found(frame, &regions)) };
+    let asked = Asked { page: format!("decisions/{id}"), filter: Vec::new(), subject: None };
+    let held = console.regions.iter().filter(|store| *store.region() == entry.region);
+    visitor.looked(held, &asked, |_| 1).await?;
+    Ok(match audit::explain(entry.line.as_bytes(), Some(&policy)) {
         Ok(explanation) => render(&view(frame, entry, explanation)),
         Err(error) => message(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -81,6 +81,17 @@ pub(crate) async fn show(State(console): State<Console>, Path(id): Path<String>)
             "Not readable",
             &format!("The log holds an entry, but {error}."),
         ),
+    })
+}
+
+fn not_found(frame: Frame, regions: &[Answered]) -> Response {
+    let silent: Vec<_> = regions.iter().filter(|r| r.error.is_some()).map(|r| r.region.as_str()).collect();
+    if silent.is_empty() {
+        let sentence = "No region served here has a decision of this id. It may take a second to become searchable.";
+        message(StatusCode::NOT_FOUND, frame, "No decision", sentence)
+    } else {
+        let sentence = format!("It is in no log that could be asked. No answer from: {}.", silent.join(", "));
+        message(StatusCode::SERVICE_UNAVAILABLE, frame, "Not found so far", &sentence)
     }
 }
 

@@ -2,15 +2,17 @@
 
 use askama::Template;
 use audit::{Entry, Page};
+use axum::Extension;
 use axum::extract::{Form as Received, State};
 use axum::response::Response;
 use leaf::{Kind, Out};
-use residency::Operation;
+use residency::{Operation, Region};
 use storage::RegionStore;
 
 use crate::Console;
-use crate::filter::Form;
+use crate::filter::{Form, Search};
 use crate::page::{Frame, clock, grouped, render};
+use crate::visitor::{Unlogged, Visitor};
 
 #[derive(Template)]
 #[template(path = "decisions.html")]
@@ -69,26 +71,41 @@ impl Row {
 }
 
 /// The table. An address is remembered and logged in many places, so a person cannot be named in one.
-pub(crate) async fn show(console: State<Console>, Received(form): Received<Form>) -> Response {
-    table(console, Form { subject: String::new(), ..form }).await
+pub(crate) async fn show(
+    State(console): State<Console>,
+    Extension(visitor): Extension<Visitor>,
+    Received(form): Received<Form>,
+) -> Result<Response, Unlogged> {
+    table(&console, &visitor, Form { subject: String::new(), ..form }).await
 }
 
 /// The table of the decisions about one person, whose identifier came in the body.
-pub(crate) async fn show_one_person(console: State<Console>, Received(form): Received<Form>) -> Response {
-    table(console, form).await
+pub(crate) async fn show_one_person(
+    State(console): State<Console>,
+    Extension(visitor): Extension<Visitor>,
+    Received(form): Received<Form>,
+) -> Result<Response, Unlogged> {
+    table(&console, &visitor, form).await
 }
 
-async fn table(State(console): State<Console>, form: Form) -> Response {
+async fn table(console: &Console, visitor: &Visitor, form: Form) -> Result<Response, Unlogged> {
     let (page, mistakes) = match form.read() {
-        Ok(search) => {
-            let wanted = |store: &&RegionStore| search.region.as_ref().is_none_or(|region| region == store.region());
-            let stores: Vec<_> = console.regions.iter().filter(wanted).cloned().collect();
-            (audit::search(&stores, &search.filter, &search.cursor).await, Vec::new())
-        }
+        Ok(search) => (found(console, visitor, &search).await?, Vec::new()),
         Err(mistakes) => (Page { entries: Vec::new(), regions: Vec::new(), next: None }, mistakes),
     };
     let regions = console.regions.iter().map(|store| store.region().to_string()).collect();
-    render(&view(Frame::new("decisions", &console.policy()), regions, form, mistakes, &page))
+    Ok(render(&view(Frame::new("decisions", &console.policy()), regions, form, mistakes, &page)))
+}
+
+/// What the search finds, once every log that answered knows of it.
+async fn found(console: &Console, visitor: &Visitor, search: &Search) -> Result<Page, Unlogged> {
+    let wanted = |store: &&RegionStore| search.region.as_ref().is_none_or(|region| region == store.region());
+    let stores: Vec<_> = console.regions.iter().filter(wanted).cloned().collect();
+    let page = audit::search(&stores, &search.filter, &search.cursor).await;
+    let answered = stores.iter().filter(|store| page.answered(store.region()));
+    let rows = |region: &Region| page.entries.iter().filter(|entry| entry.region == *region).count() as u64;
+    visitor.looked(answered, &search.asked(), rows).await?;
+    Ok(page)
 }
 
 fn view(frame: Frame, regions: Vec<String>, form: Form, mistakes: Vec<&'static str>, page: &Page) -> Decisions {

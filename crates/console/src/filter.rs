@@ -7,6 +7,8 @@ use serde::Deserialize;
 use storage::DecisionFilter;
 use time::{Date, Month};
 
+use crate::visitor::Asked;
+
 /// How many decisions a page shows.
 const ROWS: u16 = 50;
 
@@ -33,6 +35,28 @@ pub(crate) struct Search {
     pub(crate) region: Option<Region>,
     pub(crate) filter: DecisionFilter,
     pub(crate) cursor: Cursor,
+    /// The days as they were written.
+    days: (String, String),
+}
+
+impl Search {
+    /// What a log keeps of the search.
+    pub(crate) fn asked(&self) -> Asked {
+        let day = |text: &String| (!text.is_empty()).then(|| text.clone());
+        let DecisionFilter { actor, rule, outcome, kind, operation, subject, .. } = self.filter.clone();
+        let said = [
+            ("from", day(&self.days.0)),
+            ("to", day(&self.days.1)),
+            ("actor", actor),
+            ("rule", rule),
+            ("outcome", outcome),
+            ("kind", kind),
+            ("operation", operation),
+            ("region", self.region.as_ref().map(ToString::to_string)),
+        ];
+        let filter = said.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        Asked { page: "decisions".to_owned(), filter, subject }
+    }
 }
 
 impl Form {
@@ -76,7 +100,8 @@ impl Form {
             before_seq: None,
             limit: ROWS,
         };
-        Ok(Search { region, filter, cursor: cursor.unwrap_or_default() })
+        let days = (self.from.clone(), self.to.clone());
+        Ok(Search { region, filter, cursor: cursor.unwrap_or_default(), days })
     }
 }
 
@@ -113,6 +138,23 @@ mod tests {
         let filter = form.read().expect("a search").filter;
         assert_eq!(filter.from_us, Some(1_795_305_600_000_000));
         assert_eq!(filter.to_us, Some(1_795_305_600_000_000 + DAY_US));
+    }
+
+    #[test]
+    fn a_log_keeps_what_was_asked_and_the_person_apart() {
+        let text = str::to_owned;
+        let form = Form {
+            to: text("2026-11-22"),
+            actor: text(" key:checkout "),
+            region: text("us-east"),
+            subject: text("anna@example.com"),
+            before: text("us-east.7"),
+            ..Form::default()
+        };
+        let asked = form.read().expect("a search").asked();
+        let said: Vec<_> = asked.filter.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(said, ["to=2026-11-22", "actor=key:checkout", "region=us-east"]);
+        assert_eq!(asked.subject, SubjectId::new("anna@example.com").ok());
     }
 
     #[test]

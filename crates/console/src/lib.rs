@@ -2,7 +2,8 @@
 //! Rendered on the server, with one stylesheet of our own, no scripts and nothing from elsewhere.
 //!
 //! Who may come in is the gateway's business: it stands before [`router`] with its check, and serves
-//! [`doorstep`] without one. No page shows who a decision was about.
+//! [`doorstep`] without one. It also says who that is ([`Visitor`]), so that no entry is shown before the log knows to
+//! whom. No page shows who a decision was about.
 
 mod decision;
 mod decisions;
@@ -12,6 +13,7 @@ mod page;
 mod policy;
 #[cfg(test)]
 mod sample;
+mod visitor;
 
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ use residency::Policy;
 use storage::RegionStore;
 
 pub use page::{CONTENT_SECURITY_POLICY, REFERRER};
+pub use visitor::{Accounts, Asked, Unlogged, Visitor};
 
 /// What the pages are made from. Cheap to clone.
 #[derive(Clone)]
@@ -45,7 +48,8 @@ impl Console {
     }
 }
 
-/// The pages beneath `/console`. To be served only to callers who may see them.
+/// The pages beneath `/console`. To be served only to callers who may see them, with the [`Visitor`] as an extension of each
+/// request: a page that shows entries answers 500 without one.
 pub fn router(console: Console) -> Router {
     Router::new()
         .route("/console", get(overview::show))

@@ -2,20 +2,33 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, header};
-use console::{CONTENT_SECURITY_POLICY, Console, doorstep, router};
+use console::{Accounts, Asked, CONTENT_SECURITY_POLICY, Console, Unlogged, Visitor, doorstep, router};
+use futures::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use residency::{Policy, presets};
+use storage::RegionStore;
 use tower::ServiceExt as _;
 
 const HOSTILE: &str = "%22%3E%3Cscript%3Ealert(1)%3C%2Fscript%3E%27";
+
+/// Somebody whose looks are in no log: there is no region here.
+struct Nobody;
+
+impl Accounts for Nobody {
+    fn account<'a>(&'a self, _: &'a RegionStore, _: &'a Asked, _: u64) -> BoxFuture<'a, Result<(), Unlogged>> {
+        Box::pin(async { Ok(()) })
+    }
+}
 
 async fn ask(request: Request<Body>) -> (Response<()>, String) {
     let policy = Policy::parse(presets::SHIPPED_POLICY, presets::JURISDICTIONS, presets::LOCATIONS).expect("a policy");
     let policy = Arc::new(policy);
     let console = Console::new([], move || Arc::clone(&policy));
-    let answer = router(console).merge(doorstep()).oneshot(request).await.expect("infallible");
+    let pages = router(console).layer(Extension(Visitor::new(Nobody)));
+    let answer = pages.merge(doorstep()).oneshot(request).await.expect("infallible");
     let (head, body) = answer.into_parts();
     let body = body.collect().await.expect("a body").to_bytes();
     (Response::from_parts(head, ()), String::from_utf8(body.to_vec()).expect("UTF-8"))
@@ -53,6 +66,21 @@ async fn a_person_named_in_an_address_is_ignored_and_one_in_a_body_is_kept() {
     let (head, html) = post("/console/decisions", "subject=anna%40example.com").await;
     assert_eq!(head.status(), StatusCode::OK);
     assert!(html.contains("value=\"anna@example.com\""), "{html}");
+}
+
+#[tokio::test]
+async fn no_page_that_shows_entries_is_made_for_somebody_unknown() {
+    let policy = Policy::parse(presets::SHIPPED_POLICY, presets::JURISDICTIONS, presets::LOCATIONS).expect("a policy");
+    let policy = Arc::new(policy);
+    let pages = router(Console::new([], move || Arc::clone(&policy)));
+    for (address, status) in [
+        ("/console", StatusCode::OK),
+        ("/console/decisions", StatusCode::INTERNAL_SERVER_ERROR),
+        ("/console/decisions/0193f14c-0000-7000-8000-000000000000", StatusCode::INTERNAL_SERVER_ERROR),
+    ] {
+        let request = Request::get(address).body(Body::empty()).expect("a request");
+        assert_eq!(pages.clone().oneshot(request).await.expect("infallible").status(), status, "{address}");
+    }
 }
 
 #[tokio::test]

@@ -4,11 +4,14 @@
 mod support;
 
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use axum::Extension;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
-use console::{Console, router};
+use axum::response::IntoResponse as _;
+use console::{Accounts, Asked, Console, Unlogged, Visitor, router};
+use futures::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use leaf::GatewayId;
 use residency::{
@@ -31,6 +34,39 @@ struct House {
     cluster: Cluster,
     policy: Arc<Policy>,
     stores: Vec<RegionStore>,
+    book: Book,
+}
+
+/// What was entered of looks at the logs: region, what was asked, rows.
+#[derive(Clone, Default)]
+struct Book {
+    entered: Arc<Mutex<Vec<(String, Asked, u64)>>>,
+    /// Whether nothing can be entered.
+    closed: Arc<Mutex<bool>>,
+}
+
+impl Accounts for Book {
+    fn account<'a>(
+        &'a self,
+        store: &'a RegionStore,
+        asked: &'a Asked,
+        rows: u64,
+    ) -> BoxFuture<'a, Result<(), Unlogged>> {
+        Box::pin(async move {
+            if *self.closed.lock().expect("a book") {
+                return Err(Unlogged::answered_with(StatusCode::SERVICE_UNAVAILABLE.into_response()));
+            }
+            self.entered.lock().expect("a book").push((store.region().to_string(), asked.clone(), rows));
+            Ok(())
+        })
+    }
+}
+
+impl Book {
+    /// What was entered since somebody last looked.
+    fn taken(&self) -> Vec<(String, Asked, u64)> {
+        std::mem::take(&mut *self.entered.lock().expect("a book"))
+    }
 }
 
 impl House {
@@ -61,7 +97,7 @@ impl House {
         for store in &stores {
             eventually("the region is up", async || store.health() == Health::Up).await;
         }
-        Self { cluster, policy: Arc::new(policy), stores }
+        Self { cluster, policy: Arc::new(policy), stores, book: Book::default() }
     }
 
     /// Writes a record of somebody who declared where they live, and returns the decision's id.
@@ -111,7 +147,8 @@ impl House {
     async fn ask(&self, request: Request<Body>) -> (StatusCode, String) {
         let policy = Arc::clone(&self.policy);
         let console = Console::new(self.stores.clone(), move || Arc::clone(&policy));
-        let answer = router(console).oneshot(request).await.expect("infallible");
+        let pages = router(console).layer(Extension(Visitor::new(self.book.clone())));
+        let answer = pages.oneshot(request).await.expect("infallible");
         let status = answer.status();
         let body = answer.into_body().collect().await.expect("a body").to_bytes();
         (status, String::from_utf8(body.to_vec()).expect("UTF-8"))
@@ -179,6 +216,40 @@ async fn what_regions_did_is_shown_searched_explained_and_never_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_look_is_entered_for_each_region_that_answered_before_anything_is_shown() {
+    let house = House::open().await;
+    let id = house.put(1, ANNA, "DE").await;
+    assert_eq!(links(&house.about(ANNA).await), 2);
+    let anna = SubjectId::new(ANNA).expect("a subject");
+    let looks = house.book.taken();
+    let of = |region: &str| looks.iter().find(|(there, ..)| there == region).map(|(_, asked, rows)| (asked, *rows));
+    let about_anna = Asked { page: "decisions".to_owned(), filter: Vec::new(), subject: Some(anna) };
+    assert_eq!((looks.len(), of("eu-central"), of("us-east")), (2, Some((&about_anna, 2)), Some((&about_anna, 0))));
+
+    // An address cannot name anybody, and so nobody is entered who was not asked for.
+    house.get("/console/decisions?subject=x&outcome=allow&region=eu-central").await;
+    let looks = house.book.taken();
+    let [(_, asked, 2)] = &looks[..] else { panic!("one region was asked") };
+    assert_eq!(asked.subject, None);
+    assert_eq!(asked.filter, [("outcome", "allow".to_owned()), ("region", "eu-central".to_owned())]);
+
+    house.get(&format!("/console/decisions/{id}")).await;
+    let looks = house.book.taken();
+    let [(region, asked, 1)] = &looks[..] else { panic!("one entry was shown") };
+    assert_eq!((region.as_str(), asked.page.clone()), ("eu-central", format!("decisions/{id}")));
+
+    // What shows nothing is not entered, and what cannot be entered shows nothing.
+    house.get("/console/decisions?region=Nowhere").await;
+    assert_eq!(house.book.taken(), []);
+    *house.book.closed.lock().expect("a book") = true;
+    for address in ["/console/decisions", &format!("/console/decisions/{id}")] {
+        let (status, html) = house.ask(Request::get(address).body(Body::empty()).expect("a request")).await;
+        assert_eq!((status, html.as_str()), (StatusCode::SERVICE_UNAVAILABLE, ""), "{address}");
+    }
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leaf_that_somebody_edited_in_the_database_is_called_edited() {
     let house = House::open().await;
     let id = house.put(1, ANNA, "DE").await;
@@ -207,6 +278,7 @@ async fn a_region_that_is_away_is_named_and_the_pages_still_open() {
     assert!(html.contains("No region can be reached."), "{html}");
     let html = house.get("/console/decisions").await;
     assert!(html.contains("<strong>eu-central</strong> did not answer"), "{html}");
+    assert_eq!(house.book.taken(), [], "nothing was seen of any log");
     let address = format!("/console/decisions/{id}");
     let (status, html) = house.ask(Request::get(&address).body(Body::empty()).expect("a request")).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);

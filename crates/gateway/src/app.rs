@@ -39,6 +39,8 @@ pub(crate) struct Inner {
     pub(crate) sittings: Sittings,
     /// Batches under way.
     pub(crate) batches: Places,
+    /// Exports under way.
+    pub(crate) exports: Places,
     /// Logins under way.
     pub(crate) logins: Semaphore,
     /// Whether a shutdown has begun.

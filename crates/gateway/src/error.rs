@@ -116,6 +116,12 @@ pub(crate) enum Error {
         #[source]
         source: storage::Error,
     },
+    #[error("the acknowledgement is in the log of {region}, and its register may not say so")]
+    Unregistered {
+        region: Region,
+        #[source]
+        source: storage::Error,
+    },
     #[error("the directory of pins did not answer")]
     Directory(#[source] storage::Error),
     #[error("region {region} is not served by this gateway")]
@@ -247,6 +253,9 @@ impl Error {
             // What kept the leaf from the log is for the operator; for the caller nothing happened.
             Self::Unaudited { region, source: _ } => {
                 later(Problem { region: Some(region.to_string()), ..Problem::new(Code::AuditUnavailable, says) })
+            }
+            Self::Unregistered { region, source: _ } => {
+                soon(Problem { region: Some(region.to_string()), ..Problem::new(Code::OutcomeUnknown, says) })
             }
             Self::NotServed { region, home } => Problem {
                 region: Some(region.to_string()),

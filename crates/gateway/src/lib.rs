@@ -51,7 +51,7 @@ use crate::server::Server;
 pub use callers::{Algorithm, ClaimNames, JwksSource, JwtSettings, KeyOwner, KeyRing, NoJwks};
 pub use layers::describe_metrics;
 pub use routes::RenderMetrics;
-pub use server::NotBound;
+pub use server::{NotBound, serve_routes};
 pub use settings::{EventTypes, Limits, Settings};
 
 /// What the HTTP face is wired from.
@@ -195,6 +195,7 @@ fn app(
         rate: RateLimit::new(limits.caller_requests_per_s_max, limits.caller_burst_max, limits.callers_counted_max),
         sittings: readings::Sittings::default(),
         batches: Places::new(limits.batches_max, limits.caller_batches_max),
+        exports: Places::new(limits.exports_max, limits.caller_exports_max),
         logins: Semaphore::new(limits.logins_max),
         draining: AtomicBool::new(false),
         docs: Docs::of(&document),

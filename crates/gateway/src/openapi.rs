@@ -43,9 +43,9 @@ pub(crate) fn document() -> Value {
         schemas[name] = schema;
     }
     let operations = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
-    for operation in operations.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
+    for (method, operation) in operations.filter_map(Value::as_object_mut).flatten() {
         if operation.is_object() {
-            complete(operation);
+            complete(method, operation);
         }
     }
     document
@@ -65,11 +65,9 @@ fn shared_schemas() -> Vec<(String, Value)> {
 }
 
 /// What the route of an operation cannot say by itself.
-fn complete(operation: &mut Value) {
-    let tag = operation["tags"][0].as_str().unwrap_or_default().to_owned();
-    let about_a_subject = matches!(tag.as_str(), "subjects" | "records" | "zero-party" | "events");
-    let with_body = operation.get("requestBody").is_some();
-    if about_a_subject {
+fn complete(method: &str, operation: &mut Value) {
+    let traits = Traits::of(method, operation);
+    if traits.decided {
         let parameters = operation["parameters"].take();
         let mut parameters = parameters.as_array().cloned().unwrap_or_default();
         parameters.extend(evidence());
@@ -82,11 +80,8 @@ fn complete(operation: &mut Value) {
             answer["headers"] = told.into();
         }
     }
-    let conditional = operation["parameters"]
-        .as_array()
-        .is_some_and(|parameters| parameters.iter().any(|parameter| parameter["name"] == "If-Match"));
     let mut answers: Map<String, Value> = Map::new();
-    for code in Code::ALL.iter().copied().filter(|code| applies(*code, &tag, about_a_subject, with_body, conditional)) {
+    for code in Code::ALL.iter().copied().filter(|code| applies(*code, &traits)) {
         let answer = answers.entry(code.status().to_string()).or_insert_with(|| {
             json!({
                 "description": "",
@@ -107,10 +102,46 @@ fn complete(operation: &mut Value) {
     }
 }
 
+/// What decides which problems an operation can have.
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
+struct Traits {
+    tag: String,
+    /// Whether it is about a subject, so that a decision is taken first.
+    decided: bool,
+    /// Whether it changes something that it is not known to have changed when the answer is lost.
+    writes: bool,
+    with_body: bool,
+    with_query: bool,
+    /// Whether it answers in pages.
+    paged: bool,
+    /// Whether it takes `If-Match`.
+    conditional: bool,
+}
+
+impl Traits {
+    fn of(method: &str, operation: &Value) -> Self {
+        let tag = operation["tags"][0].as_str().unwrap_or_default().to_owned();
+        let any = |wanted: &dyn Fn(&Value) -> bool| {
+            operation["parameters"].as_array().is_some_and(|all| all.iter().any(wanted))
+        };
+        let decided = matches!(tag.as_str(), "subjects" | "records" | "zero-party" | "events");
+        Self {
+            decided,
+            writes: method != "get" && (decided || tag == "registers"),
+            with_body: operation.get("requestBody").is_some(),
+            with_query: any(&|parameter| parameter["in"] == "query"),
+            paged: any(&|parameter| parameter["name"] == "cursor"),
+            conditional: any(&|parameter| parameter["name"] == "If-Match"),
+            tag,
+        }
+    }
+}
+
 /// Whether an operation can be answered with a code. Written as a match on the code, so that a new one
 /// must be given its place.
-fn applies(code: Code, tag: &str, about_a_subject: bool, with_body: bool, conditional: bool) -> bool {
-    let decided = about_a_subject;
+fn applies(code: Code, operation: &Traits) -> bool {
+    let &Traits { decided, writes, with_body, with_query, paged, conditional, .. } = operation;
+    let tag = operation.tag.as_str();
     match code {
         Code::Unauthenticated
         | Code::CredentialsRefused
@@ -125,8 +156,8 @@ fn applies(code: Code, tag: &str, about_a_subject: bool, with_body: bool, condit
         Code::HeaderRepeated | Code::HeaderMalformed => decided || with_body,
         Code::HeaderMisplaced => matches!(tag, "batch" | "classify"),
         Code::MalformedPath => decided || matches!(tag, "decisions" | "proof" | "registers"),
-        Code::MalformedQuery => matches!(tag, "decisions" | "records" | "registers" | "subjects" | "zero-party"),
-        Code::MalformedCursor => matches!(tag, "decisions" | "records" | "registers" | "zero-party"),
+        Code::MalformedQuery => with_query,
+        Code::MalformedCursor => paged,
         Code::MalformedJson | Code::InvalidBody | Code::BodyUnreadable | Code::BodyTooSlow => {
             with_body && tag != "batch"
         }
@@ -139,14 +170,12 @@ fn applies(code: Code, tag: &str, about_a_subject: bool, with_body: bool, condit
         Code::ViolationNotFound => tag == "registers",
         Code::NotInLog => tag == "proof",
         Code::PreconditionFailed => conditional,
-        Code::MisdirectedRegion => decided || tag == "proof",
-        Code::ResidencyUnresolved
-        | Code::ResidencyRefused
-        | Code::SubjectMoving
-        | Code::SubjectErased
-        | Code::RegionMisplaced => decided,
+        // One region is named, or decided for.
+        Code::MisdirectedRegion | Code::RegionMisplaced => decided || tag == "proof" || (tag == "registers" && writes),
+        Code::ResidencyUnresolved | Code::ResidencyRefused | Code::SubjectMoving | Code::SubjectErased => decided,
         Code::AuditUnavailable => decided || matches!(tag, "decisions" | "proof" | "registers"),
-        Code::OutcomeUnknown | Code::ValueRefused => decided && (with_body || conditional),
+        Code::OutcomeUnknown => writes,
+        Code::ValueRefused => decided && (with_body || conditional),
         Code::RegionUnavailable => decided || matches!(tag, "decisions" | "proof" | "registers"),
         Code::IdempotencyKeyReused => tag == "events",
         Code::BadRequest | Code::CrossSite | Code::RouteNotFound | Code::MethodNotAllowed => false,
@@ -280,6 +309,48 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn an_operation_names_the_problems_that_it_can_have() {
+        let document = document();
+        let operations: Vec<&Value> = document["paths"]
+            .as_object()
+            .unwrap()
+            .values()
+            .flat_map(|item| item.as_object().unwrap().values())
+            .collect();
+        let names = |id: &str, code: Code| {
+            let operation = operations.iter().find(|operation| operation["operationId"] == id).unwrap();
+            let answer = &operation["responses"][code.status().to_string()]["description"];
+            answer.as_str().unwrap_or_default().contains(&format!("`{}`", code.name()))
+        };
+        for (id, code) in [
+            ("subject_pin", Code::OutcomeUnknown),
+            ("subject_erase", Code::OutcomeUnknown),
+            ("violation_acknowledge", Code::OutcomeUnknown),
+            ("violation_acknowledge", Code::MisdirectedRegion),
+            ("violation_acknowledge", Code::RegionMisplaced),
+            ("log_export", Code::MalformedQuery),
+            ("log_checkpoint", Code::MalformedQuery),
+            ("log_proof", Code::RegionMisplaced),
+            ("log_tile", Code::RegionMisplaced),
+            ("subject_erase", Code::MalformedQuery),
+            ("decision_list", Code::MalformedCursor),
+            ("record_put", Code::OutcomeUnknown),
+            ("event_publish", Code::OutcomeUnknown),
+        ] {
+            assert!(names(id, code), "{id}: {}", code.name());
+        }
+        for (id, code) in [
+            ("subject_read", Code::OutcomeUnknown),
+            ("subject_read", Code::MalformedQuery),
+            ("record_read", Code::MalformedCursor),
+            ("violation_list", Code::OutcomeUnknown),
+            ("decision_read", Code::MalformedCursor),
+        ] {
+            assert!(!names(id, code), "{id}: {}", code.name());
         }
     }
 

@@ -1,8 +1,9 @@
 //! Two listeners, bounded connections, and a way down that loses nothing.
 //!
-//! Every connection is a task with four clocks: for a request's head, for standing idle, for an answer
-//! that nobody reads, and for HTTP/2 pings. TLS ends at the edge in front of this server.
+//! Every connection is a task with five clocks: for a request's head, for standing idle, for a socket and for an HTTP/2 stream
+//! that nobody reads from, and for HTTP/2 pings. TLS ends at the edge in front of this server.
 
+mod answer;
 mod connection;
 mod stall;
 
@@ -34,6 +35,19 @@ pub struct NotBound {
     address: SocketAddr,
     #[source]
     source: io::Error,
+}
+
+/// Serves routes that are not the API's on a listener of their own, under the same clocks: so many connections at once, and in
+/// each the bounds of `limits`. Ends when `stop` is ready and what was under way then is finished, within `limits.drain_max`.
+pub async fn serve_routes(
+    name: &'static str,
+    listener: TcpListener,
+    routes: Router,
+    connections_max: usize,
+    limits: &Limits,
+    stop: impl Future<Output = ()>,
+) {
+    Server::new(name, listener, routes, limits, connections_max).run(stop, limits.drain_max).await;
 }
 
 /// Opens a listener.

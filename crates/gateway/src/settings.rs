@@ -92,6 +92,10 @@ pub struct Limits {
     pub batches_max: usize,
     /// Batches at once of one caller; more are answered 429.
     pub caller_batches_max: usize,
+    /// Exports of a log at once, each of which holds a few thousand leaves; more are answered 503.
+    pub exports_max: usize,
+    /// Exports at once of one caller; more are answered 429.
+    pub caller_exports_max: usize,
     /// Logins at once, of browsers that have not said yet who they are; more are answered 503.
     pub logins_max: usize,
     /// Bytes of request line and headers together; more is answered 431. At least 8 KiB.
@@ -104,7 +108,8 @@ pub struct Limits {
     pub body_read_max: Duration,
     /// How long a request may take in all; then it is answered 504. A batch's stream is not under it.
     pub request_max: Duration,
-    /// How long a client may leave an answer unread before its connection is closed.
+    /// How long a client may leave an answer unread before its connection is closed; on HTTP/2, where each stream is looked at
+    /// from time to time, up to twice as long.
     pub write_stall_max: Duration,
     /// How long a connection may stand without a request.
     pub idle_max: Duration,
@@ -137,6 +142,8 @@ impl Default for Limits {
             batch_bytes_in_flight_max: 8 * 1024 * 1024,
             batches_max: 32,
             caller_batches_max: 8,
+            exports_max: 8,
+            caller_exports_max: 4,
             logins_max: 64,
             head_bytes_max: 64 * 1024,
             headers_max: 100,

@@ -119,6 +119,18 @@ impl HaProxy {
             .map_err(|e| Trouble::of(Exit::Unreachable, format!("the edge does not answer on its socket: {e}")))
     }
 
+    /// Forgets whose logins lead to a slot, which they would also while it drains. Its browsers log in at another one.
+    fn forget(&self, slot: &str) -> Result<(), Trouble> {
+        let state = self.say("show servers state web")?;
+        let Some(number) = number(&state, slot) else {
+            return Err(Trouble::new(format!("the edge has no slot {slot}")));
+        };
+        let answer = self.say(&format!("clear table web data.server_id eq {number}"))?;
+        // An edge that was not reloaded since it knew of no logins has no table of them.
+        let fine = answer.trim().is_empty() || answer.contains("No such table");
+        if fine { Ok(()) } else { Err(Trouble::new(format!("the edge did not forget logins: {}", answer.trim()))) }
+    }
+
     /// Says something to which silence, or a mere note, is the good answer.
     fn order(&self, command: &str) -> Result<(), Trouble> {
         let answer = self.say(command)?;
@@ -162,7 +174,8 @@ impl Edge for HaProxy {
             Admission::Drain => "drain",
             Admission::Maintenance => "maint",
         };
-        self.order(&format!("set server web/{slot} state {state}"))
+        self.order(&format!("set server web/{slot} state {state}"))?;
+        if admission == Admission::Drain { self.forget(slot) } else { Ok(()) }
     }
 
     fn remember(&self) -> Result<(), Trouble> {
@@ -173,6 +186,14 @@ impl Edge for HaProxy {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         Ok(std::fs::set_permissions(path, mode)?)
     }
+}
+
+/// The number by which `show servers state web` knows a slot.
+fn number(state: &str, slot: &str) -> Option<u32> {
+    let (columns, rows) = table(state, ' ')?;
+    let column = |name: &str| columns.iter().position(|column| *column == name);
+    let (id, name) = (column("srv_id")?, column("srv_name")?);
+    rows.iter().find(|row| row.get(name) == Some(&slot))?.get(id)?.parse().ok()
 }
 
 /// Reads `show servers state web` and `show stat web 4 -1` together.
@@ -245,6 +266,7 @@ mod tests {
         assert_eq!((first.name.as_str(), first.address.as_str(), first.port), ("web1", "127.0.0.2", 18081));
         assert_eq!((first.admission, first.weight, first.alive), (Admission::Ready, 10, true));
         assert_eq!((first.in_flight, first.answers, first.errors, first.broken), (3, 100, 6, 3));
+        assert_eq!((number(state, "web2"), number(state, "web4")), (Some(2), None));
         assert_eq!((slots[1].admission, slots[1].alive), (Admission::Drain, true));
         assert_eq!((slots[2].admission, slots[2].alive), (Admission::Maintenance, false));
     }

@@ -61,6 +61,15 @@ async fn the_log_says_who_served_by_what_policy_and_who_read_it() {
     assert_eq!(read[0]["flt"], json!(["outcome=allow"]));
     let decided = lines(&world, "eu-central", "decision.write").await;
     assert_eq!(read[0]["sub"], decided[0]["sub"], "the tag that the subject has in this log");
+    // So is a search in the console, whose form names the subject in its body; what is no name of a caller is not repeated.
+    let asked = auditor.request(Method::POST, ["console", "decisions"]);
+    let asked = asked.header("content-type", "application/x-www-form-urlencoded");
+    let asked = asked.body(format!("subject={}&actor=anna%40example.com", anna.as_str().replace('@', "%40")));
+    auditor.send(asked).await.unwrap().expect(200).unwrap();
+    let read = lines(&world, "eu-central", "audit.read").await;
+    let last = read.last().unwrap();
+    assert_eq!((&last["what"], &last["rows"], &last["sub"]), (&json!("console"), &json!(0), &decided[0]["sub"]));
+    assert_eq!(last["flt"], json!(["page=decisions", "actor=(no caller's name)"]));
     assert!(!read.iter().any(|line| line.to_string().contains(anna.as_str())));
     world.shutdown().await;
 }

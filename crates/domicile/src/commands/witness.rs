@@ -2,21 +2,32 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow};
 use audit::witness::{REQUEST_BYTES_MAX, Witness};
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
+use gateway::Limits;
 use tlog::{KeyKind, VerifierKey};
+use tokio::time::timeout;
 
 use super::Failure;
 use super::audit::key;
 use crate::{cli, print, rooms};
+
+/// Connections at once; more wait in the kernel's backlog.
+const CONNECTIONS_MAX: usize = 256;
+/// Requests at once on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 16;
+/// How long a client may take to send a checkpoint.
+const BODY_READ_MAX: Duration = Duration::from_secs(15);
+/// How long the end waits for requests under way.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// Runs until it is told to end.
 pub(crate) async fn run(args: &cli::Witness) -> Result<ExitCode, Failure> {
@@ -35,7 +46,8 @@ pub(crate) async fn run(args: &cli::Witness) -> Result<ExitCode, Failure> {
     let address = listener.local_addr().context("the listener has no address")?;
     print::note(format!("The witness {} watches {} logs and listens on http://{address}.", key.public(), logs.len()));
     let witness = Arc::new(Witness::new(key, logs, &args.state));
-    axum::serve(listener, router(witness)).with_graceful_shutdown(ended()).await.context("the listener failed")?;
+    let limits = Limits { streams_per_connection_max: STREAMS_MAX, drain_max: DRAIN_MAX, ..Limits::default() };
+    gateway::serve_routes("witness", listener, router(witness), CONNECTIONS_MAX, &limits, ended()).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -46,7 +58,12 @@ fn router(witness: Arc<Witness>) -> Router {
         .with_state(witness)
 }
 
-async fn add_checkpoint(State(witness): State<Arc<Witness>>, body: String) -> Response {
+async fn add_checkpoint(State(witness): State<Arc<Witness>>, request: Request) -> Response {
+    let body = match timeout(BODY_READ_MAX, String::from_request(request, &())).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(refused)) => return refused.into_response(),
+        Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),
+    };
     let now_s = rooms::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     // It waits for the disk.
     match tokio::task::spawn_blocking(move || witness.add_checkpoint(&body, now_s)).await {

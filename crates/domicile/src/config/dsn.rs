@@ -79,6 +79,12 @@ pub(crate) fn with_password(url: &str, password: &str) -> Option<String> {
     Some(format!("{scheme}://{}:{encoded}{}", &rest[..at], &rest[at..]))
 }
 
+/// Whether a URL holds a user, or a user and a password, before its host.
+pub(crate) fn holds_login(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
+}
+
 /// Whether a host name means this very machine.
 pub(crate) fn is_local_host(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');

@@ -349,6 +349,11 @@ pub(crate) fn redact(root: &mut raw::Root) {
             *url = Some("(a URL with a password in plain text)".into());
         }
     };
+    let hide_login = |url: &mut Option<String>| {
+        if url.as_ref().is_some_and(|text| dsn::holds_login(text)) {
+            *url = Some("(a URL with a login in plain text)".into());
+        }
+    };
     hide_url(&mut root.directory.postgres);
     hide_url(&mut root.directory.postgres_owner);
     hide(&mut root.directory.postgres_password);
@@ -356,18 +361,31 @@ pub(crate) fn redact(root: &mut raw::Root) {
         hide(&mut backup.key);
         hide_url(&mut backup.scratch_postgres);
     }
+    if let Some(jwt) = &mut root.auth.jwt {
+        hide_login(&mut jwt.jwks);
+    }
+    if let Some(otlp) = &mut root.telemetry.otlp {
+        hide_login(&mut otlp.endpoint);
+    }
     root.directory.peppers.iter_mut().for_each(|pepper| hide(&mut pepper.secret));
     for region in root.regions.values_mut() {
         hide_url(&mut region.postgres);
         hide_url(&mut region.postgres_owner);
         hide(&mut region.postgres_password);
+        hide_login(&mut region.home_url);
         if let Some(signer) = &mut region.signer {
             hide(&mut signer.key);
+            signer.witnesses.iter_mut().for_each(|witness| hide_login(&mut witness.url));
         }
-        if let Some(sasl) = region.redpanda.as_mut().and_then(|redpanda| redpanda.sasl.as_mut()) {
-            hide(&mut sasl.password);
+        if let Some(redpanda) = &mut region.redpanda {
+            hide_login(&mut redpanda.schema_registry);
+            hide(&mut redpanda.schema_registry_password);
+            if let Some(sasl) = &mut redpanda.sasl {
+                hide(&mut sasl.password);
+            }
         }
         if let Some(snowflake) = &mut region.snowflake {
+            hide_login(&mut snowflake.base_url);
             hide(&mut snowflake.password);
             hide(&mut snowflake.private_key);
         }

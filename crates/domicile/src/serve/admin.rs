@@ -1,12 +1,14 @@
 //! The admin listener of a process without a gateway: alive, ready, metrics.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse as _;
 use axum::routing::get;
+use gateway::Limits;
 use storage::{Health, RegionStore};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -15,8 +17,12 @@ use crate::telemetry::Metrics;
 
 /// What the exposition format of Prometheus calls itself.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Connections at once; more wait in the kernel's backlog.
+const CONNECTIONS_MAX: usize = 64;
+/// How long the end of the process waits for whoever is still being answered.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
 
-/// Answers until it is told to stop.
+/// Answers until it is told to stop, and whoever asked before that within [`DRAIN_MAX`].
 ///
 /// # Errors
 /// When the address cannot be listened on.
@@ -46,8 +52,7 @@ pub(super) async fn run(
             async move { ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response() }
         }),
     );
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
-        .context("the admin listener failed")
+    let limits = Limits { drain_max: DRAIN_MAX, ..Limits::default() };
+    gateway::serve_routes("admin", listener, router, CONNECTIONS_MAX, &limits, stop.cancelled_owned()).await;
+    Ok(())
 }

@@ -71,7 +71,9 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
     let stop = signals::stop_token()?;
     // In every role, so that none is ended by one.
     let hangups = signals::hangups()?;
-    let carriers_stop = CancellationToken::new();
+    // Behind a gateway, whose callers are answered first, the others stop when it has. By themselves they stop at once: nobody who
+    // asks for metrics holds them up.
+    let carriers_stop = if does(Role::Gateway) { CancellationToken::new() } else { stop.child_token() };
 
     let stores = config
         .served

@@ -101,8 +101,8 @@ enum Source {
 pub(crate) struct Jwks {
     source: Source,
     set: ArcSwapOption<KeySet>,
-    /// When a fetch was last begun; the lock makes one fetch of many.
-    last: Mutex<Option<Instant>>,
+    /// When a fetch was last begun; the lock makes one fetch of many, and is held until it has ended.
+    last: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Jwks {
@@ -129,7 +129,7 @@ impl Jwks {
                 Source::Url(url, builder.build().map_err(NoJwks::Client)?)
             }
         };
-        Ok(Self { source, set: ArcSwapOption::empty(), last: Mutex::new(None) })
+        Ok(Self { source, set: ArcSwapOption::empty(), last: Arc::default() })
     }
 
     /// The set in force; `None` when no usable set is to be had. The first caller waits for the first
@@ -150,18 +150,28 @@ impl Jwks {
     }
 
     /// The set after an attempt to find a key that the present one does not have.
-    pub(crate) async fn renewed(&self) -> Option<Arc<KeySet>> {
+    pub(crate) async fn renewed(self: &Arc<Self>) -> Option<Arc<KeySet>> {
         self.refresh().await;
         self.set.load_full()
     }
 
     /// Fetches, unless that was tried a moment ago. A failure keeps the set there is.
-    async fn refresh(&self) {
-        let mut last = self.last.lock().await;
+    async fn refresh(self: &Arc<Self>) {
+        let mut last = Arc::clone(&self.last).lock_owned().await;
         if last.is_some_and(|last| last.elapsed() < REFRESH_SOONEST) {
             return;
         }
         *last = Some(Instant::now());
+        let this = Arc::clone(self);
+        // In a task of its own: others wait for it, too, and whoever began it may hang up.
+        let fetch = tokio::spawn(async move {
+            this.replace().await;
+            drop(last);
+        });
+        drop(fetch.await);
+    }
+
+    async fn replace(&self) {
         match self.fetch().await {
             Ok(keys) => {
                 let generation = self.set.load().as_ref().map_or(0, |set| set.generation + 1);

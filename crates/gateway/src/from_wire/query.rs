@@ -11,6 +11,7 @@ use super::attribute::micros;
 use super::cursor::Search;
 use crate::app::App;
 use crate::error::Error;
+use crate::readings::said;
 
 /// Parameters of one query.
 const PARAMETERS_MAX: usize = 32;
@@ -155,8 +156,9 @@ impl Query {
     }
 
     /// The parameters of these names as the log keeps them.
-    pub(crate) fn said(&self, names: &[&str]) -> Vec<String> {
-        names.iter().filter_map(|name| self.text(name).map(|value| format!("{name}={value}"))).collect()
+    pub(crate) fn said(&self, app: &App, names: &[&str]) -> Vec<String> {
+        let policy = app.routing.policy();
+        names.iter().filter_map(|name| self.text(name).map(|value| said(&policy, name, value))).collect()
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) async fn list(
     let (filter, stores) = (filter(&query)?, query.stores(&app)?);
     let page = audit::search(&stores, &filter, &query.cursor(Search::Decisions)?).await;
     answered(&page.regions)?;
-    let asked = Asked { what: "search", filter: query.said(&LOGGED), subject: filter.subject.as_ref() };
+    let asked = Asked { what: "search", filter: query.said(&app, &LOGGED), subject: filter.subject.as_ref() };
     for store in stores.iter().filter(|store| page.answered(store.region())) {
         let rows = page.entries.iter().filter(|entry| entry.region == *store.region()).count() as u64;
         app.account_for_search(store, &caller, &asked, Some(rows)).await?;

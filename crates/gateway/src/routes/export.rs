@@ -24,6 +24,7 @@ use crate::callers::Caller;
 use crate::error::{Error, Missing};
 use crate::from_wire::attribute::micros;
 use crate::from_wire::query::Query;
+use crate::places::Place;
 
 /// A part of a region's log as a file: `jsonl` has the leaves verbatim, one per line; `csv` is for spreadsheets, and a cell that
 /// one would take for a formula begins with an apostrophe; `parquet` has typed columns, and the leaf in `line`.
@@ -51,6 +52,7 @@ pub(crate) async fn export(
     let served = app.routing.regions().find(|store| *store.region() == region).cloned();
     let store =
         served.ok_or_else(|| app.not_done(routing::Error::NotServed { region: region.clone() }, Missing::Subject))?;
+    let place = app.exports.take(caller.bucket)?;
     let log = store.log();
     let names = ["format", "from", "to", "kind"];
     let query = Query::read(&uri, &names)?;
@@ -75,7 +77,16 @@ pub(crate) async fn export(
     app.account_for_reading(&store, reading).await?;
     let Range { start, end } = export.range();
     let name = format!("attachment; filename=\"{region}-{start}-{end}.{}\"", format.name());
-    let made = Making { app, store, actor: caller.actor.as_str().to_owned(), filter, format, export, held: None };
+    let made = Making {
+        app,
+        store,
+        actor: caller.actor.as_str().to_owned(),
+        filter,
+        format,
+        export,
+        held: None,
+        _place: place,
+    };
     let body = Body::from_stream(try_unfold(Some(made), pieces));
     Ok(([(CONTENT_TYPE, media_of(format).to_owned()), (CONTENT_DISPOSITION, name)], body).into_response())
 }
@@ -90,6 +101,8 @@ struct Making {
     export: Export,
     /// The newest piece, which waits for the next one: the last may leave only when the log knows of the whole.
     held: Option<Vec<u8>>,
+    /// Given back when the last byte has left, or whoever asked has gone.
+    _place: Place,
 }
 
 async fn pieces(making: Option<Making>) -> io::Result<Option<(Bytes, Option<Making>)>> {

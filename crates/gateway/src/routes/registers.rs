@@ -66,7 +66,7 @@ pub(crate) async fn violations(
     };
     let stores = query.stores(&app)?;
     let page = registers::violations(&stores, &filter, &query.cursor(Search::Violations)?).await;
-    account(&app, &caller, &stores, &page, "violations", query.said(&VIOLATIONS_BY)).await?;
+    account(&app, &caller, &stores, &page, "violations", query.said(&app, &VIOLATIONS_BY)).await?;
     let items = page.items.iter().map(|(region, one)| violation(region, one)).collect();
     let next = page.next.as_ref().map(|next| Search::Violations.after(next));
     reply::ok(&ViolationPage { items, regions: states(&page.regions), next })
@@ -96,7 +96,7 @@ pub(crate) async fn acknowledge(
         served.ok_or_else(|| app.not_done(routing::Error::NotServed { region: region.clone() }, Missing::Subject))?;
     let by = caller.actor.as_str();
     let done = registers::acknowledge(store, id, by, reason, rand::random(), app.clock.now_us()).await;
-    match done.map_err(|source| Error::Unaudited { region: region.clone(), source })? {
+    match done.map_err(|error| not_acknowledged(&region, error))? {
         registers::Acknowledged::Now(stands) | registers::Acknowledged::Before(stands) => {
             reply::ok(&violation(&region, &stands))
         }
@@ -145,13 +145,26 @@ pub(crate) async fn transfers(
     };
     let stores = query.stores(&app)?;
     let page = registers::transfers(&stores, &filter, &query.cursor(Search::Transfers)?).await;
-    account(&app, &caller, &stores, &page, "transfers", query.said(&TRANSFERS_BY)).await?;
+    account(&app, &caller, &stores, &page, "transfers", query.said(&app, &TRANSFERS_BY)).await?;
     let served: Vec<Region> = app.routing.regions().map(|store| store.region().clone()).collect();
     let other_side =
         |region: &Region, one: &TransferRow| audit::OtherSide::of(one, region, &served, app.clock.now_us());
     let items = page.items.iter().map(|(region, one)| transfer(region, one, other_side(region, one))).collect();
     let next = page.next.as_ref().map(|next| Search::Transfers.after(next));
     reply::ok(&TransferPage { items, regions: states(&page.regions), next })
+}
+
+fn not_acknowledged(region: &Region, error: registers::NotAcknowledged) -> Error {
+    let region = region.clone();
+    match error {
+        // Where it is not known whether the leaf stands, nobody may say that nothing was changed.
+        registers::NotAcknowledged::Unread(source)
+        | registers::NotAcknowledged::Unlogged(
+            source @ (storage::Error::OutcomeUnknown { .. } | storage::Error::Internal(_)),
+        ) => Error::Region { region, decision: None, missing: Missing::Subject, source },
+        registers::NotAcknowledged::Unlogged(source) => Error::Unaudited { region, source },
+        registers::NotAcknowledged::Unregistered(source) => Error::Unregistered { region, source },
+    }
 }
 
 /// The leaves of a reading, in every log that answered, before anything is shown. Fails when none did.
@@ -244,5 +257,28 @@ impl FromRequestParts<App> for Named {
             Ok(Self { region: Region::new(region)?, id })
         };
         Segments::of(parts).await?.word("id", parse)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use registers::NotAcknowledged;
+
+    use super::*;
+
+    #[test]
+    fn only_an_acknowledgement_that_left_nothing_is_said_to_have_changed_nothing() {
+        let region = Region::new("eu-central").unwrap();
+        let full = || storage::Error::Overloaded { region: region.clone() };
+        let open = || storage::Error::OutcomeUnknown { region: region.clone() };
+        for (error, code) in [
+            (NotAcknowledged::Unread(full()), "overloaded"),
+            (NotAcknowledged::Unlogged(full()), "audit_unavailable"),
+            (NotAcknowledged::Unlogged(open()), "outcome_unknown"),
+            (NotAcknowledged::Unregistered(full()), "outcome_unknown"),
+        ] {
+            let said = format!("{error:?}");
+            assert_eq!(not_acknowledged(&region, error).problem().code, code, "{said}");
+        }
     }
 }

@@ -2,16 +2,14 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::{Request, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -20,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 use tower::ServiceExt as _;
 
+use super::answer::{Answers, Tracked, Way};
 use super::stall::Stall;
 use crate::permitted::Peer;
 use crate::settings::Limits;
@@ -75,36 +74,52 @@ impl Connections {
                 async move { Ok::<_, Infallible>(answer(routes, request, peer, underway).await) }
             })
         };
-        let (builder, idle_max) = (self.builder.clone(), self.idle_max);
+        let (builder, idle_max, stall_max) = (self.builder.clone(), self.idle_max, self.stall_max);
         let io = TokioIo::new(Stall::new(stream, self.stall_max));
         async move {
             let connection = builder.serve_connection(io, service).into_owned();
             let mut connection = pin!(watcher.watch(connection));
             // The clock runs also before the first byte of the first request, where hyper has none of its own. It is looked
             // at when it rings and not touched by requests, so a connection costs one timer, however busy it is.
-            let mut clock = pin!(sleep_until(activity.since + idle_max));
+            let mut clock = pin!(sleep_until(activity.since + idle_max.min(stall_max)));
             loop {
                 tokio::select! {
                     ended = &mut connection => return ended,
-                    () = &mut clock => match activity.at_rest_since() {
-                        Some(since) if since + idle_max <= Instant::now() => return Ok(()),
-                        Some(since) => clock.as_mut().reset(since + idle_max),
-                        None => clock.as_mut().reset(Instant::now() + idle_max),
-                    },
+                    () = &mut clock => {
+                        let now = Instant::now();
+                        let idle_until = activity.at_rest_since().unwrap_or(now) + idle_max;
+                        if idle_until <= now {
+                            return Ok(());
+                        }
+                        if activity.answers.any_stands_still() {
+                            return Err("the peer does not take its answers".into());
+                        }
+                        // Between two looks at answers there is as much time as a peer has for taking one.
+                        let next = if activity.answers.any() { idle_until.min(now + stall_max) } else { idle_until };
+                        clock.as_mut().reset(next);
+                    }
                 }
             }
         }
     }
 }
 
-async fn answer(routes: Router, request: Request<Incoming>, peer: SocketAddr, underway: Underway) -> Response<Tracked> {
+async fn answer(
+    routes: Router,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    underway: Underway,
+) -> Response<Tracked<Underway>> {
+    let streams = request.version() == Version::HTTP_2;
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(Peer(peer));
     let response = match routes.oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},
     };
-    response.map(|body| Tracked { body, _underway: underway })
+    let way =
+        if streams { Way::Stream(Arc::clone(&underway.0.answers).begin(underway)) } else { Way::Socket(underway) };
+    response.map(|body| Tracked::new(body, way))
 }
 
 /// How many requests of a connection are under way, and since when there has been none.
@@ -113,11 +128,18 @@ struct Activity {
     underway: AtomicUsize,
     /// The end of the last request, microseconds after `since`.
     rested_us: AtomicU64,
+    /// What is being answered over HTTP/2.
+    answers: Arc<Answers>,
 }
 
 impl Activity {
     fn begin() -> Self {
-        Self { since: Instant::now(), underway: AtomicUsize::new(0), rested_us: AtomicU64::new(0) }
+        Self {
+            since: Instant::now(),
+            underway: AtomicUsize::new(0),
+            rested_us: AtomicU64::new(0),
+            answers: Arc::default(),
+        }
     }
 
     fn at_rest_since(&self) -> Option<Instant> {
@@ -142,31 +164,5 @@ impl Drop for Underway {
         let rested_us = u64::try_from(activity.since.elapsed().as_micros()).unwrap_or(u64::MAX);
         activity.rested_us.store(rested_us, Ordering::Release);
         activity.underway.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// An answer's body that knows when it is over.
-struct Tracked {
-    body: Body,
-    _underway: Underway,
-}
-
-impl HttpBody for Tracked {
-    type Data = bytes::Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

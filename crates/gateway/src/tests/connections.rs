@@ -93,6 +93,45 @@ async fn connections_that_say_nothing_or_say_it_too_slowly_are_closed() {
 }
 
 #[tokio::test]
+async fn half_a_head_holds_up_the_end_no_longer_than_the_drain() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let routes = Router::new().route("/healthz", axum::routing::get(async || "well\n"));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(async move {
+        let drain_max = Duration::from_millis(100);
+        let limits = crate::Limits { head_read_max: PATIENCE * 10, drain_max, ..crate::Limits::default() };
+        crate::serve_routes("test", listener, routes, 4, &limits, async move { drop(stopped.await) }).await;
+    });
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nGET /healthz HTTP/1.1\r\nho").await.unwrap();
+    let mut some = [0; 15];
+    stream.read_exact(&mut some).await.unwrap();
+    assert_eq!(&some, b"HTTP/1.1 200 OK");
+    stop.send(()).unwrap();
+    tokio::time::timeout(PATIENCE, serving).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_whose_peer_answers_pings_and_takes_nothing_ends_its_connection() {
+    let live = live(|settings| {
+        settings.limits.write_stall_max = Duration::from_millis(200);
+        settings.limits.idle_max = PATIENCE * 10;
+    })
+    .await;
+    let stream = hyper_util::rt::TokioIo::new(TcpStream::connect(live.address).await.unwrap());
+    let executor = hyper_util::rt::TokioExecutor::new();
+    // A window of one byte, and nobody who reads it.
+    let client = hyper::client::conn::http2::Builder::new(executor).initial_stream_window_size(1).clone();
+    let (mut client, connection) = client.handshake::<_, Body>(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let asked = Request::get("http://x/docs").header("authorization", format!("Bearer {ALL}"));
+    let unread = client.send_request(asked.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(unread.status(), 200);
+    let _ = tokio::time::timeout(PATIENCE, connection).await.expect("the connection is closed");
+}
+
+#[tokio::test]
 async fn a_body_is_not_asked_for_when_the_request_is_refused() {
     let live = live(|_| {}).await;
     let head = "PUT /v1/subjects/anna/records/c/k HTTP/1.1\r\nhost: x\r\nauthorization: Bearer dom_reader_x\r\n\

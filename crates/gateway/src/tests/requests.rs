@@ -158,6 +158,17 @@ async fn batches_have_bounds() {
 }
 
 #[tokio::test]
+async fn exports_have_bounds_of_their_own() {
+    let export = "/v1/audit/eu-central/export?format=jsonl";
+    let scene = Scene::with(|settings| settings.limits.exports_max = 0);
+    assert_eq!(scene.get(export, ALL).await.code(), "overloaded");
+    let scene = Scene::with(|settings| settings.limits.exports_max = 1);
+    for _ in 0..2 {
+        assert_eq!(scene.get(export, ALL).await.code(), "region_unavailable", "a place is given back");
+    }
+}
+
+#[tokio::test]
 async fn a_batch_of_many_lines_is_answered_line_by_line() {
     let scene = Scene::with(|settings| settings.limits.batch_lines_in_flight_max = 8);
     let body: String =

@@ -230,10 +230,13 @@ impl Check<'_> {
         Some(Postgres { dsn, owner_dsn })
     }
 
-    /// A URL that is reached over TLS, unless it is on this machine.
+    /// A URL that is reached over TLS, unless it is on this machine, and that holds no login.
     fn url(&mut self, key: &str, url: &str) -> Option<String> {
+        if !self.without_login(key, url) {
+            return None;
+        }
         let host = |rest: &str| {
-            let authority = rest.split(['/', '?']).next().unwrap_or_default();
+            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
             let bare = authority.rsplit_once(':').filter(|(_, p)| p.bytes().all(|b| b.is_ascii_digit()));
             bare.map_or(authority, |(host, _)| host).to_owned()
         };
@@ -246,6 +249,20 @@ impl Check<'_> {
             self.error(key, "This is not an https URL.", "Write https://…; http is accepted on this machine only.");
         }
         fine.then(|| url.trim_end_matches('/').to_owned())
+    }
+
+    /// A URL is shown, logged and sent in places where no password may be.
+    fn without_login(&mut self, key: &str, url: &str) -> bool {
+        let holds = dsn::holds_login(url);
+        if holds {
+            self.error(
+                key,
+                "A login stands in this URL.",
+                "Remove what stands before the @, and change the password, it has been seen; where a login is needed, there \
+                 are keys of their own for it.",
+            );
+        }
+        !holds
     }
 
     fn path(&self, path: &Path) -> PathBuf {

@@ -49,6 +49,9 @@ impl Check<'_> {
             );
             return None;
         }
+        if !self.without_login(key, &endpoint) {
+            return None;
+        }
         if !raw.traces && !raw.metrics {
             self.warn("telemetry.otlp", "Neither traces nor metrics are exported.", "Remove the table.");
         }

@@ -17,6 +17,34 @@ fn a_password_inside_a_url_is_refused_and_not_repeated() {
 }
 
 #[test]
+fn a_login_inside_any_url_is_refused_and_neither_repeated_nor_shown() {
+    let scenes = [
+        ("regions.uk-south.home_url", Scene::new().with("https://uk.", "https://me:geheim@uk.")),
+        ("regions.us-east.home_url", Scene::new().with("https://us.", "https://geheim@us.")),
+        (
+            "regions.eu-central.redpanda.schema_registry",
+            Scene::new().with("[regions.eu-central.snowflake]", "schema_registry = \"http://me:geheim@localhost:8081\"\n[regions.eu-central.snowflake]"),
+        ),
+        (
+            "auth.jwt.jwks",
+            Scene::new().and(
+                "[auth.jwt]\nissuer = \"https://id.example.com\"\naudience = \"domicile\"\njwks = \"https://me:geheim@id.example.com/keys\"\n",
+            ),
+        ),
+        ("telemetry.otlp.endpoint", Scene::new().and("[telemetry.otlp]\nendpoint = \"http://me:geheim@127.0.0.1:4318\"\n")),
+    ];
+    for (key, scene) in scenes {
+        scene.refused(key, "before the @");
+        assert!(!scene.mistakes().to_string().contains("geheim"), "{key}");
+        let mut root: raw::Root = toml::from_str(&scene.text).expect("its shape is sound");
+        redact(&mut root);
+        let shown = toml::to_string(&root).expect("writable");
+        assert!(!shown.contains("geheim"), "{shown}");
+    }
+    Scene::new().with("https://uk.example.com", "https://uk.example.com/@here").sound();
+}
+
+#[test]
 fn a_missing_secret_is_named_with_its_file_or_variable() {
     Scene::new().with("file:pepper", "file:salt").refused("directory.peppers[0].secret", "salt");
     let mut scene = Scene::new();

@@ -16,6 +16,8 @@ use super::*;
 enum Does {
     Answer(u16, String),
     Drip,
+    /// Answers with a set once it is told to.
+    Wait(Arc<tokio::sync::Notify>, String),
 }
 
 /// An identity provider's server on this machine.
@@ -57,6 +59,10 @@ async fn answer(State((does, asked)): State<(Arc<Lock<Does>>, Arc<AtomicUsize>)>
         Does::Answer(status, body) => {
             let location = [(http::header::LOCATION, "/elsewhere")];
             (StatusCode::from_u16(status).unwrap(), location, body).into_response()
+        }
+        Does::Wait(told, body) => {
+            told.notified().await;
+            body.into_response()
         }
         Does::Drip => {
             let chunks = futures::stream::repeat(Ok::<_, std::convert::Infallible>(vec![b' '; 4_096]));
@@ -141,6 +147,24 @@ async fn a_set_is_fetched_once_for_many_and_kept() {
         assert!(has(set.unwrap().as_ref(), "k1"));
     }
     pass(REFRESH_EVERY / 2).await;
+    assert!(has(jwks.current().await.as_ref(), "k1"));
+    assert_eq!(provider.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_fetch_whose_caller_hangs_up_goes_on_for_the_next() {
+    let provider = Provider::with(&[]).await;
+    let told = Arc::new(tokio::sync::Notify::new());
+    provider.now(Does::Wait(Arc::clone(&told), set(&["k1"])));
+    let jwks = provider.jwks();
+    let first = {
+        let jwks = Arc::clone(&jwks);
+        tokio::spawn(async move { jwks.current().await.is_some() })
+    };
+    until(|| provider.asked() == 1).await;
+    first.abort();
+    assert!(first.await.is_err(), "it waits no more");
+    told.notify_one();
     assert!(has(jwks.current().await.as_ref(), "k1"));
     assert_eq!(provider.asked(), 1);
 }
