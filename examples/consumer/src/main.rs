@@ -1,12 +1,12 @@
 //! Reads every topic of a region from the beginning, prints each event once, and at the end says what is missing.
 //!
-//! Its ledger lives as long as it does. So it commits no offsets either: who goes on behind an offset without the
-//! ledger that belongs to it takes what came before for missing. A consumer that keeps its ledger commits a message's
-//! offset after the ledger with it is durable.
+//! Its ledger lives as long as it does. So it commits no offsets either, and every run is a group of its own: who goes
+//! on behind an offset without the ledger that belongs to it takes what came before for missing. A consumer that keeps
+//! its ledger keeps its group, and commits a message's offset after the ledger with it is durable.
 //!
 //!     cargo run -p example-consumer -- --brokers 127.0.0.1:9092 --region eu-central
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
@@ -24,7 +24,7 @@ struct Args {
     /// The region, e.g. `eu-central`.
     #[arg(long)]
     region: String,
-    /// The consumer group. Nothing is committed in it, and it must be one in which nobody else commits.
+    /// How the name of this run's consumer group begins.
     #[arg(long, default_value = "example-consumer")]
     group: String,
     /// End after this long without a message, in seconds.
@@ -35,9 +35,10 @@ struct Args {
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to its terminal")]
 fn main() -> Result<()> {
     let args = Args::parse();
+    let run = UNIX_EPOCH.elapsed().context("the clock is before 1970")?.as_nanos();
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", &args.brokers)
-        .set("group.id", &args.group)
+        .set("group.id", format!("{}-{run:x}", args.group))
         .set("auto.offset.reset", "earliest")
         // The place in the topics goes with the ledger.
         .set("enable.auto.commit", "false")
