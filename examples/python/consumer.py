@@ -13,11 +13,16 @@ where each line is {"log", "seq", "prev", "topic", "key"}.
 Delivery is at least once. (domicile_log, domicile_seq) names an event for ever: per topic and key keep the newest
 sequence number and skip what was seen. Every message names the event before it in the log, domicile_prev: who reads
 all topics of a region has seen everything when every predecessor that was named has come.
+
+This ledger lives as long as the process. So nothing is committed either, and every run is a group of its own: who goes
+on behind an offset without the ledger that belongs to it takes what came before for missing. A consumer that keeps its
+ledger keeps its group, and commits after the ledger with a message is durable: `consumer.commit(message=message)`.
 """
 
 import argparse
 import json
 import sys
+import uuid
 
 
 class Ledger:
@@ -64,9 +69,9 @@ def from_kafka(args):
     consumer = Consumer(
         {
             "bootstrap.servers": args.brokers,
-            "group.id": args.group,
+            "group.id": f"{args.group}-{uuid.uuid4()}",
             "auto.offset.reset": "earliest",
-            # Committed after the event was used, not when it was fetched.
+            # The place in the topics goes with the ledger.
             "enable.auto.commit": False,
         }
     )
@@ -93,7 +98,7 @@ def main():
     parser = argparse.ArgumentParser(description="Reads a region's topics: each event once, in order.")
     parser.add_argument("--brokers", help="the region's brokers, host:port, with commas")
     parser.add_argument("--region", help="the region, e.g. eu-central")
-    parser.add_argument("--group", default="example-consumer", help="the consumer group")
+    parser.add_argument("--group", default="example-consumer", help="how the name of this run's group begins")
     parser.add_argument("--idle-s", type=float, default=10.0, help="end after this long without a message")
     parser.add_argument("--ndjson", action="store_true", help="read coordinates from standard input, and say the verdicts only")
     args = parser.parse_args()

@@ -44,16 +44,20 @@ impl<S: Source> Watchman<S> {
         Self { source, age_max, every: EVERY.min(age_max / 4).max(Duration::from_millis(5)) }
     }
 
-    /// Watches for ever. `position` says how far the follower is, or nothing while another process is the one who
-    /// follows; `tell` hears every report.
-    pub async fn watch(&self, position: impl Fn() -> Option<u64>, mut tell: impl FnMut(Report)) {
-        let mut alarm = false;
+    /// Watches for ever. `position` says how far the follower is, or nothing while it is not this process that follows;
+    /// `tell` hears every report, and once `None` when there is nothing more to report: what was said last is no
+    /// longer so.
+    pub async fn watch(&self, position: impl Fn() -> Option<u64>, mut tell: impl FnMut(Option<Report>)) {
+        let (mut alarm, mut told) = (false, false);
         let mut ticks = tokio::time::interval(self.every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let Some(position) = position() else {
                 alarm = false;
+                if std::mem::take(&mut told) {
+                    tell(None);
+                }
                 continue;
             };
             let Ok(head) = self.source.head().await else { continue };
@@ -66,7 +70,8 @@ impl<S: Source> Watchman<S> {
                 },
             };
             alarm = self.judge(alarm, Lag { entries, age });
-            tell(Report { head, lag: Lag { entries, age }, alarm });
+            tell(Some(Report { head, lag: Lag { entries, age }, alarm }));
+            told = true;
         }
     }
 
@@ -87,7 +92,7 @@ impl<S: Source> Watchman<S> {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     use super::*;
     use crate::testing::{MemoryLog, region, row};
@@ -100,7 +105,7 @@ mod tests {
         let task = tokio::spawn({
             let (done, last) = (Arc::clone(&done), Arc::clone(&last));
             async move {
-                let tell = |report| *last.lock().unwrap() = Some(report);
+                let tell = |report| *last.lock().unwrap() = report;
                 watchman.watch(|| Some(done.load(Ordering::Relaxed)), tell).await;
             }
         });
@@ -120,6 +125,35 @@ mod tests {
         assert!(report.alarm && report.lag.age > Duration::from_secs(60), "{report:?}");
         done.store(5, Ordering::Relaxed);
         assert_eq!(now(2).await, Report { head: 5, lag: Lag::default(), alarm: false });
+        task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_reported_is_taken_back_once_when_another_one_follows() {
+        let log = Arc::new(MemoryLog::new(&region()));
+        log.commit((1..=5).map(|seq| row(seq, "eu-central.a.v1")));
+        let follows = Arc::new(AtomicBool::new(false));
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let watchman = Watchman::new(Arc::clone(&log), Duration::from_secs(60));
+        let task = tokio::spawn({
+            let (follows, heard) = (Arc::clone(&follows), Arc::clone(&heard));
+            async move {
+                let position = || follows.load(Ordering::Relaxed).then_some(0);
+                watchman.watch(position, |report| heard.lock().unwrap().push(report.map(|report| report.alarm))).await;
+            }
+        });
+        let after = |seconds| {
+            let heard = Arc::clone(&heard);
+            async move {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                std::mem::take(&mut *heard.lock().unwrap())
+            }
+        };
+        assert!(after(100).await.is_empty(), "who never followed has nothing to say");
+        follows.store(true, Ordering::Relaxed);
+        assert_eq!(after(10).await.last(), Some(&Some(true)));
+        follows.store(false, Ordering::Relaxed);
+        assert_eq!(after(10).await, [None]);
         task.abort();
     }
 }

@@ -16,6 +16,9 @@ use crate::sink::{Applied, Place, Sink};
 use crate::status::{Board, ForwarderState};
 use crate::thrift::Thrift;
 
+#[cfg(test)]
+mod tests;
+
 /// How often a cursor is stored that moved without anything having been forwarded.
 const IDLE_STORE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -34,10 +37,13 @@ pub(crate) struct Pump<S> {
     ledger: Option<Arc<dyn Ledger>>,
 }
 
-/// When batches are gathered, and how long.
+/// When batches are gathered, and how long. Kept from lease to lease: what was spent is spent, and a batch that failed
+/// has waited already.
 struct Rhythm {
     lookout: Lookout,
     thrift: Thrift,
+    /// A position, and when the first change behind it was seen.
+    waiting: Option<(u64, Instant)>,
 }
 
 /// Why work under a lease ended.
@@ -75,6 +81,7 @@ impl<S: Source> Pump<S> {
 
     /// Runs until `shutdown`, with a watchman beside it who knows the lag even while the work stands still.
     pub(crate) async fn run(&self, shutdown: CancellationToken) {
+        self.board.begin();
         let watchman = Watchman::new(Arc::clone(&self.source), self.settings.limits.lag_alarm);
         tokio::select! {
             () = self.work(&shutdown) => {}
@@ -89,11 +96,15 @@ impl<S: Source> Pump<S> {
         let Some(ledger) = &self.ledger else { return std::future::pending().await };
         let region = self.source.region();
         let limit = self.settings.limits.erasure_alarm;
-        let mut alarm = false;
+        let (mut alarm, mut told) = (false, false);
         loop {
             tokio::time::sleep(ERASURES_LOOK_INTERVAL).await;
-            // Only who forwards says something: a standby would only repeat it.
+            // Only who forwards says something: a standby would only repeat it, and what it said before is no longer so.
             if self.board.position().is_none() {
+                alarm = false;
+                if std::mem::take(&mut told) {
+                    self.board.open_erasure(Duration::ZERO, false);
+                }
                 continue;
             }
             let Ok(open) = ledger.oldest_open().await else { continue };
@@ -106,7 +117,7 @@ impl<S: Source> Pump<S> {
                     info!(%region, "No erasure in {region} waits for {sink} too long any more");
                 }
             }
-            alarm = late;
+            (alarm, told) = (late, true);
             self.board.open_erasure(open.unwrap_or_default(), alarm);
         }
     }
@@ -115,33 +126,27 @@ impl<S: Source> Pump<S> {
         let limits = &self.settings.limits;
         let region = self.source.region();
         let mut backoff = Backoff::new(limits.backoff_min, limits.backoff_max);
-        // The sink is set up once, and again when it says that something is missing or wrong.
-        let mut ready = false;
+        let credits = self.sink.usage().credits;
+        let mut rhythm = Rhythm {
+            lookout: self.lookout(),
+            thrift: Thrift::new(self.settings.budget, limits.batch_age_max, credits, Instant::now()),
+            waiting: None,
+        };
         while !shutdown.is_cancelled() {
             let trouble = match Tenure::take(&self.source, &self.owner, limits.lease).await {
-                Ok(Some(mut tenure)) => {
-                    let before = tenure.position();
-                    let trouble = self.tend(&mut tenure, &mut ready, shutdown).await;
-                    if tenure.position() > before {
-                        backoff.reset();
-                    }
-                    // What is done is stored; on a shutdown the lease ends with it, so that a successor need not wait.
-                    match trouble {
-                        Trouble::LeaseLost => {}
-                        Trouble::Shutdown => tenure.give_back().await,
-                        Trouble::Failed(_) if tenure.position() > tenure.stored() => drop(tenure.store().await),
-                        Trouble::Failed(_) => {}
-                    }
-                    trouble
-                }
+                Ok(Some(tenure)) => self.hold(tenure, &mut rhythm, &mut backoff, shutdown).await,
                 Ok(None) => {
+                    self.board.holds_no_more();
                     self.board.state(ForwarderState::Standby);
                     // Soon enough to take over when the lease lapses, and never in step with others.
                     let wait = limits.lease.mul_f64(0.1 + 0.2 * rand::random::<f64>());
                     pause(wait, shutdown.cancelled()).await;
                     continue;
                 }
-                Err(trouble) => trouble.into(),
+                Err(trouble) => {
+                    self.board.holds_no_more();
+                    trouble.into()
+                }
             };
             match trouble {
                 Trouble::Shutdown => break,
@@ -150,8 +155,6 @@ impl<S: Source> Pump<S> {
                     pause(limits.backoff_min, shutdown.cancelled()).await;
                 }
                 Trouble::Failed(error) => {
-                    ready &=
-                        !matches!(error, Error::Refused { .. } | Error::Misplaced { .. } | Error::Elsewhere { .. });
                     let wait = backoff.wait();
                     let (attempt, error) = (backoff.attempts(), sentence(&error));
                     warn!(
@@ -165,28 +168,50 @@ impl<S: Source> Pump<S> {
         }
     }
 
-    /// Works under a lease until something ends it.
-    async fn tend(&self, tenure: &mut Tenure<S>, ready: &mut bool, shutdown: &CancellationToken) -> Trouble {
-        if !*ready {
-            if let Err(trouble) = self.keeping_the_lease(tenure, self.sink.setup(self.place), shutdown).await {
-                return trouble;
-            }
-            *ready = true;
+    /// Works under a lease until something ends it, and leaves cursor and sink to whoever comes next.
+    async fn hold(
+        &self,
+        mut tenure: Tenure<S>,
+        rhythm: &mut Rhythm,
+        backoff: &mut Backoff,
+        shutdown: &CancellationToken,
+    ) -> Trouble {
+        let before = tenure.position();
+        self.board.holds(before);
+        let trouble = self.tend(&mut tenure, rhythm, shutdown).await;
+        if tenure.position() > before {
+            backoff.reset();
+        }
+        // Before the cursor is free for others.
+        self.sink.leave();
+        // What is done is stored; on a shutdown the lease ends with it, so that a successor need not wait.
+        match trouble {
+            Trouble::LeaseLost => self.board.holds_no_more(),
+            Trouble::Shutdown => tenure.give_back().await,
+            Trouble::Failed(_) if tenure.position() > tenure.stored() => drop(tenure.store().await),
+            Trouble::Failed(_) => {}
+        }
+        trouble
+    }
+
+    async fn tend(&self, tenure: &mut Tenure<S>, rhythm: &mut Rhythm, shutdown: &CancellationToken) -> Trouble {
+        // Whoever held the cursor in between may have changed what is there, and may have died over it.
+        if let Err(trouble) = self.keeping_the_lease(tenure, self.sink.setup(self.place), shutdown).await {
+            return trouble;
         }
         let (region, seq) = (self.source.region(), tenure.position());
         info!(%region, seq, sink = self.sink.name(), "The forwarder of {region} goes on behind entry {seq}");
         self.board.state(ForwarderState::Running);
-        self.board.progress(seq, seq);
-        let limits = &self.settings.limits;
-        let mut rhythm = Rhythm {
-            lookout: Lookout::new(self.source.wakeups(), limits.poll_min, limits.poll_max),
-            thrift: Thrift::new(self.settings.budget, limits.batch_age_max, Instant::now()),
-        };
+        rhythm.lookout = self.lookout();
         loop {
-            if let Err(trouble) = self.forward_batch(tenure, &mut rhythm, shutdown).await {
+            if let Err(trouble) = self.forward_batch(tenure, rhythm, shutdown).await {
                 return trouble;
             }
         }
+    }
+
+    fn lookout(&self) -> Lookout {
+        Lookout::new(self.source.wakeups(), self.settings.limits.poll_min, self.settings.limits.poll_max)
     }
 
     /// Gathers one batch, hands it over and stores the cursor.
@@ -226,12 +251,12 @@ impl<S: Source> Pump<S> {
         shutdown: &CancellationToken,
     ) -> Result<(Batch, u64), Trouble> {
         let limits = &self.settings.limits;
-        let Rhythm { lookout, thrift } = rhythm;
+        let Rhythm { lookout, thrift, waiting } = rhythm;
         let (rows_max, bytes_max) = (limits.batch_rows_max * thrift.growth(), limits.batch_bytes_max * thrift.growth());
         let mut batch = Batch::default();
         let mut covered = tenure.position();
         let mut change_bytes = 1_024;
-        let mut oldest: Option<Instant> = None;
+        let mut oldest = waiting.filter(|(behind, _)| *behind == covered).map(|(_, seen)| seen);
         loop {
             if shutdown.is_cancelled() {
                 return Err(Trouble::Shutdown);
@@ -243,7 +268,8 @@ impl<S: Source> Pump<S> {
             if !read.rows.is_empty() {
                 let average = read.rows.iter().map(|entry| entry.data.len()).sum::<usize>() / read.rows.len();
                 change_bytes = change_bytes.max(average);
-                oldest = oldest.or_else(|| Some(Instant::now()));
+                let seen = *oldest.get_or_insert_with(Instant::now);
+                *waiting = Some((tenure.position(), seen));
             }
             for entry in &read.rows {
                 match change::said(entry, self.source.region(), &self.settings.purposes) {

@@ -39,11 +39,15 @@ pub trait Sink: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Creates what it needs, makes sure that it is the region's own, and clears what a dead forwarder left between
-    /// its steps. Harmless when repeated.
+    /// its steps. Called whenever the cursor was taken: others may have been at work in between. Harmless when repeated.
     ///
     /// # Errors
     /// [`Error::Misplaced`] when it belongs to another region; otherwise why it cannot be reached.
     async fn setup(&self, place: Place) -> Result<(), Error>;
+
+    /// The cursor is held no longer: lets go of what only its owner may hold, and forgets what it knew. Does not wait:
+    /// what a dropped call is still doing keeps it until that has ended. What is done next begins with [`Sink::setup`].
+    fn leave(&self) {}
 
     /// Takes rows, each the newest of its (subject digest, attribute).
     ///

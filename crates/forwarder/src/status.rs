@@ -1,5 +1,7 @@
 //! How a forwarder is doing: a value for those who ask, and the same as metrics, labelled by region only.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use follow::{Lag, Report};
@@ -92,6 +94,8 @@ pub(crate) fn describe() {
 pub(crate) struct Board {
     sender: watch::Sender<ForwarderStatus>,
     region: Region,
+    /// Whether the cursor is ours, as far as is known.
+    holds: Arc<AtomicBool>,
 }
 
 impl Board {
@@ -113,7 +117,12 @@ impl Board {
             retries: 0,
             trouble: None,
         });
-        Self { sender, region: region.clone() }
+        Self { sender, region: region.clone(), holds: Arc::default() }
+    }
+
+    /// Shows the counters that an alert looks at from the beginning: of one that is born at 1 nobody sees the increase.
+    pub(crate) fn begin(&self) {
+        counter!("domicile_forwarder_refused_total", "region" => self.label()).increment(0);
     }
 
     pub(crate) fn now(&self) -> ForwarderStatus {
@@ -165,10 +174,20 @@ impl Board {
         }
     }
 
-    /// Where the cursor stands, if this forwarder holds it.
+    /// Notes that the cursor was taken, and where it stands.
+    pub(crate) fn holds(&self, seq: u64) {
+        self.progress(seq, seq);
+        self.holds.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that another one holds the cursor, or may.
+    pub(crate) fn holds_no_more(&self) {
+        self.holds.store(false, Ordering::Relaxed);
+    }
+
+    /// Where the cursor stands, if this forwarder holds it. Through the wait after a trouble with the sink it does.
     pub(crate) fn position(&self) -> Option<u64> {
-        let status = self.sender.borrow();
-        matches!(status.state, ForwarderState::Running | ForwarderState::Waiting).then_some(status.seq)
+        self.holds.load(Ordering::Relaxed).then(|| self.sender.borrow().seq)
     }
 
     /// Notes where cursor and head stand.
@@ -182,17 +201,20 @@ impl Board {
         });
     }
 
-    /// Takes what the watchman found.
-    pub(crate) fn report(&self, report: Report) {
+    /// Takes what the watchman found; nothing when another one follows.
+    pub(crate) fn report(&self, report: Option<Report>) {
+        let (mut lag, alarm) = (Lag::default(), report.is_some_and(|report| report.alarm));
         self.sender.send_modify(|status| {
-            status.head = status.head.max(report.head);
-            status.lag = Lag { entries: status.head - status.seq, age: report.lag.age };
-            status.alarm = report.alarm;
+            if let Some(report) = report {
+                status.head = status.head.max(report.head);
+                lag = Lag { entries: status.head - status.seq, age: report.lag.age };
+            }
+            (status.lag, status.alarm) = (lag, alarm);
         });
         // A gauge is a float; a lag is far below 2^53.
-        gauge!("domicile_forwarder_lag_entries", "region" => self.label()).set(report.lag.entries as f64);
-        gauge!("domicile_forwarder_lag_seconds", "region" => self.label()).set(report.lag.age.as_secs_f64());
-        gauge!("domicile_forwarder_lag_alarm", "region" => self.label()).set(f64::from(u8::from(report.alarm)));
+        gauge!("domicile_forwarder_lag_entries", "region" => self.label()).set(lag.entries as f64);
+        gauge!("domicile_forwarder_lag_seconds", "region" => self.label()).set(lag.age.as_secs_f64());
+        gauge!("domicile_forwarder_lag_alarm", "region" => self.label()).set(f64::from(u8::from(alarm)));
     }
 
     /// Notes how long the oldest erasure waits.

@@ -69,13 +69,14 @@ impl Meter {
 pub struct Budget {
     /// Credits per day; without it nothing grows.
     pub credits_per_day_max: Option<f64>,
-    /// The longest that the first change of a batch waits then.
+    /// The longest that the first change of a batch waits then. Below [`Limits::lag_alarm`](crate::Limits::lag_alarm),
+    /// or an honest wait raises it.
     pub batch_age_stretched_max: Duration,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { credits_per_day_max: None, batch_age_stretched_max: Duration::from_secs(900) }
+        Self { credits_per_day_max: None, batch_age_stretched_max: Duration::from_secs(240) }
     }
 }
 
@@ -94,8 +95,9 @@ pub(crate) struct Thrift {
 }
 
 impl Thrift {
-    pub(crate) fn new(budget: Budget, age_min: Duration, now: Instant) -> Self {
-        Self { budget, age_min, age: age_min, since: now, credits_before: 0.0 }
+    /// `credits` is what had been used when the day began.
+    pub(crate) fn new(budget: Budget, age_min: Duration, credits: f64, now: Instant) -> Self {
+        Self { budget, age_min, age: age_min, since: now, credits_before: credits }
     }
 
     /// How long the first change of a batch waits for company.
@@ -109,7 +111,7 @@ impl Thrift {
         (times as usize).clamp(1, GROWTH_MAX)
     }
 
-    /// Takes the bill after a batch: doubles the wait while more was spent than the day so far allows, and halves it
+    /// Takes the bill after a batch, all that was used since the start: doubles the wait while more was spent than the day so far allows, and halves it
     /// when there is room again. An hour's share may be spent ahead.
     pub(crate) fn spent(&mut self, credits: f64, now: Instant) {
         let Some(per_day) = self.budget.credits_per_day_max else { return };
@@ -151,7 +153,7 @@ mod tests {
     fn a_day(budget: Budget) -> (f64, Duration) {
         let start = Instant::now();
         let (mut now, mut meter) = (start, Meter::new(Price::default()));
-        let mut thrift = Thrift::new(budget, Duration::from_secs(2), start);
+        let mut thrift = Thrift::new(budget, Duration::from_secs(2), 0.0, start);
         while now < start + DAY - Duration::from_secs(1) {
             now += thrift.age();
             meter.note(now, now + Duration::from_millis(500), 1_000);
@@ -164,13 +166,13 @@ mod tests {
     fn batches_grow_until_the_bill_fits_and_only_then() {
         let (credits, age) = a_day(Budget::default());
         assert!(credits > 23.0 && age == Duration::from_secs(2), "{credits} {age:?}");
-        let frugal = Budget { credits_per_day_max: Some(6.0), ..Budget::default() };
+        let frugal = Budget { credits_per_day_max: Some(8.0), ..Budget::default() };
         let (credits, age) = a_day(frugal);
-        assert!(credits < 6.5 && age > Duration::from_secs(2), "{credits} {age:?}");
+        assert!(credits < 8.5 && age > Duration::from_secs(2), "{credits} {age:?}");
         let generous = Budget { credits_per_day_max: Some(30.0), ..Budget::default() };
         let (credits, age) = a_day(generous);
         assert!(credits > 23.0 && age == Duration::from_secs(2), "{credits} {age:?}");
         let impossible = Budget { credits_per_day_max: Some(0.01), ..Budget::default() };
-        assert_eq!(a_day(impossible).1, Duration::from_secs(900), "never beyond its bound");
+        assert_eq!(a_day(impossible).1, Duration::from_secs(240), "never beyond its bound");
     }
 }

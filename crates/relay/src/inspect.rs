@@ -58,7 +58,19 @@ pub async fn tail(
     from_beginning: bool,
     timeout: Duration,
 ) -> Result<Vec<Message>, Error> {
-    let (config, topics) = (consumer(brokers), topics.to_vec());
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers);
+    tail_by(config, topics, from_beginning, timeout).await
+}
+
+/// The same by a client that has its own way to the brokers.
+pub(crate) async fn tail_by(
+    client: ClientConfig,
+    topics: &[String],
+    from_beginning: bool,
+    timeout: Duration,
+) -> Result<Vec<Message>, Error> {
+    let (config, topics) = (consumer(client), topics.to_vec());
     let read = move || read(&config, &topics, from_beginning, timeout);
     match tokio::task::spawn_blocking(read).await {
         Ok(messages) => messages.map_err(Error::Inspect),
@@ -71,7 +83,9 @@ pub async fn tail(
 /// # Errors
 /// [`Error::Inspect`] when the brokers do not answer.
 pub async fn topics(brokers: &str) -> Result<Vec<String>, Error> {
-    let config = consumer(brokers);
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers);
+    let config = consumer(config);
     let list = move || -> KafkaResult<Vec<String>> {
         let consumer: BaseConsumer = config.create()?;
         let metadata = consumer.fetch_metadata(None, ANSWER_MAX)?;
@@ -86,10 +100,8 @@ pub async fn topics(brokers: &str) -> Result<Vec<String>, Error> {
     }
 }
 
-fn consumer(brokers: &str) -> ClientConfig {
-    let mut config = ClientConfig::new();
+fn consumer(mut config: ClientConfig) -> ClientConfig {
     config
-        .set("bootstrap.servers", brokers)
         .set("client.id", "domicile-inspect")
         // Never joined and never committed to: partitions are assigned by hand.
         .set("group.id", "domicile-inspect")

@@ -210,6 +210,8 @@ pub struct Limits {
     pub batch_rows_max: u32,
     /// Payload bytes that one read should bring; the row count adapts to the sizes seen.
     pub batch_bytes_target: usize,
+    /// How long what was read may wait to be sent. After that it is read anew: somebody may have been erased since.
+    pub read_age_max: Duration,
     /// The largest message the brokers take, in bytes. Larger entries go to the dead-letter topic.
     pub message_bytes_max: usize,
     /// How long the producer waits for company in a batch.
@@ -243,6 +245,7 @@ impl Default for Limits {
             in_flight_bytes_max: 64 << 20,
             batch_rows_max: 5_000,
             batch_bytes_target: 8 << 20,
+            read_age_max: Duration::from_secs(60),
             message_bytes_max: 1_000_000,
             linger: Duration::from_millis(5),
             stall_max: Duration::from_secs(60),

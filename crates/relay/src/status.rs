@@ -1,6 +1,7 @@
 //! How a relay is doing: a value for those who ask, and the same as metrics, labelled by region only.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -92,6 +93,8 @@ pub(crate) struct Board {
     sender: watch::Sender<RelayStatus>,
     /// When the rate was last reckoned, and how many entries there had been.
     measured: Arc<Mutex<(Instant, u64)>>,
+    /// Whether the cursor is ours, as far as is known.
+    holds: Arc<AtomicBool>,
 }
 
 impl Board {
@@ -113,7 +116,12 @@ impl Board {
             keeping_too_long: 0,
             trouble: None,
         });
-        Self { sender, measured: Arc::new(Mutex::new((Instant::now(), 0))) }
+        Self { sender, measured: Arc::new(Mutex::new((Instant::now(), 0))), holds: Arc::default() }
+    }
+
+    /// Shows the counter that an alert looks at from the beginning: of one that is born at 1 nobody sees the increase.
+    pub(crate) fn begin(&self) {
+        counter!("domicile_relay_dead_letters_total", "region" => self.region()).increment(0);
     }
 
     pub(crate) fn now(&self) -> RelayStatus {
@@ -165,10 +173,20 @@ impl Board {
         counter!("domicile_relay_already_there_total", "region" => self.region()).increment(1);
     }
 
+    /// Notes that the cursor was taken, and where it stands.
+    pub(crate) fn holds(&self, seq: u64) {
+        self.progress(seq, seq, 0, 0);
+        self.holds.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that another one holds the cursor, or may.
+    pub(crate) fn holds_no_more(&self) {
+        self.holds.store(false, Ordering::Relaxed);
+    }
+
     /// Where the cursor stands, if this relay holds it.
     pub(crate) fn position(&self) -> Option<u64> {
-        let status = self.sender.borrow();
-        matches!(status.state, RelayState::Running | RelayState::Waiting).then_some(status.seq)
+        self.holds.load(Ordering::Relaxed).then(|| self.sender.borrow().seq)
     }
 
     /// Notes where cursor and head stand.
@@ -187,25 +205,32 @@ impl Board {
         }
     }
 
-    /// Takes what the watchman found.
-    pub(crate) fn report(&self, report: Report) {
-        let (mut in_flight, mut rate) = (0, 0);
+    /// Takes what the watchman found; nothing when another one follows.
+    pub(crate) fn report(&self, report: Option<Report>) {
+        let (mut lag, mut in_flight, mut rate) = (Lag::default(), 0, 0);
+        let alarm = report.is_some_and(|report| report.alarm);
         self.sender.send_modify(|status| {
-            status.head = status.head.max(report.head);
-            status.lag = Lag { entries: status.head - status.seq, age: report.lag.age };
-            status.alarm = report.alarm;
+            if let Some(report) = report {
+                status.head = status.head.max(report.head);
+                lag = Lag { entries: status.head - status.seq, age: report.lag.age };
+                in_flight = status.in_flight;
+            }
+            (status.lag, status.alarm, status.in_flight) = (lag, alarm, in_flight);
             if let Ok(mut measured) = self.measured.lock() {
                 let (since, before) = std::mem::replace(&mut *measured, (Instant::now(), status.rows));
                 let seconds = since.elapsed().as_secs_f64().max(0.001);
                 status.rate = ((status.rows - before) as f64 / seconds).round() as u64;
             }
-            (in_flight, rate) = (status.in_flight, status.rate);
+            if report.is_none() {
+                status.rate = 0;
+            }
+            rate = status.rate;
         });
         gauge!("domicile_relay_entries_per_second", "region" => self.region()).set(rate as f64);
         // A gauge is a float; a lag is far below 2^53.
-        gauge!("domicile_relay_lag_entries", "region" => self.region()).set(report.lag.entries as f64);
-        gauge!("domicile_relay_lag_seconds", "region" => self.region()).set(report.lag.age.as_secs_f64());
-        gauge!("domicile_relay_lag_alarm", "region" => self.region()).set(f64::from(u8::from(report.alarm)));
+        gauge!("domicile_relay_lag_entries", "region" => self.region()).set(lag.entries as f64);
+        gauge!("domicile_relay_lag_seconds", "region" => self.region()).set(lag.age.as_secs_f64());
+        gauge!("domicile_relay_lag_alarm", "region" => self.region()).set(f64::from(u8::from(alarm)));
         gauge!("domicile_relay_in_flight_entries", "region" => self.region()).set(in_flight as f64);
     }
 

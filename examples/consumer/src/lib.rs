@@ -12,7 +12,8 @@
 //!   predecessor it was told of has come. Topics and partitions overtake each other, so a predecessor may be late;
 //!   what is missing while nothing new arrives is lost.
 //!
-//! A real consumer keeps this beside its own data and in the same transaction.
+//! A real consumer keeps this beside its own data and in the same transaction, and commits an offset only after that.
+//! Without the ledger an offset is worth nothing: what lies before it would be missing.
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test may panic"))]
 

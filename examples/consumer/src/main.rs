@@ -1,14 +1,18 @@
 //! Reads every topic of a region from the beginning, prints each event once, and at the end says what is missing.
 //!
+//! Its ledger lives as long as it does. So it commits no offsets either, and every run is a group of its own: who goes
+//! on behind an offset without the ledger that belongs to it takes what came before for missing. A consumer that keeps
+//! its ledger keeps its group, and commits a message's offset after the ledger with it is durable.
+//!
 //!     cargo run -p example-consumer -- --brokers 127.0.0.1:9092 --region eu-central
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use example_consumer::{Coordinates, Ledger, Verdict};
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 
 /// Reads a region's topics: each event once, in order.
@@ -20,7 +24,7 @@ struct Args {
     /// The region, e.g. `eu-central`.
     #[arg(long)]
     region: String,
-    /// The consumer group; committed offsets are its place in the topics.
+    /// How the name of this run's consumer group begins.
     #[arg(long, default_value = "example-consumer")]
     group: String,
     /// End after this long without a message, in seconds.
@@ -31,11 +35,12 @@ struct Args {
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to its terminal")]
 fn main() -> Result<()> {
     let args = Args::parse();
+    let run = UNIX_EPOCH.elapsed().context("the clock is before 1970")?.as_nanos();
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", &args.brokers)
-        .set("group.id", &args.group)
+        .set("group.id", format!("{}-{run:x}", args.group))
         .set("auto.offset.reset", "earliest")
-        // Committed after the event was used, not when it was fetched.
+        // The place in the topics goes with the ledger.
         .set("enable.auto.commit", "false")
         .create()
         .context("no consumer could be made")?;
@@ -55,7 +60,6 @@ fn main() -> Result<()> {
             Verdict::Seen => skipped += 1,
             Verdict::Overtaken => eprintln!("out of order: {} in {}", at.seq, at.topic),
         }
-        consumer.commit_message(&message, CommitMode::Async).context("the place in the topics could not be kept")?;
     }
     let missing = ledger.missing();
     eprintln!("{} events, {skipped} skipped as seen, {} missing", ledger.events(), missing.len());

@@ -73,6 +73,15 @@ fn the_example_prints_each_event_once_and_says_that_nothing_is_missing() {
 }
 
 #[test]
+fn a_second_run_does_not_take_what_the_first_one_read_for_missing() {
+    let cluster = broker(None);
+    for _ in 0..2 {
+        let (held, _, said) = run(&cluster.bootstrap_servers());
+        assert!(held && said.contains("9 events,") && said.contains("0 missing"), "{said}");
+    }
+}
+
+#[test]
 fn the_example_fails_when_an_event_is_missing_and_names_it() {
     let cluster = broker(Some(7));
     let (held, _, said) = run(&cluster.bootstrap_servers());

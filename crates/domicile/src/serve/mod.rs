@@ -82,6 +82,8 @@ async fn serve(config: &Arc<Config>, args: &cli::Serve, telemetry: &Telemetry) -
         .collect::<anyhow::Result<Vec<_>>>()?;
     relay::describe_metrics();
     forwarder::describe_metrics();
+    // In every role, and from the beginning: an alert sees only what it saw lower before.
+    metrics::counter!("domicile_panics_total").increment(0);
     let mut tasks = tasks::Tasks::new(carriers_stop.clone());
     tasks.upkeep(telemetry.metrics.clone());
     tasks.proofs(config);

@@ -15,6 +15,8 @@ use crate::error::Error;
 
 const PREFIX: &str = "zero-party-";
 const SUFFIX: &str = ".ndjson";
+/// How a file ends while it is being written.
+const SCRATCH: &str = ".scratch";
 
 /// A row as a line.
 #[derive(Serialize, Deserialize)]
@@ -57,6 +59,15 @@ pub(super) fn named(folder: &Path, seq: u64) -> PathBuf {
 
 /// The sink's files, oldest first.
 pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    ending(folder, SUFFIX)
+}
+
+/// What a crash left half written: it may hold what has been withdrawn or erased since.
+pub(super) fn halves(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    ending(folder, SCRATCH)
+}
+
+fn ending(folder: &Path, suffix: &str) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     let listing = match fs::read_dir(folder) {
         Ok(listing) => listing,
@@ -67,7 +78,7 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         let item = item.map_err(doing("list its folder"))?;
         let name = item.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
+        if name.starts_with(PREFIX) && name.ends_with(suffix) {
             files.push(item.path());
         }
     }
@@ -139,7 +150,7 @@ pub(super) fn replace(path: &Path, rows: &[Row]) -> io::Result<u64> {
     for row in rows {
         write_line(&mut text, row)?;
     }
-    let scratch = path.with_extension("scratch");
+    let scratch = path.with_extension(SCRATCH.trim_start_matches('.'));
     let mut file = File::create(&scratch)?;
     file.write_all(&text)?;
     file.sync_all()?;

@@ -25,7 +25,7 @@ use crate::change::{Forgotten, Row};
 use crate::disk::{Disk, doing, sync_folder};
 use crate::error::Error;
 use crate::sink::{Applied, Place, Sink};
-use files::{cut_torn_line, files, named, replace, state, write_line};
+use files::{cut_torn_line, files, halves, named, replace, state, write_line};
 
 /// A file beyond this is compacted.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -44,7 +44,7 @@ struct Writer {
 
 impl FolderSink {
     /// A sink in `folder`, which is created when needed. One process may write to it at a time: the
-    /// forwarder's lease sees to that.
+    /// forwarder's lease sees to that, and a lock on the folder where it outlives its lease.
     #[must_use]
     pub fn new(folder: &Path, region: Region) -> Self {
         Self { disk: Disk::new(folder, region) }
@@ -65,10 +65,14 @@ impl Sink for FolderSink {
         self.disk.setup(place, Writer::open).await
     }
 
+    fn leave(&self) {
+        self.disk.leave();
+    }
+
     async fn apply(&self, rows: &[Row]) -> Result<Applied, Error> {
         let rows = rows.to_vec();
         self.disk
-            .blocking(move |folder, region, slot| {
+            .write(move |folder, region, slot| {
                 let mut writer = match slot.take() {
                     Some(writer) => writer,
                     None => Writer::open(folder, region)?,
@@ -88,7 +92,7 @@ impl Sink for FolderSink {
     async fn erase(&self, erased: &[Forgotten]) -> Result<String, Error> {
         let digests: BTreeSet<String> = erased.iter().map(|one| one.subject_digest.clone()).collect();
         self.disk
-            .blocking(move |folder, region, slot| {
+            .write(move |folder, region, slot| {
                 // What is appended to is rewritten: the file must be closed before.
                 drop(slot.take());
                 *slot = Some(Writer::open_without(folder, region, &digests)?);
@@ -100,7 +104,7 @@ impl Sink for FolderSink {
     async fn rows(&self, subject_digest: Option<&str>, limit: u32) -> Result<Vec<Row>, Error> {
         let subject_digest = subject_digest.map(str::to_owned);
         self.disk
-            .blocking(move |folder, region, _| {
+            .read(move |folder, region| {
                 let rows = state(folder, region)?.into_values();
                 let wanted = |row: &Row| subject_digest.as_ref().is_none_or(|digest| *digest == row.subject_digest);
                 Ok(rows.filter(wanted).take(limit as usize).collect())
@@ -118,6 +122,9 @@ impl Writer {
     /// The same, leaving out the rows of these subjects.
     fn open_without(folder: &Path, region: &Region, gone: &BTreeSet<String>) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(doing("create its folder"))?;
+        for half in halves(folder)? {
+            fs::remove_file(half).map_err(doing("remove what a crash left half written"))?;
+        }
         for path in files(folder)? {
             cut_torn_line(&path).map_err(doing("repair a file"))?;
         }

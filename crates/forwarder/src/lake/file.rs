@@ -25,7 +25,7 @@ const COLUMNS: [Column; 8] = [
 
 /// Writes a whole file in place of whatever has its name.
 pub(super) fn write(path: &Path, rows: &[Row]) -> Result<(), Error> {
-    let scratch = path.with_extension("scratch");
+    let scratch = path.with_extension(super::SCRATCH);
     let file = File::create(&scratch).map_err(doing("create a file"))?;
     let kept = file.try_clone().map_err(doing("create a file"))?;
     fill(file, rows).map_err(|error| doing("write a file")(io::Error::other(error)))?;

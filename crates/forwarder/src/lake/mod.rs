@@ -34,6 +34,8 @@ use crate::sink::{Applied, Place, Sink};
 /// A day with more files than this is compacted.
 const FILES_OF_DAY_MAX: usize = 64;
 const EXTENSION: &str = "parquet";
+/// What a file is called while it is being written.
+const SCRATCH: &str = "scratch";
 
 type Key = (String, String);
 
@@ -44,7 +46,7 @@ pub struct ParquetSink {
 
 impl ParquetSink {
     /// A sink in `folder`, which is created when needed. One process may write to it at a time: the forwarder's
-    /// lease sees to that. Keeps about 200 bytes in memory for each (subject digest, attribute).
+    /// lease sees to that, and a lock on the folder where it outlives its lease. Keeps about 200 bytes in memory for each (subject digest, attribute).
     #[must_use]
     pub fn new(folder: &Path, region: Region) -> Self {
         Self { disk: Disk::new(folder, region) }
@@ -65,13 +67,17 @@ impl Sink for ParquetSink {
         self.disk.setup(place, Shelf::open).await
     }
 
+    fn leave(&self) {
+        self.disk.leave();
+    }
+
     async fn apply(&self, rows: &[Row]) -> Result<Applied, Error> {
         if let Some(foreign) = rows.iter().find(|row| row.region != *self.region()) {
             return Err(Error::Abroad { region: self.region().clone(), found: foreign.region.clone() });
         }
         let rows = rows.to_vec();
         self.disk
-            .blocking(move |folder, region, slot| {
+            .write(move |folder, region, slot| {
                 // On an error the shelf is dropped: what is on disk is looked at anew before anything is written.
                 let mut shelf = match slot.take() {
                     Some(shelf) => shelf,
@@ -87,7 +93,7 @@ impl Sink for ParquetSink {
     async fn erase(&self, erased: &[Forgotten]) -> Result<String, Error> {
         let digests: BTreeSet<String> = erased.iter().map(|one| one.subject_digest.clone()).collect();
         self.disk
-            .blocking(move |folder, region, slot| {
+            .write(move |folder, region, slot| {
                 let mut shelf = match slot.take() {
                     Some(shelf) => shelf,
                     None => Shelf::open(folder, region)?,
@@ -102,9 +108,9 @@ impl Sink for ParquetSink {
     async fn rows(&self, subject_digest: Option<&str>, limit: u32) -> Result<Vec<Row>, Error> {
         let subject_digest = subject_digest.map(str::to_owned);
         self.disk
-            .blocking(move |folder, region, _| {
+            .read(move |folder, region| {
                 let mut newest: BTreeMap<Key, Row> = BTreeMap::new();
-                for path in files(&of_region(folder, region))? {
+                for path in files(&of_region(folder, region), EXTENSION)? {
                     for row in file::read(&path, region)? {
                         if newest.get(&row.key()).is_none_or(|known| known.seq < row.seq) {
                             newest.insert(row.key(), row);
@@ -140,10 +146,13 @@ impl Shelf {
         foreign(folder, region)?;
         let home = of_region(folder, region);
         fs::create_dir_all(&home).map_err(doing("create its folder"))?;
+        for half in files(&home, SCRATCH)? {
+            fs::remove_file(half).map_err(doing("remove what a crash left half written"))?;
+        }
         let mut shelf = Self { region: region.clone(), home, keys: BTreeMap::new() };
         // Days in order, so that what is newest is known before anything older is let go of.
         let mut newest: BTreeMap<Key, (u64, bool)> = BTreeMap::new();
-        let paths = files(&shelf.home)?;
+        let paths = files(&shelf.home, EXTENSION)?;
         for path in &paths {
             for row in file::read(path, region)? {
                 let known = newest.entry(row.key()).or_insert((row.seq, row.deleted));
@@ -178,7 +187,7 @@ impl Shelf {
         let withdrawn: BTreeSet<Key> = rows.iter().filter(|row| row.deleted).map(Row::key).collect();
         self.forget(&withdrawn)?;
         for day in days.keys() {
-            let paths = files(&self.home.join(format!("day={day}")))?;
+            let paths = files(&self.home.join(format!("day={day}")), EXTENSION)?;
             if paths.len() > FILES_OF_DAY_MAX {
                 let newest: BTreeMap<Key, u64> = self.keys.iter().map(|(key, at)| (key.clone(), at.newest)).collect();
                 self.merge(&paths, &|row| newest.get(&row.key()).is_some_and(|seq| row.seq < *seq))?;
@@ -294,8 +303,8 @@ fn foreign(folder: &Path, region: &Region) -> Result<(), Error> {
     Ok(())
 }
 
-/// Every Parquet file below a folder, in order; scratch files of a crash are removed.
-fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+/// Every file of a kind below a folder, in order.
+fn files(folder: &Path, kind: &str) -> Result<Vec<PathBuf>, Error> {
     let mut found = Vec::new();
     let listing = match fs::read_dir(folder) {
         Ok(listing) => listing,
@@ -306,8 +315,8 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         let item = item.map_err(doing("list its folder"))?;
         let path = item.path();
         if item.file_type().map_err(doing("list its folder"))?.is_dir() {
-            found.extend(files(&path)?);
-        } else if path.extension().is_some_and(|extension| extension == EXTENSION) {
+            found.extend(files(&path, kind)?);
+        } else if path.extension().is_some_and(|extension| extension == kind) {
             found.push(path);
         }
     }

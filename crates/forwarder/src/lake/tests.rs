@@ -15,7 +15,7 @@ fn row(seq: u64, digest: &str, value: &str, at_us: i64) -> Row {
 
 /// Everything on disk as bytes, by path.
 fn disk(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    files(folder).unwrap().into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    files(folder, EXTENSION).unwrap().into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
 async fn opened(folder: &Path) -> ParquetSink {
@@ -48,6 +48,7 @@ async fn rows_survive_by_region_and_day_and_a_repetition_changes_nothing() {
     assert!(before.keys().any(|path| path.to_string_lossy().contains("region=eu-central/day=2026-11-24/")));
     assert!(before.keys().any(|path| path.to_string_lossy().contains("region=eu-central/day=2026-11-25/")));
     assert_eq!(sink.apply(&rows).await.unwrap().changed, 0);
+    drop(sink);
     let again = opened(folder.path()).await;
     assert_eq!(again.apply(&rows).await.unwrap().changed, 0, "after a restart, too");
     assert_eq!(disk(folder.path()), before);
@@ -66,6 +67,7 @@ async fn a_withdrawn_value_leaves_the_disk_at_once_and_stays_away() {
     sink.apply(&[row(9, "aa", "1", NOON + 2 * DAY_US).tombstone()]).await.unwrap();
     assert!(!holds("secret-wish") && holds("another-wish"), "every older row of the key, and nobody else's");
     assert_eq!(sink.apply(&[row(6, "aa", "\"secret-wish\"", NOON)]).await.unwrap().changed, 0, "a late replay");
+    drop(sink);
     let again = opened(folder.path()).await;
     assert_eq!(again.apply(&[row(6, "aa", "\"secret-wish\"", NOON)]).await.unwrap().changed, 0);
     let found = again.rows(Some("aa"), 10).await.unwrap();
@@ -85,9 +87,14 @@ async fn what_a_crash_left_undone_is_done_at_the_next_start() {
         &[row(9, "aa", "1", NOON).tombstone()],
     )
     .unwrap();
-    fs::write(day.join("zero-party-half.scratch"), b"half a file").unwrap();
+    let halves = [day.join("zero-party-half.scratch"), of_region(folder.path(), &region()).join("half.scratch")];
+    for half in &halves {
+        fs::write(half, b"half a file with a secret-wish").unwrap();
+    }
+    drop(sink);
     let again = opened(folder.path()).await;
     assert!(!disk(folder.path()).values().any(|b| b.windows(11).any(|w| w == b"secret-wish")));
+    assert!(!halves.iter().any(|half| half.exists()), "half a file may hold what was withdrawn or erased since");
     assert!(again.rows(None, 10).await.unwrap()[0].deleted);
 }
 
@@ -112,6 +119,7 @@ async fn a_foreign_row_a_foreign_folder_and_a_replay_beside_are_refused() {
     abroad.region = Region::new("us-east").unwrap();
     assert!(matches!(sink.apply(&[abroad]).await, Err(Error::Abroad { .. })));
     sink.apply(&[row(3, "aa", "1", NOON)]).await.unwrap();
+    sink.leave();
     let elsewhere = ParquetSink::new(folder.path(), Region::new("us-east").unwrap());
     assert!(matches!(elsewhere.setup(Place::Owner).await, Err(Error::Misplaced { .. })));
     assert!(matches!(sink.setup(Place::Beside).await, Err(Error::Settings(_))));
@@ -171,6 +179,7 @@ async fn an_erased_subject_leaves_the_disk_whole_and_the_others_stay() {
     sink.erase(&[erased]).await.unwrap();
     let holds = |text: &str| disk(folder.path()).values().any(|b| b.windows(text.len()).any(|w| w == text.as_bytes()));
     assert!(!holds("secret-wish") && holds("another-wish"));
+    drop(sink);
     let again = opened(folder.path()).await;
     let rows = again.rows(None, 10).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [4]);

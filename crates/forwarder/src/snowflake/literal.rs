@@ -22,19 +22,19 @@ pub(super) fn literal(text: &str) -> String {
     quoted
 }
 
-/// An unquoted identifier, in upper case as Snowflake stores it.
+/// An unquoted identifier, in upper case as Snowflake stores it; `what` is the setting that names it.
 ///
 /// # Errors
 /// [`Error::Settings`] when it is anything but a letter or underscore and then letters, digits, `_` or `$`.
-pub(super) fn identifier(name: &str) -> Result<String, Error> {
+pub(super) fn identifier(what: &str, name: &str) -> Result<String, Error> {
     let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let fits = name.len() <= 255 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'$');
     if begins && fits {
         Ok(name.to_ascii_uppercase())
     } else {
-        Err(Error::Settings(
-            "a database or schema is an unquoted identifier: a letter or _, then letters, digits, _ or $".to_owned(),
-        ))
+        Err(Error::Settings(format!(
+            "`{what}` is no unquoted identifier, which is a letter or _, then letters, digits, _ or $"
+        )))
     }
 }
 
@@ -95,9 +95,10 @@ mod tests {
 
     #[test]
     fn a_name_that_is_no_identifier_is_refused() {
-        assert_eq!(identifier("domicile_eu").unwrap(), "DOMICILE_EU");
+        assert_eq!(identifier("database", "domicile_eu").unwrap(), "DOMICILE_EU");
         for name in ["", "1a", "a b", "a;drop table x", "a\"", "a.b", "ü", &"a".repeat(256)] {
-            assert!(identifier(name).is_err(), "{name}");
+            let refusal = identifier("user", name).unwrap_err().to_string();
+            assert!(refusal.contains("`user`"), "{refusal}");
         }
     }
 }

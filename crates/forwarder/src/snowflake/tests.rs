@@ -9,14 +9,10 @@ use std::time::Duration;
 
 use follow::testing::{MemoryLog, region};
 use secrecy::SecretString;
-use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::Settings;
-use crate::pump::Pump;
 use crate::sink::Place;
-use crate::status::{Board, ForwarderStatus};
-use crate::testing::{change, digest, row};
+use crate::testing::{Running, change, digest, quick, row};
 use stand_in::{Fakesnow, Fault, Proxy};
 
 /// A database of one's own in the shared stand-in.
@@ -40,46 +36,6 @@ fn settings(base_url: &str) -> SnowflakeSettings {
 
 fn json(text: Option<&String>) -> serde_json::Value {
     serde_json::from_str(text.unwrap()).unwrap()
-}
-
-/// A forwarder under way.
-struct Running {
-    board: Board,
-    shutdown: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Running {
-    fn start(sink: Arc<dyn Sink>, log: &MemoryLog, settings: Settings) -> Self {
-        let board = Board::new(&region(), sink.name());
-        let pump = Pump::new(log.clone(), Arc::new(settings), sink, board.clone());
-        let shutdown = CancellationToken::new();
-        let token = shutdown.clone();
-        Self { board, shutdown, task: tokio::spawn(async move { pump.run(token).await }) }
-    }
-
-    async fn caught_up(&self, log: &MemoryLog) -> ForwarderStatus {
-        let head = log.end();
-        let mut watch = self.board.watch();
-        let done = watch.wait_for(|status| status.seq >= head && status.lag.entries == 0);
-        match tokio::time::timeout(Duration::from_secs(300), done).await {
-            Ok(status) => status.unwrap().clone(),
-            Err(_) => panic!("the forwarder did not catch up: {:?}", self.board.now()),
-        }
-    }
-
-    async fn stop(self) {
-        self.shutdown.cancel();
-        self.task.await.unwrap();
-    }
-}
-
-fn quick() -> Settings {
-    let mut settings = Settings::default();
-    settings.limits.batch_age_max = Duration::from_millis(20);
-    settings.limits.backoff_min = Duration::from_millis(20);
-    settings.limits.backoff_max = Duration::from_millis(200);
-    settings
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -294,11 +250,18 @@ async fn a_real_account_takes_a_batch_once_and_forgets_it() {
     let sink = SnowflakeSink::new(&settings, region()).unwrap();
     sink.setup(Place::Owner).await.unwrap();
     let seq = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    assert_eq!(sink.apply(&[row(seq, "smoke", "\"it's \\\\ ü\"")]).await.unwrap().changed, 1);
-    assert_eq!(sink.apply(&[row(seq, "smoke", "\"it's \\\\ ü\"")]).await.unwrap().changed, 0);
-    assert_eq!(json(sink.rows(Some("smoke"), 1).await.unwrap()[0].value.as_ref()), "it's \\ ü");
-    assert_eq!(sink.apply(&[row(seq + 1, "smoke", "1").tombstone()]).await.unwrap().changed, 1);
-    assert!(sink.rows(Some("smoke"), 1).await.unwrap()[0].deleted);
+    // Somebody of this run alone: who was forgotten is never taken again.
+    let smoke = digest(rand::random());
+    let value = "\"it's \\\\ ü\"";
+    assert_eq!(sink.apply(&[row(seq, &smoke, value)]).await.unwrap().changed, 1);
+    assert_eq!(sink.apply(&[row(seq, &smoke, value)]).await.unwrap().changed, 0);
+    assert_eq!(json(sink.rows(Some(&smoke), 1).await.unwrap()[0].value.as_ref()), "it's \\ ü");
+    assert_eq!(sink.apply(&[row(seq + 1, &smoke, "1").tombstone()]).await.unwrap().changed, 1);
+    assert!(sink.rows(Some(&smoke), 1).await.unwrap()[0].deleted);
+    assert_eq!(sink.apply(&[row(seq + 2, &smoke, value)]).await.unwrap().changed, 1);
+    assert!(!sink.erase(&[forgotten(seq + 3, &smoke)]).await.unwrap().is_empty(), "the query has a name");
+    assert!(sink.rows(Some(&smoke), 1).await.unwrap().is_empty(), "nothing of theirs is left");
+    assert_eq!(sink.apply(&[row(seq + 2, &smoke, value)]).await.unwrap().changed, 0, "nor taken again");
     assert_eq!(sink.staged().await.unwrap(), 0);
 }
 

@@ -45,6 +45,7 @@ impl<S: Source> Pump<S> {
 
     /// Runs until `shutdown`, with a watchman beside it who knows the lag even while the work stands still.
     pub(crate) async fn run(&self, shutdown: CancellationToken) {
+        self.board.begin();
         let watchman = Watchman::new(Arc::clone(&self.source), self.settings.limits.lag_alarm);
         tokio::select! {
             () = self.work(&shutdown) => {}
@@ -63,7 +64,9 @@ impl<S: Source> Pump<S> {
                     backoff.reset();
                     let seq = tenure.position();
                     info!(%region, seq, "The relay of {region} holds the cursor at entry {seq}");
+                    self.board.holds(seq);
                     self.tend(&mut tenure, shutdown).await;
+                    self.board.holds_no_more();
                     limits.backoff_min
                 }
                 Ok(None) => {

@@ -37,10 +37,11 @@ pub(super) enum End {
 
 type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// An entry on its way out, and the one before it.
+/// An entry on its way out, the one before it, and since when it may be of yesterday.
 struct Waiting {
     entry: OutboxRow,
     previous: u64,
+    asked_at: Instant,
 }
 
 /// A read, the rows it asked for, and the entry before the first.
@@ -63,6 +64,8 @@ pub(super) struct Session<'a, S: Source> {
     known_topics: HashSet<String>,
     arrived: Arrived,
     read: Option<Task<Result<Reading, Trouble>>>,
+    /// When the read under way, or the last one, began.
+    asked_at: Instant,
     topics: Option<Task<Looked>>,
     lookout: Lookout,
     /// Entries acknowledged since the cursor was last stored.
@@ -90,6 +93,7 @@ impl<'a, S: Source> Session<'a, S> {
             known_topics: HashSet::new(),
             arrived: Arrived::default(),
             read: None,
+            asked_at: Instant::now(),
             topics: None,
             lookout: Lookout::new(pump.source.wakeups(), limits.poll_min, limits.poll_max),
             sent_since_store: 0,
@@ -199,6 +203,7 @@ impl<'a, S: Source> Session<'a, S> {
         }
         let (source, after, last) = (Arc::clone(&self.pump.source), self.covered, self.last);
         self.lookout.looking();
+        self.asked_at = Instant::now();
         let reading = AbortOnDropHandle::new(tokio::spawn(async move {
             let last = match last {
                 Some(last) => last,
@@ -227,7 +232,7 @@ impl<'a, S: Source> Session<'a, S> {
         });
         for entry in read.rows {
             let previous = std::mem::replace(&mut last, entry.seq);
-            self.waiting.push_back(Waiting { entry, previous });
+            self.waiting.push_back(Waiting { entry, previous, asked_at: self.asked_at });
         }
         self.last = Some(last);
         self.note_progress(0);

@@ -109,6 +109,9 @@ fn check_backups(raw: &raw::Backups, folder: &Path) -> Backups {
 /// What a message's headers may need.
 const HEADERS_BYTES_MAX: u64 = 64 << 10;
 
+/// What a batch that has waited may need to be merged, in seconds, before somebody is told.
+const MERGE_S_MAX: u64 = 60;
+
 /// The check in progress.
 struct Check<'a> {
     layered: &'a Layered,
@@ -235,14 +238,10 @@ impl Check<'_> {
         if !self.without_login(key, url) {
             return None;
         }
-        let host = |rest: &str| {
-            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-            let bare = authority.rsplit_once(':').filter(|(_, p)| p.bytes().all(|b| b.is_ascii_digit()));
-            bare.map_or(authority, |(host, _)| host).to_owned()
-        };
+        let host = stores::host_of(url);
         let fine = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
-            (Some(rest), _) => !host(rest).is_empty(),
-            (_, Some(rest)) => dsn::is_local_host(&host(rest)),
+            (Some(_), _) => !host.is_empty(),
+            (_, Some(_)) => dsn::is_local_host(host),
             _ => false,
         };
         if !fine {
@@ -315,6 +314,7 @@ impl Check<'_> {
             );
             self.error("events.message_bytes_max", message, fix);
         }
+        self.patience(raw, root);
         let fix = "Write \"shop.order-placed\", or \"shop.*\" for every type of a domain.";
         for (index, pattern) in raw.types.iter().flatten().enumerate() {
             let name = pattern.strip_suffix(".*").unwrap_or(pattern);
@@ -323,6 +323,28 @@ impl Check<'_> {
             if !fine {
                 self.error(&format!("events.types[{index}]"), "This is neither an event type nor a domain.", fix);
             }
+        }
+    }
+
+    /// What waits for the sake of a budget waits honestly: that is to raise no alarm.
+    fn patience(&mut self, raw: &raw::Events, root: &raw::Root) {
+        let alarm_s = raw.forwarder_lag_alarm_s;
+        for (name, region) in &root.regions {
+            let Some(snowflake) = region.snowflake.as_ref().filter(|raw| raw.credits_per_day_max.is_some()) else {
+                continue;
+            };
+            let wait_s = snowflake.batch_s_stretched_max;
+            if wait_s.saturating_add(MERGE_S_MAX) <= alarm_s {
+                continue;
+            }
+            let message = format!(
+                "A change may wait for {wait_s} s and then be merged, but events.forwarder_lag_alarm_s = {alarm_s} raises an alarm before."
+            );
+            let fix = match alarm_s.checked_sub(MERGE_S_MAX).filter(|longest_s| *longest_s > 0) {
+                Some(longest_s) => format!("Write batch_s_stretched_max = {longest_s}, or a later alarm."),
+                None => "Write a later alarm.".to_owned(),
+            };
+            self.error(&format!("regions.{name}.snowflake.batch_s_stretched_max"), message, fix);
         }
     }
 }

@@ -79,8 +79,11 @@ impl Check<'_> {
                 }
             }
         }
-        let what = "the brokers stand";
-        sound &= self.location(&key("location"), raw.location.as_ref(), !remote, what, ground).is_some();
+        // The registry gets no one's data, but schemas are sent there, and they stand beside the brokers.
+        let registry_remote = raw.schema_registry.as_ref().is_some_and(|url| !is_local_host(host_of(url)));
+        let what = if remote || !registry_remote { "the brokers stand" } else { "the schema registry stands" };
+        let local = !remote && !registry_remote;
+        sound &= self.location(&key("location"), raw.location.as_ref(), local, what, ground).is_some();
         if raw.security == raw::KafkaSecurity::Plaintext && remote {
             let message = "People's data would travel to the broker in plain text.";
             self.warn(&key("security"), message, "Write security = \"tls\".");
@@ -234,6 +237,16 @@ impl Check<'_> {
                 sound = false;
             }
         }
+        if let (Some(user), Some(_)) = (&user, &raw.role)
+            && !is_identifier(user)
+        {
+            let message = "This is no plain identifier: `domicile snowflake setup` cannot grant the role to it.";
+            self.warn(
+                &key("user"),
+                message,
+                "Write the user's name (not a login name that differs), or grant the role yourself.",
+            );
+        }
         let base_url = match base_url {
             Some(url) => Some(url?),
             None => None,
@@ -281,6 +294,14 @@ impl Check<'_> {
             }
         }
     }
+}
+
+/// The host of a URL.
+pub(super) fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let bare = authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    bare.map_or(authority, |(host, _)| host)
 }
 
 fn is_identifier(text: &str) -> bool {

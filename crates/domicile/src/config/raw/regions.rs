@@ -130,8 +130,8 @@ pub(crate) enum AuditReads {
 pub(crate) struct Redpanda {
     /// Brokers to begin with, as `host:port`.
     pub brokers: Vec<String>,
-    /// Where they stand, as `cloud/location` of the locations preset: it must lie inside the region's jurisdiction.
-    /// Needed unless all brokers are on this machine.
+    /// Where they stand, and the schema registry with them, as `cloud/location` of the locations preset: it must lie
+    /// inside the region's jurisdiction. Needed unless all brokers and the registry are on this machine.
     pub location: Option<String>,
     /// How connections are protected. Default: `tls`.
     pub security: KafkaSecurity,
@@ -297,7 +297,8 @@ pub(crate) struct Snowflake {
     /// erasures do not). Default: no bound.
     #[schemars(range(min = 0.01, max = 100_000.0))]
     pub credits_per_day_max: Option<f64>,
-    /// The longest that a change waits for that reason, in seconds.
+    /// The longest that a change waits for that reason, in seconds: at least a minute less than
+    /// `events.forwarder_lag_alarm_s`, or an honest wait raises that alarm.
     #[schemars(range(min = 1, max = 86_400))]
     pub batch_s_stretched_max: u64,
     /// Values go out only with a granted consent for one of these purposes. Default: any granted purpose.
@@ -327,7 +328,7 @@ impl Default for Snowflake {
             warehouse_credits_per_hour: 1.0,
             warehouse_auto_suspend_s: 60,
             credits_per_day_max: None,
-            batch_s_stretched_max: 900,
+            batch_s_stretched_max: 240,
             purposes: Vec::new(),
             folder: None,
             folder_format: FolderFormat::Ndjson,

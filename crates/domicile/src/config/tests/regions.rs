@@ -159,6 +159,21 @@ fn snowflake_needs_an_account_or_a_folder_and_one_way_to_prove_itself() {
         .with("account = \"example-eu\"", "account = \"example-eu\"\nfolder = \"rows\"")
         .refused(&format!("{table}.folder"), "Both");
     Scene::new().with("database = \"D\"", "database = \"D;DROP\"").refused(&format!("{table}.database"), "identifier");
+    let mail = Scene::new().with("user = \"DOMICILE\"", "user = \"svc@example.com\"");
+    mail.sound();
+    mail.with("database = \"D\"", "database = \"D\"\nrole = \"R\"").warned(&format!("{table}.user"), "grant the role");
+}
+
+#[test]
+fn a_wait_for_the_budgets_sake_ends_before_the_alarm() {
+    let of = |more: &str| Scene::new().with("database = \"D\"", &format!("database = \"D\"\n{more}"));
+    of("batch_s_stretched_max = 900").sound();
+    of("credits_per_day_max = 6.0").sound();
+    let long = || of("credits_per_day_max = 6.0\nbatch_s_stretched_max = 900");
+    let key = "regions.eu-central.snowflake.batch_s_stretched_max";
+    long().refused(key, "batch_s_stretched_max = 240");
+    long().and("[events]\nforwarder_lag_alarm_s = 30\n").refused(key, "a later alarm");
+    long().and("[events]\nforwarder_lag_alarm_s = 960\n").sound();
 }
 
 #[test]
@@ -177,6 +192,14 @@ fn brokers_and_an_account_of_another_jurisdiction_are_refused_and_so_are_those_o
     // On this machine there is nothing to prove.
     let local = Scene::new().with("broker.eu.internal:9092", "127.0.0.1:9092").with(brokers, "");
     local.sound();
+    // Beside a broker on this machine, a registry elsewhere has a place, too.
+    let registry = |url: &str| {
+        let list = format!("127.0.0.1:9092\"]\nschema_registry = \"{url}\"");
+        Scene::new().with("broker.eu.internal:9092\"]", &list).with(brokers, "")
+    };
+    registry("http://127.0.0.1:8081").sound();
+    registry("https://registry.us.internal:8081")
+        .refused("regions.eu-central.redpanda.location", "the schema registry stands");
 }
 
 #[test]

@@ -58,8 +58,8 @@ pub(super) struct Tables {
 
 impl Tables {
     pub(super) fn new(database: &str, schema: &str) -> Result<Self, Error> {
-        let database = identifier(database)?;
-        let schema = format!("{database}.{}", identifier(schema)?);
+        let database = identifier("database", database)?;
+        let schema = format!("{database}.{}", identifier("schema", schema)?);
         Ok(Self {
             zero_party: format!("{schema}.ZERO_PARTY"),
             staging: format!("{schema}.ZERO_PARTY_STAGING"),

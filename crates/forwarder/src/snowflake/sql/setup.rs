@@ -95,7 +95,7 @@ impl Tables {
         user: &str,
     ) -> Result<Vec<Step>, Error> {
         let Self { database, schema, zero_party, staging, identity, erased } = self;
-        let (role, user) = (identifier(role)?, identifier(user)?);
+        let (role, user) = (identifier("role", role)?, identifier("user", user)?);
         let mut steps = vec![
             Step {
                 why: "the role that the forwarder works under, and nobody else",
@@ -121,7 +121,7 @@ impl Tables {
             },
         ];
         if let Some(warehouse) = warehouse {
-            let warehouse = identifier(warehouse)?;
+            let warehouse = identifier("warehouse", warehouse)?;
             steps.push(Step {
                 why: "to run the merges",
                 sql: format!("GRANT USAGE ON WAREHOUSE {warehouse} TO ROLE {role}"),
@@ -148,6 +148,8 @@ mod tests {
         let text: Vec<&str> = grants.iter().map(|step| step.sql.as_str()).collect();
         assert!(text.contains(&"GRANT SELECT ON TABLE DOMICILE.EU.REGION_IDENTITY TO ROLE FORWARDER"));
         assert!(!text.iter().any(|sql| sql.contains("OWNERSHIP") || sql.contains("ALL") || sql.contains("TRUNCATE")));
-        assert!(tables.grants("forwarder; DROP", None, "domicile").is_err());
+        let refused = |role: &str, user: &str| tables.grants(role, None, user).err().unwrap().to_string();
+        assert!(refused("forwarder; DROP", "domicile").contains("`role`"));
+        assert!(refused("forwarder", "svc@example.com").contains("`user`"));
     }
 }

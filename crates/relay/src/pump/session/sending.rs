@@ -25,6 +25,7 @@ enum Held {
 impl<S: Source> Session<'_, S> {
     /// Sends what is waiting, in order, for as long as there is room. The first entry that cannot go holds the rest.
     pub(super) fn send_waiting(&mut self) -> Result<(), Error> {
+        self.let_old_ones_go();
         let mut passed = false;
         let outcome = loop {
             let Some(Waiting { entry, .. }) = self.waiting.front() else { break Ok(()) };
@@ -51,9 +52,22 @@ impl<S: Source> Session<'_, S> {
         outcome
     }
 
+    /// Lets go of what has waited for too long, to be read anew: who was erased meanwhile has left the log, and would
+    /// else be sent out of memory.
+    fn let_old_ones_go(&mut self) {
+        let Some(first) = self.waiting.front() else { return };
+        if first.asked_at.elapsed() <= self.pump.settings.limits.read_age_max {
+            return;
+        }
+        (self.covered, self.last) = (first.entry.seq - 1, Some(first.previous));
+        self.waiting.clear();
+        self.read = None;
+        self.lookout.hurry();
+    }
+
     /// Sends the first of what is waiting.
     fn send_first(&mut self, destination: &Destination) -> Result<(), Held> {
-        let Some(Waiting { entry, previous }) = self.waiting.front() else { return Err(Held::ForNow) };
+        let Some(Waiting { entry, previous, .. }) = self.waiting.front() else { return Err(Held::ForNow) };
         let limits = &self.pump.settings.limits;
         let (seq, bytes) = (entry.seq, entry.data.len());
         let careful = self.tenure.position() < self.learnt.careful_until;

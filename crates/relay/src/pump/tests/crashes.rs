@@ -1,6 +1,7 @@
 //! What a dead relay leaves behind, and what an operator sends again.
 
 use follow::Range;
+use storage::OutboxRow;
 
 use super::*;
 
@@ -82,4 +83,31 @@ async fn a_replay_sends_its_part_again_marked_and_moves_no_cursor() {
     assert_eq!(again, (100..=149).collect::<Vec<_>>());
     assert_eq!(messages.len(), 360);
     assert_nothing_lost_and_in_order(&messages, 1..=310);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_long_is_read_anew_so_that_nobody_is_sent_who_was_erased_meanwhile() {
+    let broker = MockBroker::start().unwrap();
+    let log = MemoryLog::new(&region());
+    log.commit((1..=100).map(|seq| entry(seq, TOPIC)));
+    broker.slow(Duration::from_millis(100)).unwrap();
+    let mut slow = settings(broker.brokers());
+    // Everything is read at once, and sent little by little.
+    slow.limits.in_flight_rows_max = 4;
+    slow.limits.read_age_max = Duration::from_millis(200);
+    let relay = Running::start(slow, &log);
+    let sent = relay.until("some progress", |status| status.seq >= 8).await.seq;
+    assert!(sent < 50, "most of it waits");
+    log.commit((60..=100).map(|seq| OutboxRow { erased: true, data: Vec::new(), ..entry(seq, TOPIC) }));
+    relay.until("half of it", |status| status.seq >= 50).await;
+    broker.slow(Duration::ZERO).unwrap();
+    relay.caught_up(&log).await;
+    relay.stop().await;
+    let messages = read_back(broker.brokers(), TOPIC).await;
+    assert_eq!(messages.len(), 100, "nothing is lost and nothing comes twice for that");
+    assert_nothing_lost_and_in_order(&messages, 1..=100);
+    let with_content = |message: &&Message| message.seq().unwrap() >= 60 && !message.payload.is_empty();
+    assert_eq!(messages.iter().filter(with_content).count(), 0, "none has what was read before the erasure");
+    let previous = |message: &Message| message.header("domicile_prev").unwrap().parse::<u64>().unwrap();
+    assert!(messages.iter().all(|message| previous(message) == message.seq().unwrap() - 1), "the chain has no gap");
 }

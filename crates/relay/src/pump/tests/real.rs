@@ -4,6 +4,7 @@
 use secrecy::SecretString;
 
 use super::*;
+use crate::inspect::tail_by;
 use crate::settings::{Scram, Security, Tls};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,8 +38,11 @@ async fn a_real_redpanda_takes_every_entry_once() {
     first.until("some progress", |status| status.seq > 500).await;
     first.task.abort();
     let _ = first.task.await;
-    let second = Running::start(settings, &log);
+    let second = Running::start(settings.clone(), &log);
     let status = second.caught_up(&log).await;
     second.stop().await;
     assert_eq!(status.dead_letters, 0, "{status:?}");
+    let messages = tail_by(settings.client(), &[topic], true, PATIENCE).await.unwrap();
+    assert_nothing_lost_and_in_order(&messages, 1..=2_000);
+    assert_eq!(messages.len(), 2_000, "and the second one repeated nothing: {status:?}");
 }
