@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::disk::{append, write_whole};
 use super::plan::Kind;
 use super::release::{Abilities, ReleaseId, Serving};
-use super::state::{Store, append, write_whole};
+use super::state::Store;
 use super::step::Step;
 use crate::exit::Trouble;
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{Store, write_whole};
+use super::disk::write_whole;
+use super::state::Store;
 use crate::exit::{Exit, Trouble};
 
 /// How often the lock is tried.

@@ -8,6 +8,7 @@
 mod attendants;
 mod contract;
 mod converge;
+mod disk;
 mod doctor;
 mod events;
 mod execute;
@@ -34,6 +35,7 @@ use std::time::Duration;
 
 pub use attendants::{InForce, Stale};
 pub use contract::Contract;
+pub(crate) use disk::{rewrite_whole, write_whole};
 pub use doctor::{Finding, Says, exit_of};
 pub use events::{Event, Silent, Teller};
 pub use inspect::Report;
@@ -45,7 +47,6 @@ pub use prune::prunable;
 pub use recover::Recovered;
 pub use release::{Abilities, Instance, Release, ReleaseId, Serving, tag_of};
 pub use state::{Deed, State, Store};
-pub(crate) use state::{rewrite_whole, write_whole};
 pub use step::Step;
 
 use crate::edge::Edge;

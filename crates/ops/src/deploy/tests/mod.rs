@@ -4,3 +4,4 @@ mod crash;
 mod doctor;
 mod model;
 mod outcomes;
+mod rollbacks;

@@ -72,7 +72,7 @@ impl ProcessRuntime {
 
     /// Starts a program that goes on when we end. It waits for a word before it begins, as the very process that is written
     /// down meanwhile: whoever dies here leaves none behind that nobody knows of.
-    pub(super) fn launch(&self, program: &Command, service: &str, instance: Instance) -> Result<(), Trouble> {
+    pub(super) fn launch(&self, program: &Command, service: &str, instance: &Instance) -> Result<(), Trouble> {
         self.folder("logs")?;
         let log = OpenOptions::new().create(true).append(true).open(self.log(&instance.id))?;
         let mut command = Command::new("sh");

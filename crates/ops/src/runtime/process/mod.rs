@@ -149,7 +149,7 @@ impl Runtime for ProcessRuntime {
             command.env("EDGE_LISTEN", &self.edge_listen).env("EDGE_DIR", self.root.join("edge"));
             let instance =
                 Instance { id: "edge".into(), tag: "haproxy".into(), address: HOST.into(), port: 0, admin_port: 0 };
-            self.launch(&command, "edge", instance)?;
+            self.launch(&command, "edge", &instance)?;
         }
         let begun = Instant::now();
         while edge.say("show info").is_err() {
@@ -185,7 +185,7 @@ impl Runtime for ProcessRuntime {
             let id = self.next_id(service.name())?;
             let (port, admin_port) = free_ports()?;
             let instance = Instance { id, tag: tag.to_owned(), address: HOST.into(), port, admin_port };
-            self.launch(&self.serving(service.name(), &instance), service.name(), instance)?;
+            self.launch(&self.serving(service.name(), &instance), service.name(), &instance)?;
         }
         Ok(())
     }
@@ -249,7 +249,7 @@ impl Runtime for ProcessRuntime {
 
     fn revive(&self, service: &str) -> Result<(), Trouble> {
         for kept in self.kept()?.into_iter().filter(|kept| kept.service == service && !kept.is_alive()) {
-            self.launch(&self.serving(&kept.service, &kept.instance), service, kept.instance)?;
+            self.launch(&self.serving(&kept.service, &kept.instance), service, &kept.instance)?;
         }
         Ok(())
     }
@@ -340,12 +340,12 @@ mod tests {
         let ran = folder.path().join("ran");
         let tag = program(folder.path(), &format!("touch {}", ran.display()));
         let instance = Instance { id: "web-1".into(), tag: tag.clone(), address: HOST.into(), port: 0, admin_port: 0 };
-        let folder_is_missing = runtime.launch(&Command::new(&tag), "web", instance.clone());
+        let folder_is_missing = runtime.launch(&Command::new(&tag), "web", &instance);
         assert!(folder_is_missing.is_err());
         sleep(Duration::from_millis(200));
         assert!(!ran.exists(), "it heard no word");
         runtime.folder("processes").expect("made");
-        runtime.launch(&Command::new(&tag), "web", instance).expect("started");
+        runtime.launch(&Command::new(&tag), "web", &instance).expect("started");
         let begun = Instant::now();
         while !ran.exists() && begun.elapsed() < Duration::from_secs(60) {
             sleep(POLL);
