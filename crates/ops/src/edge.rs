@@ -119,7 +119,7 @@ impl HaProxy {
             .map_err(|e| Trouble::of(Exit::Unreachable, format!("the edge does not answer on its socket: {e}")))
     }
 
-    /// Forgets whose logins lead to a slot, which they would also while it drains. Its browsers log in at another one.
+    /// Forgets which logins lead to a slot: HAProxy would follow them while it drains. Their browsers log in at another one.
     fn forget(&self, slot: &str) -> Result<(), Trouble> {
         let state = self.say("show servers state web")?;
         let Some(number) = number(&state, slot) else {
