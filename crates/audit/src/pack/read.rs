@@ -59,7 +59,8 @@ impl Pack {
         let length = file.metadata().map_err(|error| no_pack(error.to_string()))?.len();
         let archive = ZipArchive::new(Window { file: Arc::new(file), at: 0, length });
         let mut archive = archive.map_err(|error| no_pack(error.to_string()))?;
-        let text = read(&mut archive, "manifest.json", MANIFEST_BYTES_MAX).map_err(|error| no_pack(error.to_string()))?;
+        let text =
+            read(&mut archive, "manifest.json", MANIFEST_BYTES_MAX).map_err(|error| no_pack(error.to_string()))?;
         let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| no_pack(error.to_string()))?;
         if manifest.format != FORMAT {
             return Err(no_pack(format!("its format is not {FORMAT}")));
