@@ -339,7 +339,11 @@ async fn note_proofs(config: &Config, source: &Source) {
     match noted {
         Ok(damage) => damage.into_iter().for_each(print::note),
         Err(error) => {
-            print::note(format!("{}: what was proven cannot be noted in {}: {error}", source.database, state.display()))
+            print::note(format!(
+                "{}: what was proven cannot be noted in {}: {error}",
+                source.database,
+                state.display()
+            ));
         }
     }
 }
