@@ -49,8 +49,8 @@ async fn main() -> Result<()> {
     let mut fronts = Vec::new();
     for variable in listens {
         let front = TcpListener::bind(env::var(variable)?).await?;
-        let behind = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        command.env(variable, behind.to_string());
+        let behind = format!("127.0.0.1:{}", world::free_port()?);
+        command.env(variable, &behind);
         fronts.push((front, format!("http://{behind}")));
     }
     let mut child = command.spawn()?;

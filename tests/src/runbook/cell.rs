@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::task::JoinHandle;
+use world::free_port;
 
 /// What the callers of the scenes may do.
 const SCOPES: &str = "classify,subjects:read,subjects:write,records:read,records:write";
@@ -232,8 +233,4 @@ fn output(command: &mut Command) -> Result<String> {
     let said = command.stderr(Stdio::inherit()).output().context("it does not run")?;
     ensure!(said.status.success(), "{:?} ended with {}", command.get_program(), said.status);
     Ok(String::from_utf8(said.stdout)?)
-}
-
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

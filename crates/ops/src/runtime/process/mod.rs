@@ -7,12 +7,14 @@ mod kept;
 
 use std::fs;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rand::Rng as _;
 use rustix::process::Signal;
 use sha2::{Digest as _, Sha256};
 
@@ -24,6 +26,9 @@ use crate::edge::HaProxy;
 use crate::exit::{Exit, Trouble};
 
 const HOST: &str = "127.0.0.1";
+/// Below those that Linux gives to outgoing connections, so that none of these takes a port before its program listens.
+const PORTS: Range<u16> = 20_000..32_000;
+const PORT_TRIES_MAX: usize = 200;
 const POLL: Duration = Duration::from_millis(10);
 /// How long an admin listener may take to answer; deep readiness asks every store.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
@@ -259,9 +264,15 @@ impl Runtime for ProcessRuntime {
     }
 }
 
-/// Two ports that nobody has: both are held until both are known, so that they are two.
+/// Two ports on which nobody listens: both are held until both are known, so that they are two.
 fn free_ports() -> Result<(u16, u16), Trouble> {
-    let (one, other) = (TcpListener::bind((HOST, 0))?, TcpListener::bind((HOST, 0))?);
+    let mut rng = rand::rng();
+    let free = || TcpListener::bind((HOST, rng.random_range(PORTS))).ok();
+    let mut held = std::iter::repeat_with(free).take(PORT_TRIES_MAX).flatten();
+    let (Some(one), Some(other)) = (held.next(), held.next()) else {
+        let (from, to) = (PORTS.start, PORTS.end);
+        return Err(Trouble::new(format!("there are no two free ports on {HOST} between {from} and {to}")));
+    };
     Ok((one.local_addr()?.port(), other.local_addr()?.port()))
 }
 
