@@ -111,8 +111,8 @@ impl Thrift {
         (times as usize).clamp(1, GROWTH_MAX)
     }
 
-    /// Takes the bill after a batch, all that was used since the start: doubles the wait while more was spent than the day so far allows, and halves it
-    /// when there is room again. An hour's share may be spent ahead.
+    /// Takes the bill after a batch, all that was used since the start: doubles the wait while more was spent than the
+    /// day so far allows, and halves it when there is room again. An hour's share may be spent ahead.
     pub(crate) fn spent(&mut self, credits: f64, now: Instant) {
         let Some(per_day) = self.budget.credits_per_day_max else { return };
         let passed = now.saturating_duration_since(self.since);

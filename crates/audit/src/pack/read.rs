@@ -19,6 +19,12 @@ use crate::verify::{PolicyText, Source, Unread};
 
 /// The most bytes of a manifest: of one that names [`ENTRIES_MAX`](super::ENTRIES_MAX) entries, and some more.
 const MANIFEST_BYTES_MAX: usize = 64 << 20;
+/// What a manifest says of one file, at most: four blanks, a path (`tile/entries/x004/x294/x967/295`), a hash, and their marks.
+const MANIFEST_LINE_BYTES_MAX: u64 = 120;
+const _: () = assert!(
+    super::ENTRIES_MAX / (TILE_WIDTH as u64) * 2 * MANIFEST_LINE_BYTES_MAX < MANIFEST_BYTES_MAX as u64,
+    "a manifest names two files for every tile"
+);
 /// The most bytes of a policy's text.
 const POLICY_BYTES_MAX: usize = 4 << 20;
 /// The most policies that are read out of a pack.
