@@ -279,6 +279,7 @@ impl Committer {
         self.clear_up().await;
         // After a failover the log may be of the same length and another one, which the length alone does not show.
         if self.hand.link.was_replaced() {
+            shared.subjects.forget_all();
             shared.head.forget().await;
         }
         let connection = self.hand.link.connection().await?;

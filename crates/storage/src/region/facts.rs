@@ -91,6 +91,12 @@ pub(super) async fn search(connection: &mut PgConnection, filter: &FactFilter) -
     rows.iter().map(decisions::row).collect()
 }
 
+/// Takes the next leaves into the index, unless somebody else is at it. How far it has come then.
+pub(super) async fn catch_up(connection: &mut PgConnection) -> Result<u64, Trouble> {
+    INDEX.step(connection).await?;
+    INDEX.position(connection).await
+}
+
 /// Up to where the lines of the log were let go; 0 when all are there.
 pub(super) async fn pruned_to(connection: &mut PgConnection) -> Result<u64, Trouble> {
     let filter = FactFilter { kinds: vec![FactKind::LogPrune.name().to_owned()], limit: 1, ..FactFilter::default() };

@@ -84,6 +84,11 @@ impl Pen {
         *self.known.lock().await = None;
     }
 
+    /// A fence that was seen elsewhere than in the head that is locked. It only grows.
+    pub(super) fn saw_fence(&self, fence: u64) {
+        self.fence.fetch_max(fence, Ordering::AcqRel);
+    }
+
     fn saw(&self, tip: &Tip) {
         self.fence.store(tip.fence, Ordering::Release);
     }

@@ -10,6 +10,7 @@ use residency::{DecisionId, Region, SubjectId};
 use sqlx::postgres::PgConnection;
 use tlog::{Hash, Tile};
 use tokio::sync::{Mutex, Notify, Semaphore, SemaphorePermit, watch};
+use tokio::time::{Instant, sleep};
 
 use super::checkpoints::PublishedCheckpoint;
 use super::cursors::{self, CursorLease, CursorState};
@@ -28,6 +29,8 @@ const ROWS_MAX: u32 = 10_000;
 
 /// Searches under way at a time, of any kind.
 const SEARCHES_MAX: usize = 2;
+/// How long whoever searches waits before looking again whether an index has caught up.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(2);
 
 /// A region's log, to be read. Cheap to clone.
 #[derive(Clone)]
@@ -195,7 +198,7 @@ impl Log {
     /// # Errors
     /// When the database does not answer, or its index does not catch up within `index_wait_max`.
     pub async fn pruned_to(&self) -> Result<u64, Error> {
-        self.index_caught_up().await?;
+        self.facts_caught_up().await?;
         ask!(self, connection => facts::pruned_to(connection))
     }
 
@@ -234,7 +237,7 @@ impl Log {
     /// When the database does not answer, or its index does not catch up within `index_wait_max`.
     pub async fn facts(&self, filter: FactFilter) -> Result<Vec<DecisionRow>, Error> {
         let _turn = self.turn(&self.0.searches).await?;
-        self.index_caught_up().await?;
+        self.facts_caught_up().await?;
         ask!(self, connection => facts::search(connection, &filter))
     }
 
@@ -348,23 +351,38 @@ impl Log {
         ask!(self, connection => checkpoints::thin(connection))
     }
 
-    /// Waits until what is committed now can be searched.
+    /// Waits until the decisions that are committed now can be searched.
     async fn index_caught_up(&self) -> Result<(), Error> {
-        let shared = &self.0.shared;
         let size = ask!(self, connection => head::read(connection))?.size();
-        let begun = tokio::time::Instant::now();
-        loop {
-            let indexed = ask!(self, connection => index::position(connection))?;
-            if indexed + 1 >= size {
-                return Ok(());
-            }
-            if begun.elapsed() > shared.limits.index_wait_max {
-                let source = Cause::new("the index of decisions has not caught up with the log yet");
-                return Err(Error::Unavailable { region: Some(shared.region.clone()), source });
-            }
+        let begun = Instant::now();
+        while ask!(self, connection => index::position(connection))? + 1 < size {
+            self.while_patient(begun)?;
             self.0.index_wanted.notify_one();
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            sleep(CATCH_UP_PAUSE).await;
         }
+        Ok(())
+    }
+
+    /// Takes the facts that are committed now into their index. Whoever looks for facts does so many times a minute, and the
+    /// index of decisions, which costs a hundred times as much, keeps its own pace.
+    async fn facts_caught_up(&self) -> Result<(), Error> {
+        let size = ask!(self, connection => head::read(connection))?.size();
+        let begun = Instant::now();
+        while ask!(self, connection => facts::catch_up(connection))? + 1 < size {
+            self.while_patient(begun)?;
+            sleep(CATCH_UP_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Whether an index that has not caught up is still waited for.
+    fn while_patient(&self, begun: Instant) -> Result<(), Error> {
+        let shared = &self.0.shared;
+        if begun.elapsed() <= shared.limits.index_wait_max {
+            return Ok(());
+        }
+        let source = Cause::new("the index of the log has not caught up with it yet");
+        Err(Error::Unavailable { region: Some(shared.region.clone()), source })
     }
 
     pub(super) async fn borrow(&self) -> Result<(SemaphorePermit<'_>, Link), Error> {

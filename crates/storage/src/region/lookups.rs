@@ -1,16 +1,18 @@
 //! The SQL of lookups: each kind is one set-based SELECT that joins what is asked for to the subject's row.
 
 use leaf::SubjectTag;
-use residency::{Attribute, Epoch, PinState, RecordKey};
+use residency::{Attribute, Epoch, PinState, RecordKey, SubjectId};
 use serde_json::value::RawValue;
 use sqlx::Row;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
+use sqlx::query::Query as Statement;
 
 use super::details::Sealer;
 use super::events::microseconds;
 use super::reader::Query;
 use super::records::version;
-use super::subjects::{self as registered, known};
+use super::remembered::Remembered;
+use super::subjects::{self as registered, Known, known};
 use super::tally::Tally;
 use super::zero_party::consents;
 use super::{Shared, erasures};
@@ -33,14 +35,18 @@ pub(super) struct Sight {
 #[derive(Debug)]
 pub(super) struct Ask<'a, What> {
     at: usize,
-    subject: &'a str,
+    who: &'a SubjectId,
     epoch: Epoch,
     what: What,
 }
 
-impl<What> Ask<'_, What> {
-    pub(super) fn subject(&self) -> &str {
-        self.subject
+impl<'a, What> Ask<'a, What> {
+    pub(super) fn who(&self) -> &'a SubjectId {
+        self.who
+    }
+
+    pub(super) fn subject(&self) -> &'a str {
+        self.who.expose()
     }
 
     pub(super) fn what(&self) -> &What {
@@ -67,24 +73,24 @@ impl<'a> Asked<'a> {
     pub(super) fn of(queries: &'a [Query]) -> Self {
         let mut asked = Self::default();
         for (at, query) in queries.iter().enumerate() {
-            let (subject, epoch) = (query.permit.subject().expose(), query.permit.epoch());
+            let (who, epoch) = (query.permit.subject(), query.permit.epoch());
             match &query.lookup {
                 Lookup::Record { collection, key } => {
-                    asked.records.push(Ask { at, subject, epoch, what: (collection.as_str(), key) });
+                    asked.records.push(Ask { at, who, epoch, what: (collection.as_str(), key) });
                 }
                 Lookup::Records { collection, after, limit } => {
                     let after = after.as_ref().map_or("", RecordKey::expose);
                     let what = (collection.as_str(), after, (*limit).clamp(1, 1_000));
-                    asked.lists.push(Ask { at, subject, epoch, what });
+                    asked.lists.push(Ask { at, who, epoch, what });
                 }
-                Lookup::Attribute(attribute) => asked.attributes.push(Ask { at, subject, epoch, what: attribute }),
-                Lookup::Attributes => asked.all_attributes.push(Ask { at, subject, epoch, what: () }),
-                Lookup::Subject => asked.subjects.push(Ask { at, subject, epoch, what: () }),
+                Lookup::Attribute(attribute) => asked.attributes.push(Ask { at, who, epoch, what: attribute }),
+                Lookup::Attributes => asked.all_attributes.push(Ask { at, who, epoch, what: () }),
+                Lookup::Subject => asked.subjects.push(Ask { at, who, epoch, what: () }),
                 Lookup::History { attribute, before, limit } => {
                     let what = (attribute.as_str(), *before, (*limit).clamp(1, 100));
-                    asked.histories.push(Ask { at, subject, epoch, what });
+                    asked.histories.push(Ask { at, who, epoch, what });
                 }
-                Lookup::Extent => asked.extents.push(Ask { at, subject, epoch, what: () }),
+                Lookup::Extent => asked.extents.push(Ask { at, who, epoch, what: () }),
             }
         }
         asked
@@ -128,6 +134,9 @@ pub(super) fn size(found: &Found) -> (u64, u64) {
 /// Single records. Columns 0 to 5 of every statement here are the subject's, see [`known`], or null when it
 /// is not registered here; column 6 is the place in the batch. The joins are outer ones so that they always
 /// begin with what is asked for, however small a table was when its statement was planned.
+///
+/// Of single records and attributes, which are asked for most, only the subjects that are not [remembered](Remembered) are
+/// joined; column 7 is the fence.
 pub(super) async fn records(
     shared: &Shared,
     connection: &mut PgConnection,
@@ -135,33 +144,36 @@ pub(super) async fn records(
     sights: &mut [Option<Sight>],
     tally: &mut Tally,
 ) -> Result<(), Trouble> {
-    let statement = sqlx::query(
-        "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord, \
-                r.version, r.body::text, r.updated_at \
-         FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS k(subject, collection, key, ord) \
-         LEFT JOIN domicile.subjects AS s ON s.subject = k.subject \
-         LEFT JOIN domicile.records AS r \
-                ON r.region = $1 AND r.subject = k.subject AND r.collection = k.collection AND r.key = k.key",
-    )
-    .bind(shared.region.as_str())
-    .bind(asked.iter().map(|ask| ask.subject).collect::<Vec<_>>())
-    .bind(asked.iter().map(|ask| ask.what.0).collect::<Vec<_>>())
-    .bind(asked.iter().map(|ask| ask.what.1.expose()).collect::<Vec<_>>());
-    let rows = tally.rows(statement, connection, 8).await?;
-    for row in &rows {
-        let ask = of(asked, row)?;
-        see(shared, sights, ask, row, || {
-            let Some(at) = row.try_get::<Option<i64>, _>(7)? else { return Ok(Found::Record(None)) };
-            let record = Record {
-                key: ask.what.1.clone(),
-                version: version(at)?,
-                body: json(row, 8)?,
-                updated_at_us: microseconds(row.try_get(9)?),
-            };
-            Ok(Found::Record(Some(record)))
-        })?;
-    }
-    Ok(())
+    let collections: Vec<&str> = asked.iter().map(|ask| ask.what.0).collect();
+    let keys: Vec<&str> = asked.iter().map(|ask| ask.what.1.expose()).collect();
+    let subjects: Vec<&str> = asked.iter().map(Ask::subject).collect();
+    let statement = |strangers| {
+        sqlx::query(
+            "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord, \
+                    (SELECT h.fence FROM domicile.head AS h WHERE h.only_row), r.version, r.body::text, r.updated_at \
+             FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY \
+                  AS k(subject, stranger, collection, key, ord) \
+             LEFT JOIN domicile.subjects AS s ON s.subject = k.stranger \
+             LEFT JOIN domicile.records AS r \
+                    ON r.region = $1 AND r.subject = k.subject AND r.collection = k.collection AND r.key = k.key",
+        )
+        .bind(shared.region.as_str())
+        .bind(&subjects)
+        .bind(strangers)
+        .bind(&collections)
+        .bind(&keys)
+    };
+    each_of(shared, connection, asked, sights, tally, statement, |ask, row| {
+        let Some(at) = row.try_get::<Option<i64>, _>(8)? else { return Ok(Found::Record(None)) };
+        let record = Record {
+            key: ask.what.1.clone(),
+            version: version(at)?,
+            body: json(row, 9)?,
+            updated_at_us: microseconds(row.try_get(10)?),
+        };
+        Ok(Found::Record(Some(record)))
+    })
+    .await
 }
 
 /// Single attributes.
@@ -172,22 +184,58 @@ pub(super) async fn attributes(
     sights: &mut [Option<Sight>],
     tally: &mut Tally,
 ) -> Result<(), Trouble> {
-    let statement = sqlx::query(
-        "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord, \
-                z.version, z.value::text, z.updated_at, z.attribute, z.consents::text, z.source \
-         FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS k(subject, attribute, ord) \
-         LEFT JOIN domicile.subjects AS s ON s.subject = k.subject \
-         LEFT JOIN domicile.zero_party AS z \
-                ON z.region = $1 AND z.subject = k.subject AND z.attribute = k.attribute",
-    )
-    .bind(shared.region.as_str())
-    .bind(asked.iter().map(|ask| ask.subject).collect::<Vec<_>>())
-    .bind(asked.iter().map(|ask| ask.what.as_str()).collect::<Vec<_>>());
-    let rows = tally.rows(statement, connection, 8).await?;
-    for row in &rows {
-        see(shared, sights, of(asked, row)?, row, || Ok(Found::Attribute(attribute(row)?)))?;
+    let subjects: Vec<&str> = asked.iter().map(Ask::subject).collect();
+    let names: Vec<&str> = asked.iter().map(|ask| ask.what.as_str()).collect();
+    let statement = |strangers| {
+        sqlx::query(
+            "SELECT s.state, s.epoch, s.secret, s.digest, s.key_id, s.registered_at, k.ord, \
+                    (SELECT h.fence FROM domicile.head AS h WHERE h.only_row), \
+                    z.version, z.value::text, z.updated_at, z.attribute, z.consents::text, z.source \
+             FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS k(subject, stranger, attribute, ord) \
+             LEFT JOIN domicile.subjects AS s ON s.subject = k.stranger \
+             LEFT JOIN domicile.zero_party AS z \
+                    ON z.region = $1 AND z.subject = k.subject AND z.attribute = k.attribute",
+        )
+        .bind(shared.region.as_str())
+        .bind(&subjects)
+        .bind(strangers)
+        .bind(&names)
+    };
+    each_of(shared, connection, asked, sights, tally, statement, |_, row| Ok(Found::Attribute(attribute(row, 8)?)))
+        .await
+}
+
+/// Single things, each in a row of its own: `statement` is made for the subjects whose rows are to be read, `found` takes a
+/// row apart. Column 9 is what may be large.
+async fn each_of<'a, 's, What>(
+    shared: &Shared,
+    connection: &mut PgConnection,
+    asked: &[Ask<'a, What>],
+    sights: &mut [Option<Sight>],
+    tally: &mut Tally,
+    statement: impl Fn(Vec<Option<&'a str>>) -> Statement<'s, Postgres, PgArguments>,
+    found: impl Fn(&Ask<'a, What>, &PgRow) -> Result<Found, Trouble>,
+) -> Result<(), Trouble> {
+    let before = tally.clone();
+    let mut remembered = Remembered::of(shared, asked);
+    loop {
+        let rows = tally.rows(statement(remembered.strangers(asked)), connection, 9).await?;
+        let Some(first) = rows.first() else { return Ok(()) };
+        let fence = version(first.try_get(7)?)?;
+        shared.head.saw_fence(fence);
+        if !remembered.holds_under(fence) {
+            remembered = Remembered::nobody(asked.len());
+            *tally = before.clone();
+            continue;
+        }
+        for row in &rows {
+            let ask = of(asked, row)?;
+            if let Some(known) = remembered.subject(shared, place_of(row)?, ask, row, fence)? {
+                note(sights, ask, &known, || found(ask, row))?;
+            }
+        }
+        return Ok(());
     }
-    Ok(())
 }
 
 /// All attributes of subjects.
@@ -209,12 +257,12 @@ pub(super) async fn all_attributes(
          ORDER BY k.ord, z.attribute",
     )
     .bind(shared.region.as_str())
-    .bind(asked.iter().map(|ask| ask.subject).collect::<Vec<_>>())
+    .bind(asked.iter().map(Ask::subject).collect::<Vec<_>>())
     .bind(ATTRIBUTES_MAX);
     let rows = tally.rows(statement, connection, 8).await?;
     for rows in rows.chunk_by(|a, b| place(a) == place(b)) {
         see(shared, sights, of(asked, &rows[0])?, &rows[0], || {
-            let found = rows.iter().filter_map(|row| attribute(row).transpose());
+            let found = rows.iter().filter_map(|row| attribute(row, 7).transpose());
             Ok(Found::Attributes(found.collect::<Result<_, _>>()?))
         })?;
     }
@@ -233,7 +281,7 @@ pub(super) async fn subjects(
          FROM unnest($1::text[]) WITH ORDINALITY AS k(subject, ord) \
          LEFT JOIN domicile.subjects AS s ON s.subject = k.subject",
     )
-    .bind(asked.iter().map(|ask| ask.subject).collect::<Vec<_>>())
+    .bind(asked.iter().map(Ask::subject).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
     for row in &rows {
@@ -249,12 +297,12 @@ pub(super) async fn extents(
     asked: &[Ask<'_, ()>],
     sights: &mut [Option<Sight>],
 ) -> Result<(), Trouble> {
-    let names: Vec<&str> = asked.iter().map(|ask| ask.subject).collect();
+    let names: Vec<&str> = asked.iter().map(Ask::subject).collect();
     let known = registered::load(connection, &names, shared).await?;
     for ask in asked {
-        let Some(known) = known.get(ask.subject) else { continue };
+        let Some(known) = known.get(ask.subject()) else { continue };
         let found = match known.admits_read(ask.epoch) {
-            Ok(()) => Ok(Found::Extent(erasures::measure(connection, ask.subject, known, &shared.origin).await?)),
+            Ok(()) => Ok(Found::Extent(erasures::measure(connection, ask.subject(), known, &shared.origin).await?)),
             Err(error) => Err(error),
         };
         *sights.get_mut(ask.at).ok_or_else(broken)? = Some(Sight { tag: Some(known.tag), sealer: None, found });
@@ -298,24 +346,35 @@ pub(super) fn see<What>(
     if row.try_get::<Option<&str>, _>(0)?.is_none() {
         return Ok(());
     }
-    let known = known(row, shared, ask.subject)?;
+    note(sights, ask, &known(row, shared, ask.subject())?, found)
+}
+
+/// Notes what a lookup saw of this subject, unless it is not at home here.
+fn note<What>(
+    sights: &mut [Option<Sight>],
+    ask: &Ask<'_, What>,
+    known: &Known,
+    found: impl FnOnce() -> Result<Found, Trouble>,
+) -> Result<(), Trouble> {
     let found = match known.admits_read(ask.epoch) {
         Ok(()) => Ok(found()?),
         Err(error) => Err(error),
     };
-    *sights.get_mut(ask.at).ok_or_else(broken)? = Some(Sight { tag: Some(known.tag), sealer: known.sealer, found });
+    let sight = Sight { tag: Some(known.tag), sealer: known.sealer.clone(), found };
+    *sights.get_mut(ask.at).ok_or_else(broken)? = Some(sight);
     Ok(())
 }
 
-fn attribute(row: &PgRow) -> Result<Option<AttributeState>, Trouble> {
-    let Some(at) = row.try_get::<Option<i64>, _>(7)? else { return Ok(None) };
+/// An attribute, from column `at` on.
+fn attribute(row: &PgRow, at: usize) -> Result<Option<AttributeState>, Trouble> {
+    let Some(number) = row.try_get::<Option<i64>, _>(at)? else { return Ok(None) };
     Ok(Some(AttributeState {
-        attribute: Attribute::new(row.try_get(10)?).map_err(|_| broken())?,
-        value: json(row, 8)?,
-        version: version(at)?,
-        consents: consents(row.try_get(11)?)?,
-        source: row.try_get(12)?,
-        updated_at_us: microseconds(row.try_get(9)?),
+        version: version(number)?,
+        value: json(row, at + 1)?,
+        updated_at_us: microseconds(row.try_get(at + 2)?),
+        attribute: Attribute::new(row.try_get(at + 3)?).map_err(|_| broken())?,
+        consents: consents(row.try_get(at + 4)?)?,
+        source: row.try_get(at + 5)?,
     }))
 }
 
@@ -329,8 +388,12 @@ pub(super) fn place(row: &PgRow) -> Option<i64> {
 }
 
 pub(super) fn of<'a, 'b, What>(asked: &'a [Ask<'b, What>], row: &PgRow) -> Result<&'a Ask<'b, What>, Trouble> {
-    let at = usize::try_from(row.try_get::<i64, _>(6)?).unwrap_or(0).wrapping_sub(1);
-    asked.get(at).ok_or_else(broken)
+    asked.get(place_of(row)?).ok_or_else(broken)
+}
+
+/// Which of those that are asked for a row is about, from 0.
+fn place_of(row: &PgRow) -> Result<usize, Trouble> {
+    Ok(usize::try_from(row.try_get::<i64, _>(6)?).unwrap_or(0).wrapping_sub(1))
 }
 
 pub(super) fn broken() -> Trouble {

@@ -45,6 +45,7 @@ mod reader;
 mod records;
 pub(crate) mod recovery;
 mod registers;
+mod remembered;
 mod settings_seen;
 mod slot;
 mod subjects;

@@ -99,12 +99,29 @@ macro_rules! records {
     };
 }
 
-/// Whether all of it was so. It was, or the statement fails as a whole and changes nothing.
-macro_rules! whole {
+/// The part that creates records, where none is replaced: what is not there need not be looked for, which is a third of the
+/// work. One that is there by now makes the statement fail by its key.
+macro_rules! created {
     () => {
-        " SELECT CASE WHEN (SELECT count(*) FROM changed) + (SELECT count(*) FROM created) = cardinality($24::text[]) \
-                           AND (SELECT count(*) FROM advanced) = 1 \
-                      THEN true ELSE domicile.overtaken() END"
+        ", created AS ( \
+             INSERT INTO domicile.records (region, subject, collection, key, version, body, updated_at) \
+             SELECT $23, w.subject, w.collection, w.key, w.version, w.body::jsonb, w.updated_at \
+             FROM unnest($24::text[], $25::text[], $26::text[], $27::bigint[], $28::bigint[], $29::text[], \
+                         $30::timestamptz[]) AS w(subject, collection, key, before, version, body, updated_at) \
+             RETURNING 1)"
+    };
+}
+
+/// Whether all of it was so, of which these parts count records. It was, or the statement fails as a whole and changes
+/// nothing.
+macro_rules! whole {
+    ($($counted:literal)+) => {
+        concat!(
+            " SELECT CASE WHEN 0",
+            $(" + (SELECT count(*) FROM ", $counted, ")",)+
+            " = cardinality($24::text[]) AND (SELECT count(*) FROM advanced) = 1 \
+                          THEN true ELSE domicile.overtaken() END"
+        )
     };
 }
 
@@ -128,6 +145,16 @@ macro_rules! tiles {
                  ON CONFLICT (level, n) DO NOTHING)",
         )
     };
+}
+
+/// What a page has beside its leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum With {
+    Nothing,
+    Events,
+    /// Records that are not there yet, with their events.
+    NewRecords,
+    Records,
 }
 
 /// What writing a page came to.
@@ -170,13 +197,25 @@ pub(super) async fn write(
     next.edge = edge;
     next.fence += u64::from(page.erasing.is_some());
     let events = &page.events;
-    let query = sqlx::query(match (records.is_empty(), events.at.is_empty(), filled.is_empty()) {
-        (true, true, true) => sql!(advanced!();),
-        (true, true, false) => sql!(advanced!(); tiles!("$9", "$10", "$11", "$12")),
-        (true, false, true) => sql!(advanced!(); events!()),
-        (true, false, false) => sql!(advanced!(); events!(), tiles!("$23", "$24", "$25", "$26")),
-        (false, _, true) => sql!(whole!(); records!(), events!()),
-        (false, _, false) => sql!(whole!(); records!(), events!(), tiles!("$31", "$32", "$33", "$34")),
+    let with = match records {
+        [] if events.at.is_empty() => With::Nothing,
+        [] => With::Events,
+        records if records.iter().all(records::Written::is_new) => With::NewRecords,
+        _ => With::Records,
+    };
+    let query = sqlx::query(match (with, filled.is_empty()) {
+        (With::Nothing, true) => sql!(advanced!();),
+        (With::Nothing, false) => sql!(advanced!(); tiles!("$9", "$10", "$11", "$12")),
+        (With::Events, true) => sql!(advanced!(); events!()),
+        (With::Events, false) => sql!(advanced!(); events!(), tiles!("$23", "$24", "$25", "$26")),
+        (With::NewRecords, true) => sql!(whole!("created"); created!(), events!()),
+        (With::NewRecords, false) => {
+            sql!(whole!("created"); created!(), events!(), tiles!("$31", "$32", "$33", "$34"))
+        }
+        (With::Records, true) => sql!(whole!("changed" "created"); records!(), events!()),
+        (With::Records, false) => {
+            sql!(whole!("changed" "created"); records!(), events!(), tiles!("$31", "$32", "$33", "$34"))
+        }
     });
     let mut query = query
         .bind(column(next.size()))
@@ -187,7 +226,7 @@ pub(super) async fn write(
         .bind(hashes)
         .bind(lines)
         .bind(column(next.fence));
-    if !events.at.is_empty() || !records.is_empty() {
+    if with != With::Nothing {
         query = query
             .bind(column(first))
             .bind(&events.at)

@@ -103,6 +103,17 @@ impl Reader {
         }
     }
 
+    /// What every lookup of a batch sees, on this reader's connection.
+    async fn find(&mut self, queries: &[Query], tally: &mut Tally) -> Result<Option<Vec<Sight>>, Trouble> {
+        let readers = Arc::clone(&self.readers);
+        let (shared, link) = (&readers.shared, &mut self.hand.link);
+        link.connection().await?;
+        if link.was_replaced() {
+            shared.subjects.forget_all();
+        }
+        find(shared, link.connection().await?, queries, tally).await
+    }
+
     /// Looks a batch up, again where that helps, and hands every answer on. What the database refuses, or does not find
     /// in time, is looked for again in parts, so that one lookup does not fail the others; so is what is more than may be held
     /// at a time.
@@ -122,10 +133,7 @@ impl Reader {
                 }
             }
             let mut tally = Tally::of(&shared.limits, queries.len());
-            let outcome = match self.hand.link.connection().await {
-                Ok(connection) => find(shared, connection, &queries, &mut tally).await,
-                Err(trouble) => Err(trouble),
-            };
+            let outcome = self.find(&queries, &mut tally).await;
             let usual = if long { &mut self.long } else { &mut self.short };
             let trouble = match self.hand.link.settle(outcome) {
                 Ok(None) => {

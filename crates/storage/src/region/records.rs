@@ -46,6 +46,13 @@ pub(super) struct Written<'a> {
     pub(super) updated_at: OffsetDateTime,
 }
 
+impl Written<'_> {
+    /// Whether it is created.
+    pub(super) const fn is_new(&self) -> bool {
+        self.before.is_none() && self.after.is_some()
+    }
+}
+
 /// A version as its column holds it.
 pub(super) fn column(version: u64) -> i64 {
     i64::try_from(version).unwrap_or(i64::MAX)

@@ -92,6 +92,11 @@ impl Cache {
     pub(super) fn insert(&self, subject: SubjectId, fence: u64, known: Arc<Known>) {
         self.0.insert(subject, (fence, known));
     }
+
+    /// Forgets everybody: behind a new connection may be another server, whose fences mean something else.
+    pub(super) fn forget_all(&self) {
+        self.0.clear();
+    }
 }
 
 /// A subject to be registered, with the secret that will make its tags.

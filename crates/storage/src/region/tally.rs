@@ -10,7 +10,7 @@ use crate::error::Trouble;
 use crate::limits::Limits;
 
 /// What the lookups of one batch have found so far.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Tally {
     lookups: usize,
     bytes_max: usize,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use futures::future::join_all;
-use storage::{Change, Channel, CursorLease, DecisionFilter, Effect, Error, Precondition, RegionStore};
+use storage::{Change, Channel, CursorLease, DecisionFilter, Effect, Error, FactFilter, Precondition, RegionStore};
 use tlog::{Frontier, leaf_hash};
 
 use crate::scene::{Scene, commit, denial, done, event, put, record, subject};
@@ -231,4 +231,24 @@ async fn the_log_goes_on_in_the_next_partition() {
     assert_eq!(last, (1 << 24) + 2);
     assert_eq!(scene.number("SELECT count(*) FROM domicile.leaves_000001").await, 3);
     assert_eq!(scene.number("SELECT domicile.extend_log()").await, 3 << 24, "and the next one is ready");
+}
+
+#[tokio::test]
+async fn whoever_looks_for_facts_does_not_wait_for_the_index_of_decisions() {
+    let scene = Scene::new().await;
+    let mut settings = scene.settings(1);
+    settings.limits.index_wait_max = Duration::from_millis(100);
+    let store = RegionStore::open(settings);
+    done(&store, &subject("anna"), put("a", "{}", Precondition::None)).await;
+    store.record(leaf::Fact::gateway_stop(0)).await.unwrap();
+    // Somebody else fills the index of decisions, and never comes on.
+    let mut outside = scene.outside().await;
+    sqlx::query("SELECT pg_advisory_lock(7237123425798743416)").execute(&mut outside).await.unwrap();
+    done(&store, &subject("bob"), put("a", "{}", Precondition::None)).await;
+    store.record(leaf::Fact::gateway_stop(1)).await.unwrap();
+    let log = store.log();
+    let facts = log.facts(FactFilter { limit: 10, ..FactFilter::default() }).await.unwrap();
+    assert_eq!(facts.len(), 2, "{facts:?}");
+    let decisions = log.decisions(DecisionFilter { limit: 10, ..DecisionFilter::default() }).await;
+    assert!(matches!(decisions, Err(Error::Unavailable { .. })), "{decisions:?}");
 }

@@ -1,10 +1,10 @@
 //! What a lookup finds, and that it is accountable.
 
 use futures::future::join_all;
-use residency::{Collection, RecordKey};
-use storage::{AuditReads, Error, Found, Lookup, Precondition, RegionStore};
+use residency::{Collection, PinState, RecordKey};
+use storage::{AuditReads, Change, Error, Found, Lookup, Precondition, RegionStore};
 
-use crate::scene::{Scene, done, eventually, look_up, profile, put, record, subject, up};
+use crate::scene::{Scene, attribute, declare, done, eventually, look_up, profile, put, record, subject, up};
 
 #[tokio::test]
 async fn every_lookup_of_a_crowd_gets_its_own_answer_and_its_own_leaf() {
@@ -61,6 +61,40 @@ async fn nothing_is_found_about_nobody_and_that_is_logged_too() {
     let leaves = store.log().leaves(answer.position.unwrap().seq, 1).await.unwrap();
     assert!(leaves[0].line.contains("\"rows\":0"), "{}", leaves[0].line);
     assert_eq!(scene.number("SELECT count(*) FROM domicile.subjects").await, 0, "a read registers nobody");
+}
+
+#[tokio::test]
+async fn who_left_through_another_gateway_is_not_read_here_although_this_one_remembers_otherwise() {
+    let scene = Scene::new().await;
+    let (here, there) = (scene.open(), RegionStore::open(scene.settings(2)));
+    let (anna, bob) = (subject("anna"), subject("bob"));
+    for subject in [&anna, &bob] {
+        done(&here, subject, put("a", "{}", Precondition::None)).await;
+        done(&here, subject, declare("size", "\"m\"")).await;
+    }
+    let single = || {
+        let key = RecordKey::new("a").unwrap();
+        [Lookup::Record { collection: profile(), key }, Lookup::Attribute(attribute("size"))]
+    };
+    for lookup in single() {
+        look_up(&here, &anna, lookup).await.unwrap();
+    }
+    // What nobody may do, and what shows that the row is not read again while the fence stands.
+    let mut outside = scene.outside().await;
+    let depart = "UPDATE domicile.subjects SET state = 'departed' WHERE subject = 'subject-anna'";
+    sqlx::query(depart).execute(&mut outside).await.unwrap();
+    for lookup in single() {
+        look_up(&here, &anna, lookup).await.unwrap();
+    }
+    sqlx::query("UPDATE domicile.head SET fence = fence + 1").execute(&mut outside).await.unwrap();
+    for lookup in single() {
+        assert_eq!(look_up(&here, &anna, lookup).await.unwrap_err(), Error::Moved);
+    }
+    done(&there, &bob, Change::EraseSubject).await;
+    for lookup in single() {
+        let error = look_up(&here, &bob, lookup).await.unwrap_err();
+        assert_eq!(error, Error::NotAtHome { state: PinState::Erased });
+    }
 }
 
 #[tokio::test]
