@@ -168,7 +168,12 @@ fn conclude(out: &Path, plan: &Plan, machine: &Machine, found: &[Comparison]) ->
 
 /// One group after the other: two loads at once would measure each other.
 async fn every_of(wanted: &[Group], plan: &Plan, progress: &Progress) -> Result<Vec<Comparison>> {
+    let wants = |group| wanted.contains(&group);
     let mut found = Vec::new();
+    // First, since one figure is by how much this process grows: what others leave it with would be used again.
+    let people = people::Wanted { memory: wants(Group::Memory), scale: wants(Group::Scale) };
+    let of_people =
+        if people.memory || people.scale { people::many(plan, people, progress).await? } else { Vec::new() };
     if wanted.iter().any(|group| group.needs_rows()) {
         let scene = Scene::set(plan, progress).await?;
         for group in wanted {
@@ -191,7 +196,6 @@ async fn every_of(wanted: &[Group], plan: &Plan, progress: &Progress) -> Result<
         }
         scene.world.shutdown().await;
     }
-    let wants = |group| wanted.contains(&group);
     if wants(Group::Batch) {
         found.extend(batch::against_copy(plan, progress).await?);
     }
@@ -201,10 +205,7 @@ async fn every_of(wanted: &[Group], plan: &Plan, progress: &Progress) -> Result<
     if wants(Group::Proof) {
         found.extend(proof::costs(plan, progress).await?);
     }
-    let people = people::Wanted { memory: wants(Group::Memory), scale: wants(Group::Scale) };
-    if people.memory || people.scale {
-        found.extend(people::many(plan, people, progress).await?);
-    }
+    found.extend(of_people);
     if wants(Group::Outage) {
         found.extend(outage::neighbour(plan, progress).await?);
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures::{TryStreamExt as _, stream};
 use residency::{SubjectId, presets};
 use tempfile::NamedTempFile;
@@ -30,6 +30,8 @@ const CONNECTIONS_MANY: u32 = CONNECTIONS * (MANY / FEW) as u32;
 const FLAT: f64 = 1.25;
 /// Lookups that are under way while a cache is filled.
 const AT_ONCE_MAX: usize = 4_096;
+/// A pin's key and home, in bytes: what grows by less has used memory that this process had left.
+const PIN_BYTES_MIN: f64 = 16.0;
 /// Pins remembered by the gateway: more than the loads ask for.
 const CACHE_PINS_MAX: i64 = 2_000_000;
 
@@ -254,6 +256,7 @@ async fn by_pin(world: &World, pins: u64) -> Result<Comparison> {
     let (cached, after) = (directory.cached_pins(), resident_bytes(own)?);
     #[expect(clippy::cast_precision_loss, reason = "a mean")]
     let each = after.saturating_sub(before) as f64 / cached.saturating_sub(held).max(1) as f64;
+    ensure!(each >= PIN_BYTES_MIN, "pins took {each:.0} B each, less than they hold: the figure is void");
     let detail = format!("{cached} of {pins} pins in {:.0} MiB", mib(after.saturating_sub(before)));
     Ok(Comparison::value("resident memory of a cached pin", each, "B", Goal::AtMost(64.0), detail))
 }

@@ -25,6 +25,7 @@ async fn with_an_old_partition() -> Stage {
     }
     // Whatever is derived from the lines has been by now.
     stage.log().facts(storage::FactFilter { limit: 1, ..Default::default() }).await.unwrap();
+    stage.log().decisions(storage::DecisionFilter { limit: 1, ..Default::default() }).await.unwrap();
     stage
 }
 
