@@ -363,8 +363,8 @@ impl Log {
         Ok(())
     }
 
-    /// Takes the facts that are committed now into their index. Whoever looks for facts does so many times a minute, and the
-    /// index of decisions, which costs a hundred times as much, keeps its own pace.
+    /// Takes the facts that are committed now into their index. Whoever looks for facts does so many times a minute, and
+    /// that must not drive the index of decisions, which parses and enters every leaf, beyond its own pace.
     async fn facts_caught_up(&self) -> Result<(), Error> {
         let size = ask!(self, connection => head::read(connection))?.size();
         let begun = Instant::now();

@@ -241,7 +241,7 @@ async fn whoever_looks_for_facts_does_not_wait_for_the_index_of_decisions() {
     let store = RegionStore::open(settings);
     done(&store, &subject("anna"), put("a", "{}", Precondition::None)).await;
     store.record(leaf::Fact::gateway_stop(0)).await.unwrap();
-    // Somebody else fills the index of decisions, and never comes on.
+    // Somebody else fills the index of decisions, under its lock (the bytes of `dom index`), and never comes on.
     let mut outside = scene.outside().await;
     sqlx::query("SELECT pg_advisory_lock(7237123425798743416)").execute(&mut outside).await.unwrap();
     done(&store, &subject("bob"), put("a", "{}", Precondition::None)).await;
