@@ -98,6 +98,22 @@ async fn who_left_through_another_gateway_is_not_read_here_although_this_one_rem
 }
 
 #[tokio::test]
+async fn who_is_remembered_is_forgotten_with_the_connection() {
+    let scene = Scene::new().await;
+    let (store, anna) = (scene.open(), subject("anna"));
+    done(&store, &anna, put("a", "{}", Precondition::None)).await;
+    // As if another server, that missed something, had taken over: the same fence, and another state.
+    let mut outside = scene.outside().await;
+    let depart = "UPDATE domicile.subjects SET state = 'departed' WHERE subject = 'subject-anna'";
+    sqlx::query(depart).execute(&mut outside).await.unwrap();
+    record(&store, &anna, "a").await.unwrap();
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    sqlx::query(end).execute(&mut outside).await.unwrap();
+    let lookup = Lookup::Record { collection: profile(), key: RecordKey::new("a").unwrap() };
+    assert_eq!(look_up(&store, &anna, lookup).await.unwrap_err(), Error::Moved);
+}
+
+#[tokio::test]
 async fn a_buffered_read_is_answered_at_once_and_its_leaf_follows() {
     let scene = Scene::new().await;
     let mut settings = scene.settings(1);
